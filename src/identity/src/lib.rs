@@ -1,0 +1,14 @@
+//! What a certificate proves about a peer, and what is only claimed.
+//!
+//! Owns: reading the names of a certificate (dNSName, SRVName, xmppAddr), matching them against a
+//! claimed domain, and the proof types that later steps ask for.
+//! Does not own: path validation (gatehouse-tls does that right after the handshake), sockets,
+//! clocks, trust anchors.
+
+mod certificate;
+mod peer;
+mod presented;
+
+pub use self::certificate::{CertificateNames, CertificateSummary, UnreadableCertificate};
+pub use self::peer::{AuthenticatedPeer, IdentityError, Proof, prove};
+pub use self::presented::{ChainFault, Presented, TlsFacts, TlsVersion, VerifiedLeaf};

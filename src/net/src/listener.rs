@@ -1,0 +1,79 @@
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time;
+use tracing::{info_span, warn};
+
+use crate::Tasks;
+
+/// How many connections may wait in the kernel.
+const BACKLOG: i32 = 1024;
+
+/// Opens a listening socket. An IPv6 wildcard also takes IPv4.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Connects within `timeout`; small writes go out at once.
+pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let stream = time::timeout(timeout, TcpStream::connect(address))
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Accepts connections on `listener` until shutdown, at most `connections_max` at a time.
+///
+/// The listener comes in bound: `main` opens ports, tests pass port 0.
+pub async fn serve<F>(
+    listener: TcpListener,
+    connections_max: usize,
+    tasks: Tasks,
+    handle: impl Fn(TcpStream, SocketAddr) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let slots = Arc::new(Semaphore::new(connections_max));
+    let stop = tasks.stop();
+    let accept = async {
+        loop {
+            // The slot is taken before the accept, so a full house queues in the kernel.
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    if let Err(error) = stream.set_nodelay(true) {
+                        warn!(%error, peer.addr = %peer, "cannot set TCP_NODELAY");
+                    }
+                    let connection = handle(stream, peer);
+                    tasks.spawn(info_span!("conn", peer.addr = %peer), async move {
+                        connection.await;
+                        drop(slot);
+                    });
+                }
+                // Out of descriptors, or the peer left in the queue. Neither is a reason to die.
+                Err(error) => {
+                    warn!(%error, "accept failed");
+                    time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    };
+    stop.run_until_cancelled(accept).await;
+}

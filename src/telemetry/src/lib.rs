@@ -1,0 +1,13 @@
+//! Logs, metrics and the live status: every event told once.
+//!
+//! Owns: the subscriber, the metric names, the registry of live streams, the local admin port
+//! (`/metrics` for Prometheus, `/status` as JSON).
+//! Does not own: what the events mean.
+
+mod admin;
+mod log;
+mod streams;
+
+pub use self::admin::{AdminState, serve_admin};
+pub use self::log::{LogFormat, LogSetupError, init_log};
+pub use self::streams::{Status, StreamHandle, StreamInfo, StreamKind, StreamState, Streams};

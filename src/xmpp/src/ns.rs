@@ -1,0 +1,52 @@
+//! Namespaces, by the names the field uses.
+
+/// Content namespace of client streams; also what every stanza inside this program is in.
+pub const CLIENT: &str = "jabber:client";
+/// Content namespace of server-to-server streams; mapped to [`CLIENT`] by the framing.
+pub const SERVER: &str = "jabber:server";
+/// `stream:stream`, `stream:features`, `stream:error`.
+pub const STREAM: &str = "http://etherx.jabber.org/streams";
+/// Conditions inside `stream:error`.
+pub const STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
+/// Conditions inside a stanza's `error`.
+pub const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+/// STARTTLS.
+pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
+/// SASL (RFC 6120).
+pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+/// SASL channel-binding types (XEP-0440).
+pub const SASL_CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
+/// Resource binding.
+pub const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
+/// Session establishment of RFC 3921; optional no-op.
+pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
+/// Dialback elements (XEP-0220).
+pub const DIALBACK: &str = "jabber:server:dialback";
+/// Dialback stream feature (XEP-0220).
+pub const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
+/// Stream management (XEP-0198).
+pub const SM: &str = "urn:xmpp:sm:3";
+/// Rosters.
+pub const ROSTER: &str = "jabber:iq:roster";
+/// Roster versioning stream feature.
+pub const ROSTER_VERSIONING: &str = "urn:xmpp:features:rosterver";
+/// Subscription pre-approval stream feature (RFC 6121, section 3.4).
+pub const PRE_APPROVAL: &str = "urn:xmpp:features:pre-approval";
+/// Service discovery (XEP-0030).
+pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
+/// Service discovery (XEP-0030).
+pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
+/// Ping (XEP-0199).
+pub const PING: &str = "urn:xmpp:ping";
+/// Software version (XEP-0092).
+pub const VERSION: &str = "jabber:iq:version";
+/// vcard-temp (XEP-0054).
+pub const VCARD: &str = "vcard-temp";
+/// Blocking (XEP-0191).
+pub const BLOCKING: &str = "urn:xmpp:blocking";
+/// Blocking errors (XEP-0191).
+pub const BLOCKING_ERRORS: &str = "urn:xmpp:blocking:errors";
+/// Delayed delivery (XEP-0203).
+pub const DELAY: &str = "urn:xmpp:delay";
+/// The XML namespace, for `xml:lang`.
+pub const XML: &str = "http://www.w3.org/XML/1998/namespace";

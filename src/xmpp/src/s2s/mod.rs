@@ -1,0 +1,114 @@
+//! Server-to-server streams: the receiving and the initiating side.
+
+mod initiator;
+mod receiver;
+
+use gatehouse_identity::AuthenticatedPeer;
+use gatehouse_types::{Domain, Local, Remote};
+
+pub use self::initiator::{InitiatorConfig, Purpose, S2sInitiator};
+pub use self::receiver::{ReceiverConfig, S2sReceiver};
+use crate::stream::CloseReason;
+use crate::{Stanza, StreamError};
+
+/// What a pair of domains must do before stanzas flow. Answered by policy before anything is
+/// offered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Terms {
+    /// What proves the partner.
+    pub authentication: Authentication,
+    /// Whether plain TCP may ever carry stanzas.
+    pub encryption: Encryption,
+}
+
+/// What proves a partner.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Authentication {
+    /// A verified certificate that names its domain; nothing else.
+    Certificate,
+    /// The same, or dialback where the certificate proves nothing.
+    CertificateOrDialback,
+}
+
+/// Whether TLS is needed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Encryption {
+    /// TLS or nothing.
+    Required,
+    /// TLS where the partner offers it.
+    Optional,
+}
+
+/// Asked by a receiver; answered at once, from configuration and policy.
+pub trait Gate: Send + Sync {
+    /// True if `domain` is one of ours.
+    fn serves(&self, domain: &Domain) -> bool;
+    /// What `from` must do to talk to `to`, or why it may not at all.
+    fn terms(&self, from: &Remote<Domain>, to: &Local<Domain>) -> Result<Terms, StreamError>;
+    /// Whether the proven `peer` may send to `to`; the name of the rule that says so, for logs.
+    fn admit(&self, peer: &AuthenticatedPeer, to: &Local<Domain>) -> Result<String, StreamError>;
+}
+
+/// What an S2S machine tells its owner.
+#[derive(Clone, Debug, PartialEq)]
+pub enum S2sEvent {
+    /// The peer's header was read (first stream only): whom it wants and who it says it is.
+    Header {
+        /// Who it says it is.
+        from: Option<Remote<Domain>>,
+        /// Whom it wants.
+        to: Option<Local<Domain>>,
+    },
+    /// A pair of domains is open for stanzas. Receivers may open several on one stream.
+    Opened {
+        /// Who is there, and how it was proved.
+        peer: AuthenticatedPeer,
+        /// The domain of ours.
+        local: Local<Domain>,
+        /// The policy rule that allowed it (initiators: empty).
+        rule: String,
+    },
+    /// Receiver: the peer offers a dialback key; find its authoritative server, ask it, and answer
+    /// with [`S2sReceiver::dialback_answer`].
+    VerifyKey(DialbackQuestion),
+    /// Initiator made to verify: the authoritative server's answer.
+    KeyVerdict {
+        /// True for `type='valid'`.
+        valid: bool,
+    },
+    /// A stanza between an opened pair; `from` and `to` are there and were checked.
+    Stanza(Stanza),
+    /// A way of authentication failed but the stream goes on; for the log.
+    AuthenticationFailed {
+        /// `EXTERNAL` or `dialback`.
+        method: &'static str,
+        /// Whose fault, in a sentence.
+        reason: String,
+    },
+    /// The stream is over.
+    Closed(CloseReason),
+}
+
+/// A dialback key to be verified by the originating domain's authoritative server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DialbackQuestion {
+    /// The domain that wants to send (its authoritative server is asked).
+    pub originating: Remote<Domain>,
+    /// Our domain.
+    pub receiving: Local<Domain>,
+    /// The id of the stream on which the key came.
+    pub stream_id: String,
+    /// The key.
+    pub key: String,
+}
+
+/// How verifying a dialback key ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DialbackAnswer {
+    /// The authoritative server confirmed it.
+    Valid,
+    /// The authoritative server denied it.
+    Invalid,
+    /// The authoritative server could not be asked; the sentence says why.
+    Unreachable(String),
+}

@@ -1,0 +1,1 @@
+//! Stream management (XEP-0198): counters, the queue of what is not acknowledged yet, resume.
