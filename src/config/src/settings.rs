@@ -1,0 +1,206 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gatehouse_types::{Domain, StreamLimits};
+
+/// Everything that `gatehouse.toml` says, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Which roles this process plays.
+    pub roles: Roles,
+    /// Our IM domains, at least one; the first one is the default.
+    pub domains: Vec<Domain>,
+    /// The directory that holds everything we keep.
+    pub data: PathBuf,
+    /// The host name of the edge, as SRV records name it.
+    pub edge_host: Domain,
+    /// The log.
+    pub log: Log,
+    /// Where we listen.
+    pub listen: Listen,
+    /// Name servers; empty means the system's.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Trust.
+    pub tls: Tls,
+    /// Who may federate.
+    pub policy: PolicySource,
+    /// Between edge and core in two processes.
+    pub trunk: Trunk,
+    /// Server-to-server.
+    pub s2s: S2s,
+    /// Bounds.
+    pub limits: Limits,
+    /// Messages for users who are away.
+    pub offline: Offline,
+}
+
+/// Which roles this process plays.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Roles {
+    /// The whole appliance.
+    #[default]
+    EdgeAndCore,
+    /// The DMZ role alone.
+    Edge,
+    /// The inside role alone.
+    Core,
+}
+
+impl Roles {
+    /// True if the edge runs here.
+    pub fn has_edge(self) -> bool {
+        matches!(self, Self::EdgeAndCore | Self::Edge)
+    }
+
+    /// True if the core runs here.
+    pub fn has_core(self) -> bool {
+        matches!(self, Self::EdgeAndCore | Self::Core)
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Log {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// A tracing filter.
+    pub filter: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[listen]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listen {
+    /// Clients, STARTTLS.
+    pub c2s: Vec<SocketAddr>,
+    /// Clients, direct TLS.
+    pub c2s_direct_tls: Vec<SocketAddr>,
+    /// Servers, STARTTLS.
+    pub s2s: Vec<SocketAddr>,
+    /// Servers, direct TLS.
+    pub s2s_direct_tls: Vec<SocketAddr>,
+    /// Cores (role edge alone).
+    pub trunk: Vec<SocketAddr>,
+    /// Metrics and status: loopback only.
+    pub admin: SocketAddr,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tls {
+    /// PEM files with further authorities.
+    pub trust: Vec<PathBuf>,
+    /// Whether the machine's own trust store counts.
+    pub system_roots: bool,
+}
+
+/// `[policy]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PolicySource {
+    /// Anyone with a certificate that proves its domain.
+    Embedded,
+    /// This file.
+    File(PathBuf),
+}
+
+/// `[trunk]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Trunk {
+    /// The name in this node's trunk certificate.
+    pub name: Domain,
+    /// The edges that a core dials.
+    pub edges: Vec<EdgeAddress>,
+    /// The cores that an edge lets in.
+    pub cores: Vec<Domain>,
+}
+
+/// An edge that a core dials.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EdgeAddress {
+    /// The name in its trunk certificate.
+    pub name: Domain,
+    /// `host:port`.
+    pub address: String,
+}
+
+/// `[s2s]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct S2s {
+    /// How long one target may take, from TCP to an open stream.
+    pub target_timeout: Duration,
+    /// How long a stanza may wait for its stream before it is bounced.
+    pub connect_timeout: Duration,
+    /// Stanzas that wait for one pair of domains.
+    pub queue_len_max: usize,
+    /// Silence after which a stream is closed.
+    pub idle_timeout: Duration,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Connections at a time, for each listener.
+    pub connections_max: usize,
+    /// Longest stanza of a client.
+    pub client_stanza_bytes_max: usize,
+    /// Longest stanza of a server.
+    pub server_stanza_bytes_max: usize,
+    /// Sessions of one account at a time.
+    pub sessions_per_account_max: usize,
+    /// Contacts of one account.
+    pub contacts_per_account_max: usize,
+}
+
+/// `[offline]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Offline {
+    /// Messages kept for one account.
+    pub per_account_max: u64,
+    /// Messages kept on this node.
+    pub per_node_max: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".into() }
+    }
+}
+
+impl Default for S2s {
+    fn default() -> Self {
+        Self {
+            target_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(30),
+            queue_len_max: 256,
+            idle_timeout: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            client_stanza_bytes_max: StreamLimits::client().stanza_bytes_max,
+            server_stanza_bytes_max: StreamLimits::default().stanza_bytes_max,
+            sessions_per_account_max: 10,
+            contacts_per_account_max: 200,
+        }
+    }
+}
+
+impl Default for Offline {
+    fn default() -> Self {
+        Self { per_account_max: 100, per_node_max: 30_000 }
+    }
+}

@@ -1,0 +1,58 @@
+/// The commented `gatehouse.toml` that `gatehouse init` writes. It means the same as no file.
+pub const TEMPLATE: &str = r#"# gatehouse.toml: every setting with its default. Lines that start with `#` are comments;
+# remove the `#` to change one. `gatehouse check-config` tells every mistake at once.
+# Durations: "500ms", "10s", "5m", "2h", "1d". Relative paths start beside this file.
+
+# What runs in this process. The whole appliance: both. An edge in the DMZ: ["edge"], and a core
+# inside: ["core"]; see docs/operate/two-processes.md.
+roles = ["edge", "core"]
+
+# The IM domains whose users live here, as they stand behind the @ of an address.
+domains = ["ours.example"]
+
+# Where everything is kept: accounts, messages, certificates, keys.
+data = "gatehouse-data"
+
+# The host name that SRV records name and that every certificate carries besides its domain.
+# Default: `edge.` and the first domain.
+# edge-host = "edge.ours.example"
+
+[log]
+# format = "text"               # or "json": one object a line
+# filter = "info"               # such as "info,gatehouse_edge=debug"
+
+[listen]
+# c2s = ["[::]:5222"]             # clients, STARTTLS
+# c2s-direct-tls = ["[::]:5223"]  # clients, TLS from the first byte
+# s2s = ["[::]:5269"]             # other servers, STARTTLS
+# s2s-direct-tls = ["[::]:5270"]  # other servers, TLS from the first byte
+# admin = "127.0.0.1:5280"        # /metrics and /status, loopback only
+
+[dns]
+# servers = ["192.0.2.53"]      # default: the system's
+
+[tls]
+# trust = ["partner-ca.pem"]    # authorities besides the system's
+# system-roots = true
+
+[policy]
+# Who may federate. Default: anyone whose certificate proves its domain.
+# file = "policies/partners-only.toml"
+
+[s2s]
+# target-timeout = "10s"        # one SRV target, from TCP to an open stream
+# connect-timeout = "30s"       # all targets; then the waiting messages are bounced
+# queue-len-max = 256           # stanzas that wait for one pair of domains
+# idle-timeout = "10m"
+
+[limits]
+# connections-max = 10000       # for each listener
+# client-stanza-bytes-max = 262144
+# server-stanza-bytes-max = 524288
+# sessions-per-account-max = 10
+# contacts-per-account-max = 200
+
+[offline]
+# per-account-max = 100         # messages kept for a user who is away
+# per-node-max = 30000
+"#;
