@@ -109,21 +109,71 @@ impl<M: Machine> Connection<M> {
     /// a `select!` beside a queue of things to send.
     pub async fn next(&mut self) -> Result<Step<M::Event>, ConnectionError> {
         loop {
+            if let Some(step) = self.step(false).await? {
+                return Ok(step);
+            }
+        }
+    }
+
+    /// Like [`next`](Self::next), but also returns (`None`) once all that the machine said has been
+    /// handed to the operating system: what was sent until then need not be kept any longer.
+    pub async fn next_or_flushed(&mut self) -> Result<Option<Step<M::Event>>, ConnectionError> {
+        self.step(true).await
+    }
+
+    /// Writes all that the machine has to say, and returns. Reads nothing and reports no event: for
+    /// an owner that is busy with an earlier event. Cancel-safe like [`next`](Self::next).
+    pub async fn flush(&mut self) -> Result<(), ConnectionError> {
+        loop {
+            self.collect();
+            let (false, Some(io)) = (self.is_flushed(), self.io.as_mut()) else {
+                self.write_deadline = None;
+                return Ok(());
+            };
+            let deadline = *self.write_deadline.get_or_insert_with(|| now() + self.write_timeout);
+            let activity = tokio::select! {
+                biased;
+                () = sleep_until(Some(deadline)) => Activity::Deadline,
+                activity = transfer(io, &mut self.inbox, &mut self.outbox, false, true) => activity,
+            };
+            self.handle(activity)?;
+        }
+    }
+
+    /// True if all that was taken from the machine has been handed to the operating system.
+    pub fn is_flushed(&self) -> bool {
+        self.outbox.is_empty() && !self.needs_flush
+    }
+
+    /// Takes what the machine has to say.
+    fn collect(&mut self) {
+        while let Some(bytes) = self.machine.poll_transmit() {
+            self.outbox.extend_from_slice(&bytes);
+        }
+    }
+
+    /// Runs until there is something to report or, if `report_flushed`, nothing left to write.
+    async fn step(
+        &mut self,
+        report_flushed: bool,
+    ) -> Result<Option<Step<M::Event>>, ConnectionError> {
+        loop {
             if let Some(event) = self.machine.poll_event() {
-                return Ok(Step::Event(event));
+                return Ok(Some(Step::Event(event)));
             }
-            while let Some(bytes) = self.machine.poll_transmit() {
-                self.outbox.extend_from_slice(&bytes);
-            }
-            let writing = !self.outbox.is_empty() || self.needs_flush;
+            self.collect();
+            let writing = !self.is_flushed();
             if self.machine.is_closed() && !writing {
                 self.close().await;
-                return Ok(Step::Closed);
+                return Ok(Some(Step::Closed));
             }
             if self.machine.wants_upgrade() && !writing {
-                return Ok(Step::Upgrade);
+                return Ok(Some(Step::Upgrade));
             }
-            let Some(io) = self.io.as_mut() else { return Ok(Step::Closed) };
+            if report_flushed && !writing {
+                return Ok(None);
+            }
+            let Some(io) = self.io.as_mut() else { return Ok(Some(Step::Closed)) };
             if writing {
                 self.write_deadline.get_or_insert_with(|| now() + self.write_timeout);
             } else {
@@ -261,5 +311,81 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// Reports every read as an event and writes what it is told to.
+    #[derive(Default)]
+    struct Script {
+        events: VecDeque<usize>,
+        output: VecDeque<Bytes>,
+    }
+
+    impl Machine for Script {
+        type Event = usize;
+
+        fn handle_data(&mut self, data: &[u8], _now: Instant) {
+            self.events.push_back(data.len());
+        }
+        fn handle_timeout(&mut self, _now: Instant) {}
+        fn handle_eof(&mut self, _now: Instant) {}
+        fn handle_shutdown(&mut self, _now: Instant) {}
+        fn poll_event(&mut self) -> Option<usize> {
+            self.events.pop_front()
+        }
+        fn poll_transmit(&mut self) -> Option<Bytes> {
+            self.output.pop_front()
+        }
+        fn poll_timeout(&self) -> Option<Instant> {
+            None
+        }
+        fn is_closed(&self) -> bool {
+            false
+        }
+    }
+
+    fn connected(room: usize) -> (Connection<Script>, tokio::io::DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(room);
+        (Connection::new(Script::default(), Box::new(ours), Duration::from_secs(30)), theirs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn flush_writes_but_neither_reads_nor_reports() {
+        let (mut connection, mut peer) = connected(64);
+        peer.write_all(b"question").await.unwrap();
+        connection.machine_mut().output.push_back(Bytes::from_static(b"answer"));
+        connection.flush().await.unwrap();
+        let mut answer = [0; 6];
+        peer.read_exact(&mut answer).await.unwrap();
+        assert_eq!((&answer, connection.is_flushed()), (b"answer", true));
+        assert!(connection.machine().events.is_empty(), "flush has read");
+        assert!(matches!(connection.next().await, Ok(Step::Event(8))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn flushed_is_reported_only_once_the_peer_took_all() {
+        let (mut connection, mut peer) = connected(4);
+        connection.machine_mut().output.push_back(Bytes::from_static(b"answer"));
+        let early = time::timeout(Duration::from_secs(1), connection.next_or_flushed()).await;
+        assert!(early.is_err() && !connection.is_flushed(), "two bytes had no room");
+        let mut answer = [0; 6];
+        let (step, read) = tokio::join!(connection.next_or_flushed(), peer.read_exact(&mut answer));
+        assert!(matches!(step, Ok(None)) && read.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn flush_gives_up_on_a_peer_that_does_not_read() {
+        let (mut connection, _peer) = connected(4);
+        connection.machine_mut().output.push_back(Bytes::from_static(b"answer"));
+        assert!(matches!(connection.flush().await, Err(ConnectionError::WriteStalled(_))));
     }
 }
