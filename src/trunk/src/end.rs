@@ -1,0 +1,73 @@
+use std::time::Duration;
+
+use gatehouse_xmpp::Stanza;
+use tokio::sync::mpsc;
+use tokio::time;
+
+/// One end of the trunk.
+#[derive(Debug)]
+pub struct Trunk {
+    /// Sends to the other role; can be cloned.
+    pub sender: TrunkSender,
+    /// What the other role sends, in order per pair of domains. Also the bounces that the trunk
+    /// itself writes for stanzas it accepted and could not deliver.
+    pub incoming: mpsc::Receiver<Transfer>,
+}
+
+/// A stanza that crossed. Whoever takes it must hand the stanza on, store it or answer it, and
+/// only then drop the [`Receipt`]: that is what acknowledges it to the other side.
+#[derive(Debug)]
+pub struct Transfer {
+    /// The stanza.
+    pub stanza: Stanza,
+    /// Kept until the stanza is safe; dropping it acknowledges.
+    pub receipt: Receipt,
+}
+
+/// The promise to acknowledge one stanza; dropping it does.
+#[derive(Debug, Default)]
+pub struct Receipt {}
+
+/// The sending side of one end; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct TrunkSender {
+    role: &'static str,
+    patience: Duration,
+    way: mpsc::Sender<Transfer>,
+}
+
+/// The other role could not be reached in time; here is the stanza for its author's sake.
+#[derive(Debug, thiserror::Error)]
+#[error("the {role} cannot be reached: {reason}")]
+pub struct Unreachable {
+    /// `edge` or `core`.
+    pub role: &'static str,
+    /// Why, for our log only.
+    pub reason: String,
+    /// What was to be sent.
+    pub stanza: Box<Stanza>,
+}
+
+impl TrunkSender {
+    pub(crate) fn in_process(
+        role: &'static str,
+        patience: Duration,
+        way: mpsc::Sender<Transfer>,
+    ) -> Self {
+        Self { role, patience, way }
+    }
+
+    /// Hands `stanza` to the other role. Waits while its queue is full; fails once the other role
+    /// has been away for longer than the patience of the trunk.
+    pub async fn send(&self, stanza: Stanza) -> Result<(), Unreachable> {
+        let reason = match time::timeout(self.patience, self.way.reserve()).await {
+            Ok(Ok(slot)) => {
+                slot.send(Transfer { stanza, receipt: Receipt::default() });
+                return Ok(());
+            }
+            Ok(Err(_closed)) => "it has stopped".to_owned(),
+            Err(_elapsed) => format!("its queue was full for {} s", self.patience.as_secs()),
+        };
+        Err(Unreachable { role: self.role, reason, stanza: Box::new(stanza) })
+    }
+}
