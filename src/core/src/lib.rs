@@ -1,6 +1,8 @@
 //! The inside role: router, sessions, presence, rosters, offline messages, the core's end of the
 //! trunk.
 
+mod subscription;
+
 use gatehouse_net::Tasks;
 use gatehouse_store::{OfflineLimits, Store};
 use gatehouse_telemetry::Streams;
