@@ -6,9 +6,13 @@
 //! clocks, trust anchors.
 
 mod certificate;
+mod distinguished_name;
+mod names;
 mod peer;
 mod presented;
+mod printable;
 
-pub use self::certificate::{CertificateNames, CertificateSummary, UnreadableCertificate};
+pub use self::certificate::{CertificateSummary, UnreadableCertificate};
+pub use self::names::CertificateNames;
 pub use self::peer::{AuthenticatedPeer, IdentityError, Proof, prove};
 pub use self::presented::{ChainFault, Presented, TlsFacts, TlsVersion, VerifiedLeaf};
