@@ -1,5 +1,7 @@
 //! A connection over an in-memory pipe, driven by a machine that echoes lines.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
