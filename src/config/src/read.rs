@@ -48,14 +48,14 @@ pub fn parse(file: &Path, text: &str) -> Result<Settings, Problems> {
         source.problem(error.span().unwrap_or(0..0), what, remedy)
     });
     let problems = RefCell::new(syntax.collect::<Vec<_>>());
-    let base = file.parent().unwrap_or(Path::new("."));
+    let base = file.parent().unwrap_or_else(|| Path::new("."));
     let settings = read(Section::root(&source, &problems, table.get_ref()), base);
     check_files(&settings, &source, &problems);
     let mut problems = problems.into_inner();
     if problems.is_empty() {
         return Ok(settings);
     }
-    problems.sort_by(|a, b| (a.file != file, a.line).cmp(&(b.file != file, b.line)));
+    problems.sort_by_key(|problem| (problem.file != file, problem.line));
     problems.dedup();
     Err(Problems(problems))
 }
@@ -198,7 +198,7 @@ fn listen(mut section: Section<'_>, roles: Roles) -> Listen {
             };
             if let (false, Some(place)) = (wanted, place) {
                 let what = format!("`listen.{key}` belongs to {role}, which does not run here");
-                section.note(place, what, format!("remove it, or add the role to `roles`"));
+                section.note(place, what, "remove it, or add the role to `roles`".into());
             }
             let mut list = Vec::new();
             for Found { value, span } in found {
@@ -366,7 +366,7 @@ fn offline(mut section: Section<'_>) -> Offline {
 /// Reads the files that the settings name, so that a missing one is told now and not at the first
 /// handshake.
 fn check_files(settings: &Settings, source: &Source<'_>, problems: &RefCell<Vec<Problem>>) {
-    let mut note = |path: &Path, what: String, remedy: &str| {
+    let note = |path: &Path, what: String, remedy: &str| {
         // The reader is done; find the name again in the text.
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let start = source.text.find(name).unwrap_or(0);
