@@ -1,0 +1,75 @@
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use gatehouse_identity::TlsFacts;
+use gatehouse_types::Domain;
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use tokio_rustls::TlsAcceptor;
+
+use crate::facts::facts;
+use crate::provider::{VERSIONS, provider};
+use crate::verifier::PossessionOnly;
+use crate::{Io, Keys, Roots, TlsError};
+
+/// Our side when we are dialled. Clones share keys, trust and sessions.
+#[derive(Clone)]
+pub struct Acceptor {
+    keys: Keys,
+    roots: Roots,
+    /// Everything but the choice of our certificate, which is made anew for each handshake. The
+    /// ticket keys in it are shared by all of them, so a session may be resumed; what the peer
+    /// showed is judged again then, so nothing is inherited but the keys.
+    config: Arc<ServerConfig>,
+}
+
+impl Acceptor {
+    /// Asks every peer for a certificate, requires none. `alpn` is what we answer to, empty for
+    /// none: a peer that offers only other protocols is refused, one that offers none at all is
+    /// not (XEP-0368, section 3). With an empty `alpn` the peer's offer is ignored.
+    pub fn new(keys: &Keys, roots: &Roots, alpn: &[&str]) -> Result<Self, TlsError> {
+        Self::with_versions(keys, roots, alpn, VERSIONS)
+    }
+
+    pub(crate) fn with_versions(
+        keys: &Keys,
+        roots: &Roots,
+        alpn: &[&str],
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Result<Self, TlsError> {
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(provider()))
+            .with_protocol_versions(versions)
+            .map_err(TlsError::Setup)?
+            .with_client_cert_verifier(Arc::new(PossessionOnly::new()))
+            .with_cert_resolver(keys.for_server(None));
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::Setup)?;
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Ok(Self { keys: keys.clone(), roots: roots.clone(), config: Arc::new(config) })
+    }
+
+    /// Shakes hands. `fallback` chooses the certificate when the peer sends no SNI or one that is
+    /// not ours (the stream's `to`); without either it is the first of our certificates.
+    ///
+    /// Sets no time limit. Fails if the peer cannot agree with us, does not hold the key of the
+    /// certificate it shows, or goes away; a certificate that is merely not trusted is no failure.
+    pub async fn accept<S: Io + 'static>(
+        &self,
+        io: S,
+        fallback: Option<&Domain>,
+    ) -> io::Result<(Box<dyn Io>, TlsFacts)> {
+        let mut config = ServerConfig::clone(&self.config);
+        config.cert_resolver = self.keys.for_server(fallback);
+        let stream = Box::pin(TlsAcceptor::from(Arc::new(config)).accept(io)).await?;
+        let facts = facts(stream.get_ref().1, &self.roots.current())?;
+        Ok((Box::new(stream), facts))
+    }
+}
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor")
+            .field("keys", &self.keys)
+            .field("roots", &self.roots)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,105 @@
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::{ClientConfig, HandshakeKind};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::provider::provider;
+use crate::verifier::PossessionOnly;
+
+/// A client that is not ours: it resumes, and may show a certificate with any key.
+pub(super) fn client_config(
+    versions: &[&'static SupportedProtocolVersion],
+    shows: Option<(&TestCertificate, &str)>,
+) -> ClientConfig {
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(versions)
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(PossessionOnly::new()));
+    let mut config = match shows {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key_pem)) => {
+            let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).unwrap();
+            let signer = provider().key_provider.load_private_key(key).unwrap();
+            let chain = vec![CertificateDer::from(certificate.der.clone())];
+            let shown = rustls::sign::CertifiedKey::new(chain, signer);
+            builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(shown)))
+        }
+    };
+    config.resumption = Resumption::in_memory_sessions(8);
+    config
+}
+
+/// Dials `acceptor` once; reads a byte, so that session tickets have arrived.
+pub(super) async fn dial(
+    acceptor: &Acceptor,
+    config: &ClientConfig,
+    server_name: &str,
+) -> (io::Result<TlsFacts>, io::Result<HandshakeKind>) {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let name = ServerName::try_from(server_name.to_owned()).unwrap();
+    let dialler = TlsConnector::from(Arc::new(config.clone()));
+    tokio::join!(
+        async {
+            let (mut io, facts) = acceptor.accept(near, None).await?;
+            io.write_all(b"x").await?;
+            io.flush().await?;
+            Ok(facts)
+        },
+        async {
+            let mut io = dialler.connect(name, far).await?;
+            let mut byte = [0];
+            io.read_exact(&mut byte).await?;
+            Ok(io.get_ref().1.handshake_kind().unwrap())
+        }
+    )
+}
+
+#[tokio::test]
+async fn a_resumed_session_is_judged_again() {
+    for versions in EACH_VERSION {
+        let ca = TestCa::new();
+        let ours = keys(vec![entry(&["us.example"], &ca.issue_for("us.example"))]);
+        let roots = trust(&ca);
+        let acceptor = Acceptor::with_versions(&ours, &roots, &[], versions).unwrap();
+        let them = ca.issue_for("them.example");
+        let config = client_config(versions, Some((&them, &them.key_pem)));
+
+        let (first, kind) = dial(&acceptor, &config, "us.example").await;
+        assert_eq!(kind.unwrap(), HandshakeKind::Full);
+        assert!(matches!(first.unwrap().presented, Presented::Verified(_)));
+
+        let (second, kind) = dial(&acceptor, &config, "us.example").await;
+        assert_eq!(kind.unwrap(), HandshakeKind::Resumed);
+        match second.unwrap().presented {
+            Presented::Verified(leaf) => assert_eq!(leaf.der(), them.der),
+            other => panic!("{other:?}"),
+        }
+
+        roots.replace(&[], SystemRoots::Ignore).unwrap();
+        let (third, kind) = dial(&acceptor, &config, "us.example").await;
+        assert_eq!(kind.unwrap(), HandshakeKind::Resumed);
+        assert_eq!(fault(&third.unwrap().presented), &ChainFault::UnknownIssuer);
+    }
+}
+
+#[tokio::test]
+async fn a_session_does_not_cross_to_another_of_our_services() {
+    let ca = TestCa::new();
+    let ours = keys(vec![entry(&["us.example"], &ca.issue_for("us.example"))]);
+    let servers = Acceptor::new(&ours, &trust(&ca), &[]).unwrap();
+    let clients = Acceptor::new(&ours, &trust(&ca), &[]).unwrap();
+    let config = client_config(EACH_VERSION[1], None);
+    for (acceptor, expected) in [
+        (&servers, HandshakeKind::Full),
+        (&servers, HandshakeKind::Resumed),
+        (&clients, HandshakeKind::Full),
+    ] {
+        let (_, kind) = dial(acceptor, &config, "us.example").await;
+        assert_eq!(kind.unwrap(), expected);
+    }
+}
