@@ -2,6 +2,9 @@
 
 use gatehouse_types::{InvalidJid, Jid};
 use minidom::Element;
+use rxml::{Namespace, NcNameStr, xml_ncname};
+
+use crate::ns;
 
 /// The three kinds (RFC 6120, section 8).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -83,8 +86,25 @@ pub enum InvalidStanza {
 impl Stanza {
     /// Reads the kind and addresses of `element`, which is in `jabber:client`.
     pub fn from_element(element: Element) -> Result<Self, InvalidStanza> {
-        let _ = element;
-        todo!()
+        let kind = match element.name() {
+            "message" => StanzaKind::Message,
+            "presence" => StanzaKind::Presence,
+            "iq" => StanzaKind::Iq,
+            other => return Err(InvalidStanza::NotAStanza(shorten(other))),
+        };
+        if !element.has_ns(ns::CLIENT) {
+            let name = format!("{} in {}", element.name(), shorten(&element.ns()));
+            return Err(InvalidStanza::NotAStanza(name));
+        }
+        let address = |attribute: &'static str| match element.attr(attribute) {
+            None => Ok(None),
+            Some(text) => match text.parse::<Jid>() {
+                Ok(jid) => Ok(Some(jid)),
+                Err(source) => Err(InvalidStanza::Address { attribute, source }),
+            },
+        };
+        let (from, to) = (address("from")?, address("to")?);
+        Ok(Self { kind, from, to, element })
     }
 
     /// The kind.
@@ -129,14 +149,14 @@ impl Stanza {
 
     /// Sets or removes `from`.
     pub fn set_from(&mut self, from: Option<Jid>) {
-        let _ = from;
-        todo!()
+        set_address(&mut self.element, FROM, from.as_ref());
+        self.from = from;
     }
 
     /// Sets or removes `to`.
     pub fn set_to(&mut self, to: Option<Jid>) {
-        let _ = to;
-        todo!()
+        set_address(&mut self.element, TO, to.as_ref());
+        self.to = to;
     }
 
     /// True for errors and IQ results: what must never be bounced (RFC 6120, section 8.3.1).
@@ -148,14 +168,54 @@ impl Stanza {
     /// results, presence that is not a request). Addresses swapped, id kept, the payload not
     /// repeated.
     pub fn bounce(&self, kind: ErrorKind, condition: StanzaCondition, text: &str) -> Option<Self> {
-        let _ = (kind, condition, text);
-        todo!()
+        let answered = match self.kind {
+            StanzaKind::Message | StanzaKind::Iq => !self.is_answer(),
+            StanzaKind::Presence => matches!(
+                self.type_(),
+                Some("subscribe" | "subscribed" | "unsubscribe" | "unsubscribed" | "probe")
+            ),
+        };
+        if !answered {
+            return None;
+        }
+        let mut answer = self.answer("error");
+        let error = Element::builder("error", ns::CLIENT)
+            .attr(TYPE.to_owned(), kind.as_str())
+            .append(Element::bare(condition.as_str(), ns::STANZA_ERRORS))
+            .append(
+                Element::builder("text", ns::STANZA_ERRORS)
+                    .attr_ns(Namespace::XML, xml_ncname!("lang").to_owned(), "en")
+                    .append(text)
+                    .build(),
+            )
+            .build();
+        answer.element.append_child(error);
+        Some(answer)
     }
 
     /// An IQ result to this IQ request, with `payload`. `None` if this is no IQ request.
     pub fn result(&self, payload: Option<Element>) -> Option<Self> {
-        let _ = payload;
-        todo!()
+        if self.kind != StanzaKind::Iq || !matches!(self.type_(), Some("get" | "set")) {
+            return None;
+        }
+        let mut answer = self.answer("result");
+        if let Some(payload) = payload {
+            answer.element.append_child(payload);
+        }
+        Some(answer)
+    }
+
+    /// An empty stanza back to the author, of the same kind and id.
+    fn answer(&self, type_: &str) -> Self {
+        let mut element = Element::bare(self.element.name(), ns::CLIENT);
+        let attributes = element.attrs_mut();
+        attributes.insert(Namespace::NONE, TYPE.to_owned(), type_.to_owned());
+        if let Some(id) = self.id() {
+            attributes.insert(Namespace::NONE, xml_ncname!("id").to_owned(), id.to_owned());
+        }
+        set_address(&mut element, FROM, self.to.as_ref());
+        set_address(&mut element, TO, self.from.as_ref());
+        Self { kind: self.kind, from: self.to.clone(), to: self.from.clone(), element }
     }
 }
 
@@ -198,6 +258,131 @@ impl ErrorKind {
             Self::Continue => "continue",
             Self::Modify => "modify",
             Self::Wait => "wait",
+        }
+    }
+}
+
+const FROM: &NcNameStr = xml_ncname!("from");
+const TO: &NcNameStr = xml_ncname!("to");
+const TYPE: &NcNameStr = xml_ncname!("type");
+
+fn set_address(element: &mut Element, name: &NcNameStr, address: Option<&Jid>) {
+    let attributes = element.attrs_mut();
+    match address {
+        Some(jid) => {
+            attributes.insert(Namespace::NONE, name.to_owned(), jid.to_string());
+        }
+        None => {
+            attributes.remove("", name.as_str());
+        }
+    }
+}
+
+/// A peer chose these words; an error message holds only so many of them.
+fn shorten(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stanza(text: &str) -> Stanza {
+        let text = text.replacen(' ', " xmlns='jabber:client' ", 1);
+        Stanza::from_element(text.parse().unwrap()).unwrap()
+    }
+
+    fn jid(text: &str) -> Jid {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn addresses_are_read_once() {
+        let message = stanza("<message from='A@X.example./r' to='y.example' id='1' type='chat'/>");
+        assert_eq!(message.kind(), StanzaKind::Message);
+        assert_eq!(message.from(), Some(&jid("a@x.example/r")));
+        assert_eq!(message.to(), Some(&jid("y.example")));
+        assert_eq!((message.id(), message.type_()), (Some("1"), Some("chat")));
+    }
+
+    #[test]
+    fn what_is_no_stanza_is_refused() {
+        for text in [
+            "<challenge xmlns='jabber:client'/>",
+            "<message xmlns='jabber:server'/>",
+            "<message xmlns='urn:other'/>",
+            "<message xmlns='jabber:client' from='@'/>",
+            "<message xmlns='jabber:client' to=''/>",
+        ] {
+            assert!(Stanza::from_element(text.parse().unwrap()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn setters_keep_element_and_addresses_together() {
+        let mut message = stanza("<message to='a@x.example'/>");
+        message.set_from(Some(jid("b@y.example/r")));
+        message.set_to(None);
+        assert_eq!(message.element().attr("from"), Some("b@y.example/r"));
+        assert_eq!(message.element().attr("to"), None);
+        assert_eq!(Stanza::from_element(message.element().clone()), Ok(message));
+    }
+
+    #[test]
+    fn bounce_goes_back_with_a_reason() {
+        let message =
+            stanza("<message from='a@x.example/r' to='b@y.example' id='7'><body>hi</body></message>");
+        let bounce = message
+            .bounce(ErrorKind::Wait, StanzaCondition::RemoteServerTimeout, "y.example is silent")
+            .unwrap();
+        let want = "<message xmlns='jabber:client' from='b@y.example' to='a@x.example/r' id='7' \
+            type='error'><error type='wait'>\
+            <remote-server-timeout xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+            <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas' xml:lang='en'>y.example is silent\
+            </text></error></message>";
+        assert_eq!(bounce.element(), &want.parse::<Element>().unwrap());
+        assert_eq!(Stanza::from_element(bounce.element().clone()), Ok(bounce));
+    }
+
+    #[test]
+    fn only_requests_are_bounced() {
+        for (text, want) in [
+            ("<message />", true),
+            ("<message type='chat'/>", true),
+            ("<message type='error'/>", false),
+            ("<iq type='get'/>", true),
+            ("<iq type='set'/>", true),
+            ("<iq type='result'/>", false),
+            ("<iq type='error'/>", false),
+            ("<presence />", false),
+            ("<presence type='unavailable'/>", false),
+            ("<presence type='error'/>", false),
+            ("<presence type='subscribe'/>", true),
+            ("<presence type='subscribed'/>", true),
+            ("<presence type='unsubscribe'/>", true),
+            ("<presence type='unsubscribed'/>", true),
+            ("<presence type='probe'/>", true),
+        ] {
+            let bounce =
+                stanza(text).bounce(ErrorKind::Cancel, StanzaCondition::ServiceUnavailable, "");
+            assert_eq!(bounce.is_some(), want, "{text}");
+            if let Some(bounce) = bounce {
+                let again =
+                    bounce.bounce(ErrorKind::Cancel, StanzaCondition::ServiceUnavailable, "");
+                assert_eq!(again, None, "a bounce of a bounce");
+            }
+        }
+    }
+
+    #[test]
+    fn only_iq_requests_have_results() {
+        let ping = stanza("<iq type='get' id='1' from='a@x.example/r'/>");
+        let result = ping.result(Some(Element::bare("q", "u"))).unwrap();
+        assert_eq!((result.type_(), result.id()), (Some("result"), Some("1")));
+        assert_eq!((result.from(), result.to()), (None, Some(&jid("a@x.example/r"))));
+        assert!(result.element().has_child("q", "u"));
+        for text in ["<iq type='result'/>", "<iq type='error'/>", "<message type='get'/>"] {
+            assert_eq!(stanza(text).result(None), None, "{text}");
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What all streams share: how they are entered, how they end.
 
 use gatehouse_identity::TlsFacts;
+use minidom::Element;
+
+use crate::ns;
 
 /// How the transport was opened.
 #[derive(Clone, Debug)]
@@ -56,7 +59,29 @@ impl StreamError {
     pub fn new(condition: StreamCondition, text: impl Into<String>) -> Self {
         Self { condition, text: Some(text.into()) }
     }
+
+    /// Reads a peer's `<stream:error/>`; `None` if `element` is something else. The text is cut to
+    /// what a log line can take, and holds no control characters.
+    pub fn from_element(element: &Element) -> Option<Self> {
+        if !element.is("error", ns::STREAM) {
+            return None;
+        }
+        let own = || element.children().filter(|child| child.has_ns(ns::STREAM_ERRORS));
+        let condition = own()
+            .find(|child| child.name() != "text")
+            .map_or(StreamCondition::UndefinedCondition, |child| {
+                StreamCondition::from_name(child.name())
+            });
+        let text = own().find(|child| child.name() == "text").map(|child| {
+            let readable = |character: char| if character.is_control() { ' ' } else { character };
+            child.text().chars().take(ERROR_TEXT_CHARS_MAX).map(readable).collect()
+        });
+        Some(Self { condition, text })
+    }
 }
+
+/// How much of a peer's words we repeat.
+const ERROR_TEXT_CHARS_MAX: usize = 256;
 
 impl From<StreamCondition> for StreamError {
     fn from(condition: StreamCondition) -> Self {
@@ -150,3 +175,29 @@ const ALL: [StreamCondition; 24] = [
     StreamCondition::UnsupportedStanzaType,
     StreamCondition::UnsupportedVersion,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_condition_is_found_by_its_name() {
+        for condition in ALL {
+            assert_eq!(StreamCondition::from_name(condition.as_str()), condition);
+        }
+        assert_eq!(StreamCondition::from_name("nonsense"), StreamCondition::UndefinedCondition);
+    }
+
+    #[test]
+    fn a_peers_words_are_cut_and_cleaned() {
+        let text = format!(
+            "<error xmlns='{}'><policy-violation xmlns='{1}'/><text xmlns='{1}'>a&#10;{2}</text></error>",
+            ns::STREAM,
+            ns::STREAM_ERRORS,
+            "x".repeat(1000)
+        );
+        let error = StreamError::from_element(&text.parse().unwrap()).unwrap();
+        assert_eq!(error.condition, StreamCondition::PolicyViolation);
+        assert_eq!(error.text.unwrap(), format!("a {}", "x".repeat(254)));
+    }
+}

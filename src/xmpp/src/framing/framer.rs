@@ -1,0 +1,391 @@
+use std::fmt;
+
+use bytes::{Buf as _, BytesMut};
+use gatehouse_types::StreamLimits;
+use minidom::Element;
+use rxml::error::EndOrError;
+use rxml::{AttrMap, Error, NcName, Parse as _, RawEvent, RawParser};
+
+use super::fault::{over_limit, stream_error};
+use super::scope::Scope;
+use super::{ContentNamespace, Frame, Leftover, StreamHeader};
+use crate::{StreamCondition, StreamError, ns};
+
+/// Elements in one first-level element. An element costs some hundred bytes of memory however few
+/// it takes on the wire, so the byte limit alone would let a peer have fifty times what it sends.
+const ELEMENTS_MAX: usize = 16_384;
+
+/// Cuts a stream into frames, however the bytes are cut.
+pub struct Framer {
+    bounds: Bounds,
+    content: ContentNamespace,
+    parser: RawParser,
+    /// What the parser has not seen yet.
+    input: BytesMut,
+    /// Bytes that the parser has taken since the last frame, keepalives not counted.
+    used: usize,
+    phase: Phase,
+    scope: Scope,
+    head: Option<Head>,
+    /// The open elements below the stream element, outermost first.
+    open: Vec<Open>,
+    /// Elements in the current first-level element.
+    elements: usize,
+    dialback_declared: bool,
+}
+
+#[derive(Debug)]
+struct Bounds {
+    header_bytes_max: usize,
+    element_bytes_max: usize,
+    depth_max: usize,
+    attributes_max: usize,
+    children_max: usize,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The stream header comes next.
+    Header,
+    /// Inside the stream element.
+    Stream,
+    /// After the footer.
+    Over,
+    /// After an error.
+    Dead(StreamError),
+}
+
+/// A start tag that is not complete.
+struct Head {
+    prefix: Option<NcName>,
+    name: NcName,
+    attributes: Vec<(Option<NcName>, NcName, String)>,
+    /// Attributes and namespace declarations.
+    len: usize,
+}
+
+struct Open {
+    element: Element,
+    children: usize,
+}
+
+impl Framer {
+    /// Starts before the stream header. Elements may have
+    /// [`unauthenticated_element_bytes_max`](StreamLimits) bytes until
+    /// [`set_element_bytes_max`](Self::set_element_bytes_max) says otherwise.
+    pub fn new(limits: &StreamLimits, content: ContentNamespace) -> Self {
+        Self {
+            bounds: Bounds {
+                header_bytes_max: limits.unauthenticated_element_bytes_max,
+                element_bytes_max: limits.unauthenticated_element_bytes_max,
+                depth_max: limits.depth_max,
+                attributes_max: limits.attributes_max,
+                children_max: limits.children_max,
+            },
+            content,
+            parser: RawParser::new(),
+            input: BytesMut::new(),
+            used: 0,
+            phase: Phase::Header,
+            scope: Scope::default(),
+            head: None,
+            open: Vec::new(),
+            elements: 0,
+            dialback_declared: false,
+        }
+    }
+
+    /// Takes bytes from the peer. They are kept until `next_frame` has used them.
+    pub fn push(&mut self, data: &[u8]) {
+        if matches!(self.phase, Phase::Header | Phase::Stream) {
+            self.input.extend_from_slice(data);
+        }
+    }
+
+    /// The next whole frame, or `None` if more bytes are needed. After an error the stream is dead.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, StreamError> {
+        let result = match &self.phase {
+            Phase::Dead(error) => return Err(error.clone()),
+            Phase::Over => return Ok(None),
+            Phase::Header | Phase::Stream => self.advance(),
+        };
+        match &result {
+            Ok(Some(Frame::Footer)) => self.stop(Phase::Over),
+            Err(error) => self.stop(Phase::Dead(error.clone())),
+            Ok(_) => {}
+        }
+        result
+    }
+
+    /// True if bytes wait that belong to no finished frame: a STARTTLS or SASL step refuses them.
+    /// White space between elements belongs to none and does no harm.
+    pub fn has_leftover(&self) -> bool {
+        self.used > 0 || !self.input.iter().all(|byte| is_space(*byte))
+    }
+
+    /// True if the stream header bound a prefix to `jabber:server:dialback`: how servers said that
+    /// they know dialback before there were stream features (XEP-0220, section 2.1).
+    pub fn dialback_declared(&self) -> bool {
+        self.dialback_declared
+    }
+
+    /// Expects a new stream header next (after TLS, after SASL). Leftover bytes are dropped after
+    /// TLS and kept after SASL.
+    pub fn restart(&mut self, leftover: Leftover) {
+        self.stop(Phase::Header);
+        match leftover {
+            Leftover::Drop => self.input.clear(),
+            Leftover::Keep => {}
+        }
+    }
+
+    /// Changes the byte limit of one element.
+    pub fn set_element_bytes_max(&mut self, bytes: usize) {
+        self.bounds.element_bytes_max = bytes;
+    }
+
+    /// Forgets the document read so far.
+    fn stop(&mut self, phase: Phase) {
+        self.parser = RawParser::new();
+        self.used = 0;
+        self.scope = Scope::default();
+        self.head = None;
+        self.open = Vec::new();
+        self.elements = 0;
+        match phase {
+            Phase::Header => self.dialback_declared = false,
+            Phase::Over | Phase::Dead(_) => self.input = BytesMut::new(),
+            Phase::Stream => {}
+        }
+        self.phase = phase;
+    }
+
+    fn advance(&mut self) -> Result<Option<Frame>, StreamError> {
+        if self.used == 0 && matches!(self.phase, Phase::Header) {
+            // A keepalive may have been on its way when the stream was restarted.
+            let spaces = self.input.iter().take_while(|byte| is_space(**byte)).count();
+            self.input.advance(spaces);
+        }
+        loop {
+            // One byte over the limit is enough to know. The parser sees no more, so that the
+            // outcome does not depend on how the bytes were cut.
+            let window = self.bytes_max().saturating_add(1).saturating_sub(self.used);
+            let mut rest = self.input.get(..window).unwrap_or(&self.input);
+            let before = rest.len();
+            // Inside an element text is collected; between elements a keepalive is seen at once.
+            self.parser.set_text_buffering(!self.open.is_empty());
+            let outcome = self.parser.parse(&mut rest, false);
+            let taken = before - rest.len();
+            self.input.advance(taken);
+            self.used += taken;
+
+            let frame = match outcome {
+                Ok(Some(event)) => self.step(event)?,
+                Ok(None) | Err(EndOrError::NeedMoreData) => {
+                    self.check_bytes()?;
+                    if self.open.is_empty() && self.head.is_none() {
+                        // Most streams are silent most of the time.
+                        self.parser.release_temporaries();
+                    }
+                    return Ok(None);
+                }
+                Err(EndOrError::Error(error)) => {
+                    self.check_bytes()?;
+                    return Err(stream_error(error));
+                }
+            };
+            if frame.is_some() {
+                return Ok(frame);
+            }
+        }
+    }
+
+    fn bytes_max(&self) -> usize {
+        match self.phase {
+            Phase::Header => self.bounds.header_bytes_max,
+            _ => self.bounds.element_bytes_max,
+        }
+    }
+
+    fn check_bytes(&self) -> Result<(), StreamError> {
+        let max = self.bytes_max();
+        if self.used <= max {
+            return Ok(());
+        }
+        let what = match self.phase {
+            Phase::Header => "the stream header",
+            _ => "the element",
+        };
+        Err(over_limit(what, max, "bytes"))
+    }
+
+    fn step(&mut self, event: RawEvent) -> Result<Option<Frame>, StreamError> {
+        if let RawEvent::Text(metrics, text) = &event
+            && self.open.is_empty()
+        {
+            self.used = self.used.saturating_sub(metrics.len());
+            if !text.bytes().all(is_space) {
+                let text = "there is text between the elements of the stream";
+                return Err(StreamError::new(StreamCondition::BadFormat, text));
+            }
+        }
+        self.check_bytes()?;
+        match event {
+            RawEvent::XmlDeclaration(..) => Ok(None),
+            RawEvent::ElementHeadOpen(_, (prefix, name)) => {
+                self.open_head(prefix, name)?;
+                Ok(None)
+            }
+            RawEvent::Attribute(_, (prefix, name), value) => {
+                self.add_attribute(prefix, name, value)?;
+                Ok(None)
+            }
+            RawEvent::ElementHeadClose(_) => self.close_head(),
+            RawEvent::ElementFoot(_) => Ok(self.close_element()),
+            RawEvent::Text(_, text) => {
+                if let Some(open) = self.open.last_mut() {
+                    open.element.append_text(text);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn open_head(&mut self, prefix: Option<NcName>, name: NcName) -> Result<(), StreamError> {
+        if matches!(self.phase, Phase::Stream) {
+            // The stream element and the new one count too.
+            if self.open.len() + 2 > self.bounds.depth_max {
+                return Err(over_limit("the stream", self.bounds.depth_max, "levels of elements"));
+            }
+            self.elements += 1;
+            if self.elements > ELEMENTS_MAX {
+                return Err(over_limit("the stanza", ELEMENTS_MAX, "elements"));
+            }
+        }
+        if let Some(parent) = self.open.last_mut() {
+            parent.children += 1;
+            if parent.children > self.bounds.children_max {
+                return Err(over_limit("an element", self.bounds.children_max, "children"));
+            }
+        }
+        self.scope.open();
+        self.head = Some(Head { prefix, name, attributes: Vec::new(), len: 0 });
+        Ok(())
+    }
+
+    fn add_attribute(
+        &mut self,
+        prefix: Option<NcName>,
+        name: NcName,
+        value: String,
+    ) -> Result<(), StreamError> {
+        let Some(head) = &mut self.head else {
+            return Ok(());
+        };
+        head.len += 1;
+        if head.len > self.bounds.attributes_max {
+            return Err(over_limit("an element", self.bounds.attributes_max, "attributes"));
+        }
+        match &prefix {
+            None if name == "xmlns" => self.scope.declare(None, value),
+            Some(xmlns) if *xmlns == "xmlns" => self.scope.declare(Some(name), value),
+            _ => {
+                head.attributes.push((prefix, name, value));
+                Ok(())
+            }
+        }
+    }
+
+    fn close_head(&mut self) -> Result<Option<Frame>, StreamError> {
+        let Some(head) = self.head.take() else {
+            return Ok(None);
+        };
+        let mut attributes = AttrMap::new();
+        for (prefix, name, value) in head.attributes {
+            let namespace = self.scope.of_attribute(prefix.as_ref()).map_err(stream_error)?;
+            if attributes.insert(namespace.clone(), name, value).is_some() {
+                return Err(stream_error(Error::DuplicateAttribute));
+            }
+        }
+        let namespace = self.scope.of_element(head.prefix.as_ref()).map_err(stream_error)?;
+        if matches!(self.phase, Phase::Header) {
+            self.check_header(namespace, &head.name)?;
+            self.dialback_declared = self.scope.declares(ns::DIALBACK);
+            self.phase = Phase::Stream;
+            self.used = 0;
+            return Ok(Some(Frame::Header(header(attributes))));
+        }
+        let is_content = *namespace == ns::CLIENT || *namespace == ns::SERVER;
+        if is_content && self.open.is_empty() && *namespace != self.content.as_str() {
+            //= https://www.rfc-editor.org/rfc/rfc6120#section-4.8.2
+            //# The content namespace is used as the default namespace of data sent over the
+            //# stream [...] and MUST be the same for the initial stream and the response stream
+            let text = format!("stanzas on this stream are in {}", self.content.as_str());
+            return Err(StreamError::new(StreamCondition::InvalidNamespace, text));
+        }
+        let namespace = if is_content { ns::CLIENT } else { namespace.as_str() };
+        let mut element = Element::bare(head.name.as_str(), namespace);
+        *element.attrs_mut() = attributes;
+        self.open.push(Open { element, children: 0 });
+        Ok(None)
+    }
+
+    fn close_element(&mut self) -> Option<Frame> {
+        self.scope.close();
+        let Some(Open { element, .. }) = self.open.pop() else {
+            return Some(Frame::Footer);
+        };
+        if let Some(parent) = self.open.last_mut() {
+            parent.element.append_child(element);
+            return None;
+        }
+        self.used = 0;
+        self.elements = 0;
+        Some(Frame::Element(element))
+    }
+
+    fn check_header(&self, namespace: &str, name: &str) -> Result<(), StreamError> {
+        let invalid = |text: String| StreamError::new(StreamCondition::InvalidNamespace, text);
+        if namespace != ns::STREAM {
+            return Err(invalid(format!("the stream element must be in {}", ns::STREAM)));
+        }
+        if name != "stream" {
+            let text = "a stream starts with the element `stream`";
+            return Err(StreamError::new(StreamCondition::BadFormat, text));
+        }
+        let content = self.content.as_str();
+        match self.scope.of_element(None) {
+            Ok(default) if *default == content => Ok(()),
+            _ => Err(invalid(format!("the default namespace of this stream must be {content}"))),
+        }
+    }
+}
+
+impl fmt::Debug for Framer {
+    // Neither the input nor what was read of an element: they may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Framer")
+            .field("phase", &self.phase)
+            .field("content", &self.content)
+            .field("used", &self.used)
+            .field("waiting", &self.input.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn header(mut attributes: AttrMap) -> StreamHeader {
+    let lang = attributes.remove(ns::XML, "lang");
+    let mut plain = |name: &str| attributes.remove("", name);
+    StreamHeader {
+        from: plain("from"),
+        to: plain("to"),
+        id: plain("id"),
+        version: plain("version"),
+        lang,
+    }
+}
+
+/// White space as XML has it.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
