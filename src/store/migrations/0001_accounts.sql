@@ -3,6 +3,9 @@
 -- Addresses are text in the wire form of `gatehouse_types::Jid`, which has one spelling for each.
 -- A released migration is never changed: databases remember its checksum. Add a new file.
 
+-- `Gate`: the file is ours.
+PRAGMA application_id = 0x47617465;
+
 CREATE TABLE accounts (
     -- Never used again after a removal (AUTOINCREMENT): roster versions are built on it.
     id             INTEGER PRIMARY KEY AUTOINCREMENT,

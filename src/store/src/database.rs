@@ -1,12 +1,10 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use gatehouse_types::Jid;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions, Sqlite, SqliteConnection, Transaction};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 
 use crate::StoreError;
 use crate::error::failed;
@@ -32,20 +30,16 @@ impl Store {
     /// [`StoreError::Open`].
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         prepare_file(path).await.map_err(|error| open_error(path, error))?;
+        // A commit is on the disk before it is acknowledged. NORMAL would lose the last ones in a
+        // power cut.
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_with(
-                options(path)
-                    .journal_mode(SqliteJournalMode::Wal)
-                    // A commit is on the disk before it is acknowledged. NORMAL would lose the last
-                    // ones in a power cut.
-                    .synchronous(SqliteSynchronous::Full),
-            )
+            .connect_with(options(path).synchronous(SqliteSynchronous::Full))
             .await
             .map_err(|error| open_error(path, error))?;
-        migrate(&writer, path).await?;
+        prepare_schema(&writer, path).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
             .connect_lazy_with(options(path).pragma("query_only", "ON"));
@@ -154,12 +148,31 @@ async fn prepare_file(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Brings the schema up to date, under the write lock: another process may be at it too.
-async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
+/// Makes sure that the file is ours, then brings its schema up to date.
+async fn prepare_schema(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
+    let mut connection = writer.acquire().await.map_err(|error| open_error(path, error))?;
+    let foreign: bool = sqlx::query_scalar(
+        "SELECT application_id <> $1 AND EXISTS (SELECT 1 FROM sqlite_schema)
+         FROM pragma_application_id",
+    )
+    .bind(APPLICATION_ID)
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(|error| open_error(path, error))?;
+    if foreign {
+        return Err(open_error(path, "it is the database of another program"));
+    }
+    // Stays with the file.
+    sqlx::query("PRAGMA journal_mode = WAL")
+        .execute(&mut *connection)
+        .await
+        .map_err(|error| open_error(path, error))?;
+
+    // Under the write lock, because another process may be at it too.
     let mut transaction =
-        writer.begin_with(BEGIN_WRITE).await.map_err(|error| open_error(path, error))?;
+        connection.begin_with(BEGIN_WRITE).await.map_err(|error| open_error(path, error))?;
     let known = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
-    match MIGRATOR.run(&mut *transaction).await {
+    match MIGRATOR.run_direct(None, &mut *transaction, false).await {
         Ok(()) => transaction.commit().await.map_err(|error| open_error(path, error)),
         Err(MigrateError::VersionMissing(found)) if found > known => {
             Err(StoreError::Newer { path: path.display().to_string(), found, known })
@@ -172,7 +185,7 @@ fn open_error(
     path: &Path,
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> StoreError {
-    StoreError::Open { path: PathBuf::from(path).display().to_string(), source: error.into() }
+    StoreError::Open { path: path.display().to_string(), source: error.into() }
 }
 
 static MIGRATOR: Migrator = sqlx::migrate!();
@@ -180,6 +193,9 @@ static MIGRATOR: Migrator = sqlx::migrate!();
 /// Takes the write lock at once. A transaction that begins by reading could be refused when it
 /// wants to write, however long it waits.
 const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
+
+/// Marks the file as ours (`Gate`): `PRAGMA application_id`, set by the first migration.
+const APPLICATION_ID: i64 = 0x4761_7465;
 
 /// How long a statement waits for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
