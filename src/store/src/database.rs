@@ -1,3 +1,5 @@
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -5,6 +7,7 @@ use gatehouse_types::Jid;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
+use tokio::sync::Mutex;
 
 use crate::StoreError;
 use crate::error::failed;
@@ -29,6 +32,7 @@ impl Store {
     /// [`StoreError::Newer`] if a later version of Gatehouse wrote the file, else
     /// [`StoreError::Open`].
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let _alone = OPENING.lock().await;
         prepare_file(path).await.map_err(|error| open_error(path, error))?;
         // A commit is on the disk before it is acknowledged. NORMAL would lose the last ones in a
         // power cut.
@@ -132,18 +136,22 @@ fn options(path: &Path) -> SqliteConnectOptions {
 
 /// Makes the file before SQLite does, so that it is never readable by others, not even for a
 /// moment. SQLite gives `-wal` and `-shm` the mode of the database file.
-async fn prepare_file(path: &Path) -> std::io::Result<()> {
+async fn prepare_file(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     if let Some(directory) = directory {
         tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).await?;
     }
-    let file =
-        tokio::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).await?;
-    let mut permissions = file.metadata().await?.permissions();
+    match tokio::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).await {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    // Never opened here: closing it would drop the locks that SQLite holds in this process.
+    let mut permissions = tokio::fs::metadata(path).await?.permissions();
     // A copy from a backup may have been made with a common umask.
-    if std::os::unix::fs::PermissionsExt::mode(&permissions) & 0o077 != 0 {
-        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
-        file.set_permissions(permissions).await?;
+    if permissions.mode() & 0o077 != 0 {
+        permissions.set_mode(0o600);
+        tokio::fs::set_permissions(path, permissions).await?;
     }
     Ok(())
 }
@@ -162,11 +170,7 @@ async fn prepare_schema(writer: &SqlitePool, path: &Path) -> Result<(), StoreErr
     if foreign {
         return Err(open_error(path, "it is the database of another program"));
     }
-    // Stays with the file.
-    sqlx::query("PRAGMA journal_mode = WAL")
-        .execute(&mut *connection)
-        .await
-        .map_err(|error| open_error(path, error))?;
+    use_wal(&mut connection).await.map_err(|error| open_error(path, error))?;
 
     // Under the write lock, because another process may be at it too.
     let mut transaction =
@@ -181,12 +185,49 @@ async fn prepare_schema(writer: &SqlitePool, path: &Path) -> Result<(), StoreErr
     }
 }
 
+/// Switches the file to the write-ahead log; the mode stays with the file.
+///
+/// While another process does the same, SQLite says that the file is locked, without the wait that
+/// it grants to any other statement.
+async fn use_wal(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let mut patience = BUSY_TIMEOUT;
+    loop {
+        let mode: Result<String, _> =
+            sqlx::query_scalar("PRAGMA journal_mode = WAL").fetch_one(&mut *connection).await;
+        match mode {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            // It says so where the file system has no shared memory.
+            Ok(mode) => {
+                return Err(sqlx::Error::Protocol(format!(
+                    "the write-ahead log cannot be used here (journal mode `{mode}`); \
+                 is this a network file system?"
+                )));
+            }
+            Err(error) if !is_busy(&error) => return Err(error),
+            Err(error) => {
+                patience = patience.checked_sub(BUSY_RETRY).ok_or(error)?;
+                tokio::time::sleep(BUSY_RETRY).await;
+            }
+        }
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    /// `SQLITE_BUSY`, below the extended code.
+    const BUSY: u32 = 5;
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == BUSY)
+}
+
 fn open_error(
     path: &Path,
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> StoreError {
     StoreError::Open { path: path.display().to_string(), source: error.into() }
 }
+
+/// One at a time in this process, see [`prepare_file`].
+static OPENING: Mutex<()> = Mutex::const_new(());
 
 static MIGRATOR: Migrator = sqlx::migrate!();
 
@@ -199,6 +240,9 @@ const APPLICATION_ID: i64 = 0x4761_7465;
 
 /// How long a statement waits for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long until a switch to the write-ahead log is tried again.
+const BUSY_RETRY: Duration = Duration::from_millis(20);
 
 /// Connections that only read; each is a thread.
 const READERS_MAX: u32 = 4;

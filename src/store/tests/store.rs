@@ -1,5 +1,10 @@
 //! Every method with its yes and its no, on a database file of its own.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy knows only the bodies of tests, not what they call"
+)]
+
 use std::path::{Path, PathBuf};
 
 use gatehouse_store::{
@@ -496,7 +501,7 @@ mod small_things {
         assert_eq!(store.blocked(&alice()).await.unwrap(), []);
         assert_eq!(store.blocked(&bob()).await.unwrap().len(), 1);
 
-        assert!(is_no_account(store.block(&nobody(), &[bare.clone()]).await));
+        assert!(is_no_account(store.block(&nobody(), std::slice::from_ref(&bare)).await));
         assert_eq!(store.blocked(&nobody()).await.unwrap(), []);
         store.unblock(&nobody(), &[bare]).await.unwrap();
     }
@@ -691,18 +696,9 @@ async fn rows(path: &Path, table: &str) -> i64 {
     sqlx::query_scalar(statement).fetch_one(&mut connection).await.unwrap()
 }
 
-/// Runs all of them at the same time; the results in the order of the work.
-async fn all_at_once<F>(work: impl IntoIterator<Item = F>) -> Vec<F::Output>
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    let mut tasks = Vec::new();
-    for each in work {
-        tasks.push(tokio::task::spawn(each));
-    }
-    let mut results = Vec::new();
-    for task in tasks {
-        results.push(task.await.unwrap());
-    }
-    results
+/// Runs all of them at the same time.
+async fn all_at_once<T: Send + 'static>(
+    work: impl IntoIterator<Item: Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    work.into_iter().collect::<tokio::task::JoinSet<T>>().join_all().await
 }

@@ -1,23 +1,31 @@
-//! What was acknowledged is there after `kill -9`.
+//! Several processes on one file, some of which die.
 //!
-//! The test starts itself again as a child that stores messages and says so on its standard output
-//! after each `Ok`; the parent kills it in the middle of its work and looks for every message it was
-//! told of.
+//! The tests start this very program again as their children.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy knows only the bodies of tests, not what they call"
+)]
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use gatehouse_store::{OfflineLimits, Store};
 use gatehouse_types::Jid;
 
+/// Where the children find the database.
 const DATABASE: &str = "GATEHOUSE_STORE_CRASH_TEST";
+/// Which child it is.
+const NUMBER: &str = "GATEHOUSE_STORE_CRASH_TEST_CHILD";
 const WIDE: OfflineLimits = OfflineLimits { per_account: u64::MAX, per_node: u64::MAX };
 
 fn alice() -> Jid {
     "alice@ours.example".parse().unwrap()
 }
 
+/// The child stores messages and says so on its standard output after each `Ok`; it is killed in the
+/// middle of its work, and every message it spoke of must be there.
 #[tokio::test]
 async fn acknowledged_messages_survive_sigkill() {
     let directory = tempfile::tempdir().unwrap();
@@ -50,13 +58,7 @@ async fn acknowledged_messages_survive_sigkill() {
 
 /// The messages that the child acknowledged before it died.
 fn run_and_kill(path: &Path, life: usize, kill_after: usize) -> Vec<String> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--ignored", "--nocapture"])
-        .env(DATABASE, path)
-        .env("LIFE", life.to_string())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = start("child_that_stores", path, life);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut acknowledged = Vec::new();
     let mut take = |line: String| {
@@ -81,15 +83,57 @@ fn run_and_kill(path: &Path, life: usize, kill_after: usize) -> Vec<String> {
     acknowledged
 }
 
-/// Not a test: the child of the test above.
+/// Nobody is turned away because the others are at it too.
 #[tokio::test]
-#[ignore = "started by the test above"]
-async fn child() {
-    let Ok(path) = std::env::var(DATABASE) else {
+async fn the_file_may_be_made_by_several_at_once() {
+    for _ in 0..4 {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("gatehouse.sqlite");
+        let children: Vec<_> =
+            (0..5).map(|number| start("child_that_adds_an_account", &path, number)).collect();
+        for child in children {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        }
+        let store = Store::open(&path).await.unwrap();
+        assert_eq!(store.accounts(None).await.unwrap().len(), 5);
+    }
+}
+
+fn start(child: &str, path: &Path, number: usize) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", child, "--ignored", "--nocapture"])
+        .env(DATABASE, path)
+        .env(NUMBER, number.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// What the parent told this child; nothing if there is no parent.
+fn orders() -> Option<(PathBuf, usize)> {
+    Some((std::env::var_os(DATABASE)?.into(), std::env::var(NUMBER).ok()?.parse().ok()?))
+}
+
+#[tokio::test]
+#[ignore = "not a test: a child of the tests above"]
+async fn child_that_adds_an_account() {
+    let Some((path, number)) = orders() else {
         return;
     };
-    let life = std::env::var("LIFE").unwrap();
-    let store = Store::open(Path::new(&path)).await.unwrap();
+    let store = Store::open(&path).await.unwrap();
+    let account = format!("u{number}@ours.example").parse().unwrap();
+    store.add_account(&account, &[]).await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+#[ignore = "not a test: a child of the tests above"]
+async fn child_that_stores() {
+    let Some((path, life)) = orders() else {
+        return;
+    };
+    let store = Store::open(&path).await.unwrap();
     let mut out = std::io::stdout();
     // The test harness has written half a line.
     writeln!(out).unwrap();
