@@ -1,7 +1,30 @@
 //! The inside role: router, sessions, presence, rosters, offline messages, the core's end of the
 //! trunk.
 
+mod account;
+mod bind;
+mod delivery;
+mod inbound;
+mod incoming;
+mod iq;
+mod listener;
+mod login;
+mod offline;
+mod outbound;
+mod outbox;
+mod presence;
+mod probe;
+mod refusal;
+mod roster;
+mod router;
+mod services;
+mod session;
+mod stamp;
 mod subscription;
+mod subscriptions;
+mod xml;
+
+use std::sync::Arc;
 
 use gatehouse_net::Tasks;
 use gatehouse_store::{OfflineLimits, Store};
@@ -9,7 +32,13 @@ use gatehouse_telemetry::Streams;
 use gatehouse_tls::Acceptor;
 use gatehouse_trunk::Trunk;
 use gatehouse_types::{Domain, Local, Secret, StreamLimits};
+use gatehouse_xmpp::C2sConfig;
 use tokio::net::TcpListener;
+
+use self::listener::{ClientPorts, PortKind};
+use self::login::FailedLogins;
+use self::router::Router;
+use self::stamp::WallClock;
 
 /// Settings of the core.
 #[derive(Clone, Debug)]
@@ -53,6 +82,27 @@ pub struct CoreParts {
 
 /// Starts every listener and the router; returns at once.
 pub fn start(parts: CoreParts, tasks: &Tasks) {
-    let _ = (parts, tasks);
-    todo!()
+    let Trunk { sender, incoming } = parts.trunk;
+    let config = C2sConfig {
+        domains: parts.config.domains.clone(),
+        limits: parts.config.limits.clone(),
+        decoy_secret: parts.config.decoy_secret.clone(),
+    };
+    let router = Router::new(parts.config, parts.store, sender, WallClock::system());
+    incoming::start(&router, incoming, tasks);
+    let ports = Arc::new(ClientPorts {
+        router,
+        config: Arc::new(config),
+        starttls: parts.starttls_acceptor,
+        direct: parts.direct_acceptor,
+        failed_logins: FailedLogins::default(),
+        streams: parts.streams,
+        tasks: tasks.clone(),
+    });
+    for listener in parts.starttls_listeners {
+        ports.start(listener, PortKind::StartTls);
+    }
+    for listener in parts.direct_tls_listeners {
+        ports.start(listener, PortKind::Direct);
+    }
 }

@@ -13,6 +13,8 @@ mod outbound;
 mod outcome;
 mod roster;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::inbound::inbound;
 pub(crate) use self::outbound::outbound;

@@ -1,0 +1,76 @@
+//! Binding and ending sessions (RFC 6120, section 7).
+
+use std::sync::Arc;
+
+use gatehouse_types::Jid;
+use gatehouse_xmpp::{StanzaCondition, StreamCondition, StreamError};
+
+use crate::account::{Session, TooManySessions};
+use crate::outbox::{Outbox, OutboxReceiver, Outgoing};
+use crate::refusal::Refusal;
+use crate::router::Router;
+
+impl Router {
+    /// Binds a client to `resource` of `account`. An older session of that address ends with
+    /// `conflict` (RFC 6120, section 7.7.2.2, case 3), and its contacts have seen it leave before
+    /// this returns.
+    pub(crate) async fn bind(
+        &self,
+        account: &Jid,
+        resource: &str,
+        outbox: Outbox,
+    ) -> Result<Arc<Session>, Refusal> {
+        let full = account.with_resource(resource).map_err(|_| {
+            Refusal::modify(StanzaCondition::BadRequest, "This resource cannot be used.")
+        })?;
+        if !self.may_bind(account).await {
+            return Err(Refusal::cancel(
+                StanzaCondition::NotAllowed,
+                "The account is gone, or cannot be looked up.",
+            ));
+        }
+        let account = self.accounts.get(account);
+        let session = Arc::new(Session::new(self.next_id(), full, Arc::clone(&account), outbox));
+        let sessions_max = self.config.sessions_per_account_max;
+        match account.add(&session, sessions_max) {
+            Ok(None) => {}
+            Ok(Some(older)) => {
+                older.outbox.end(StreamError::new(
+                    StreamCondition::Conflict,
+                    "another client has taken this resource",
+                ));
+                self.announce_gone(&older).await;
+            }
+            Err(TooManySessions) => {
+                return Err(Refusal::wait(
+                    StanzaCondition::ResourceConstraint,
+                    format!("An account has at most {sessions_max} sessions; close one first."),
+                ));
+            }
+        }
+        Ok(session)
+    }
+
+    /// Ends a session: tells the world, and takes what its client did not get where it goes now.
+    /// `unwritten` was taken from the queue and perhaps not written, oldest first.
+    pub(crate) async fn unbind(
+        &self,
+        session: &Session,
+        mut outbox: OutboxReceiver,
+        unwritten: impl IntoIterator<Item = Outgoing>,
+    ) {
+        session.outbox.close();
+        if session.account.take_out(session.id) {
+            self.announce_gone(session).await;
+        }
+        // From here nothing more is queued, so nothing is left behind.
+        outbox.queue.close();
+        for lost in unwritten {
+            self.route_again(&session.account, lost).await;
+        }
+        while let Some(lost) = outbox.queue.recv().await {
+            self.route_again(&session.account, lost).await;
+        }
+        self.release_offline(session).await;
+    }
+}

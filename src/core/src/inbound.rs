@@ -1,0 +1,135 @@
+//! What happens to a stanza for a local user (RFC 6121, section 8.5).
+
+use std::sync::Arc;
+
+use gatehouse_types::Jid;
+use gatehouse_xmpp::{Stanza, StanzaKind};
+
+use crate::account::{Account, Session};
+use crate::delivery::{Decision, Sort, decide};
+use crate::offline::Kept;
+use crate::outbox::{Copies, Outgoing};
+use crate::presence;
+use crate::refusal::Refusal;
+use crate::router::{Consequences, Router};
+use crate::services::blocking;
+use crate::subscription::Action;
+
+impl Router {
+    /// Delivers, stores, answers or drops a stanza for a user of ours.
+    pub(crate) async fn deliver(&self, stanza: Stanza, consequences: &mut Consequences) {
+        let stanza = Arc::new(stanza);
+        if let Err(refusal) = self.try_deliver(&stanza, consequences).await {
+            consequences.extend(refusal.answer(&stanza));
+        }
+    }
+
+    async fn try_deliver(
+        &self,
+        stanza: &Arc<Stanza>,
+        consequences: &mut Consequences,
+    ) -> Result<(), Refusal> {
+        let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return Ok(()) };
+        let Some(account) = self.account(&to.to_bare()).await? else {
+            return no_such_user(stanza, from, to, consequences);
+        };
+        if !from.same_bare(&account.jid) {
+            let blocked = account.blocked(&self.store).await?;
+            if blocking::is_blocked(&blocked, from) {
+                return refuse_blocked(stanza);
+            }
+        }
+        if stanza.kind() == StanzaKind::Presence {
+            match stanza.type_() {
+                Some("probe") => return self.answer_probe(&account, stanza, consequences).await,
+                // "error" and "unavailable" are delivered like presence; an unknown type is dropped.
+                None | Some("unavailable" | "error") => {}
+                Some(other) => {
+                    let Some(action) = Action::from_type(other) else { return Ok(()) };
+                    return self.subscription_in(&account, stanza, action, consequences).await;
+                }
+            }
+        }
+        self.deliver_by_rule(&account, to, stanza, consequences).await
+    }
+
+    async fn deliver_by_rule(
+        &self,
+        account: &Arc<Account>,
+        to: &Jid,
+        stanza: &Arc<Stanza>,
+        consequences: &mut Consequences,
+    ) -> Result<(), Refusal> {
+        // Around again only if a session ended in between; ended sessions are out of reach.
+        loop {
+            match decide(Sort::of(stanza), account.reach(to)) {
+                Decision::Resource => {
+                    let sessions = Vec::from_iter(account.session_at(to));
+                    if send_copies(&sessions, stanza).await {
+                        return Ok(());
+                    }
+                }
+                Decision::Willing => {
+                    let sessions = account.sessions_where(Session::is_willing);
+                    if send_copies(&sessions, stanza).await {
+                        return Ok(());
+                    }
+                }
+                Decision::Available => {
+                    let available = |session: &Session| session.presence().is_some();
+                    send_copies(&account.sessions_where(available), stanza).await;
+                    return Ok(());
+                }
+                Decision::Store => match self.keep(account, to, stanza).await? {
+                    Kept::Settled => return Ok(()),
+                    Kept::UserIsBack => {}
+                },
+                Decision::Serve => {
+                    consequences.extend(self.serve_account(account, stanza).await);
+                    return Ok(());
+                }
+                Decision::Refuse => return Err(Refusal::unavailable()),
+                Decision::Drop => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Sends one copy to each session; true if at least one took it.
+async fn send_copies(sessions: &[Arc<Session>], stanza: &Arc<Stanza>) -> bool {
+    let copies = Copies::default();
+    let mut sent = false;
+    for session in sessions {
+        let copy = Outgoing { stanza: Arc::clone(stanza), copies: copies.clone(), offline: None };
+        sent |= session.outbox.send(copy).await.is_ok();
+    }
+    sent
+}
+
+/// RFC 6121, section 8.5.1. A probe gets the answer that a stranger's probe gets, so that it does
+/// not tell who has an account.
+fn no_such_user(
+    stanza: &Stanza,
+    from: &Jid,
+    to: &Jid,
+    consequences: &mut Consequences,
+) -> Result<(), Refusal> {
+    match (stanza.kind(), stanza.type_()) {
+        (StanzaKind::Presence, Some("probe")) => {
+            let answer = presence::of_type(Some("unsubscribed"), to.to_bare(), from.to_bare());
+            consequences.extend(answer);
+            Ok(())
+        }
+        (StanzaKind::Presence, _) => Ok(()),
+        (StanzaKind::Message, Some("headline")) => Ok(()),
+        (StanzaKind::Message | StanzaKind::Iq, _) => Err(Refusal::unavailable()),
+    }
+}
+
+/// XEP-0191, section 3.2: to a blocked contact the user looks like nobody.
+fn refuse_blocked(stanza: &Stanza) -> Result<(), Refusal> {
+    match (stanza.kind(), stanza.type_()) {
+        (StanzaKind::Presence, _) | (StanzaKind::Message, Some("headline")) => Ok(()),
+        (StanzaKind::Message | StanzaKind::Iq, _) => Err(Refusal::unavailable()),
+    }
+}

@@ -1,0 +1,56 @@
+//! What comes over the trunk, taken in order per pair of users.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use gatehouse_net::Tasks;
+use gatehouse_trunk::Transfer;
+use gatehouse_types::Jid;
+use tokio::sync::mpsc;
+use tracing::info_span;
+
+use crate::router::Router;
+
+/// Stanzas of different pairs of users are worked on at the same time by this many tasks.
+const LANES: usize = 8;
+/// Stanzas waiting in one lane; then the trunk waits too.
+const LANE_LEN_MAX: usize = 64;
+
+/// Starts the tasks that route what comes from the edge.
+pub(crate) fn start(router: &Router, mut incoming: mpsc::Receiver<Transfer>, tasks: &Tasks) {
+    let lanes: Vec<mpsc::Sender<Transfer>> = (0..LANES)
+        .map(|lane| {
+            let (sender, mut receiver) = mpsc::channel::<Transfer>(LANE_LEN_MAX);
+            let router = router.clone();
+            tasks.spawn(info_span!("trunk.lane", lane), async move {
+                while let Some(Transfer { stanza, receipt }) = receiver.recv().await {
+                    router.from_trunk(stanza).await;
+                    // Only now the edge may forget it.
+                    drop(receipt);
+                }
+            });
+            sender
+        })
+        .collect();
+    let stop = tasks.stop();
+    tasks.spawn(info_span!("trunk.incoming"), async move {
+        let dispatch = async {
+            while let Some(transfer) = incoming.recv().await {
+                let lane = lane_of(transfer.stanza.from(), transfer.stanza.to());
+                let Some(lane) = lanes.get(lane) else { continue };
+                if lane.send(transfer).await.is_err() {
+                    return;
+                }
+            }
+        };
+        // What was not taken from the trunk is not acknowledged, so the edge keeps it.
+        stop.run_until_cancelled(dispatch).await;
+    });
+}
+
+/// The same lane for everything between two users.
+fn lane_of(from: Option<&Jid>, to: Option<&Jid>) -> usize {
+    let mut hasher = DefaultHasher::new();
+    from.map(Jid::to_bare).hash(&mut hasher);
+    to.map(Jid::to_bare).hash(&mut hasher);
+    usize::try_from(hasher.finish() % (LANES as u64)).unwrap_or_default()
+}

@@ -1,0 +1,94 @@
+//! The client ports, and what all clients share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use aws_lc_rs::rand;
+use gatehouse_net::{BoxedIo, Connection, Tasks, now, serve};
+use gatehouse_telemetry::{StreamInfo, StreamKind, StreamState, Streams};
+use gatehouse_tls::Acceptor;
+use gatehouse_types::Chain;
+use gatehouse_xmpp::{C2sConfig, C2sServer, Entry, Seed};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time;
+use tracing::{Instrument as _, debug, error, info_span};
+
+use crate::login::FailedLogins;
+use crate::router::Router;
+use crate::session::Client;
+
+/// What all client connections share.
+#[derive(Debug)]
+pub(crate) struct ClientPorts {
+    pub(crate) router: Router,
+    pub(crate) config: Arc<C2sConfig>,
+    pub(crate) starttls: Acceptor,
+    pub(crate) direct: Acceptor,
+    pub(crate) failed_logins: FailedLogins,
+    pub(crate) streams: Streams,
+    pub(crate) tasks: Tasks,
+}
+
+/// How a port speaks TLS.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum PortKind {
+    StartTls,
+    Direct,
+}
+
+impl ClientPorts {
+    /// Serves one port until shutdown.
+    pub(crate) fn start(self: &Arc<Self>, listener: TcpListener, kind: PortKind) {
+        let ports = Arc::clone(self);
+        let connections_max = self.router.config.connections_max;
+        let serve = serve(listener, connections_max, self.tasks.clone(), move |stream, peer| {
+            Arc::clone(&ports).handle(stream, peer, kind)
+        });
+        self.tasks.spawn(info_span!("c2s", ?kind), serve);
+    }
+
+    async fn handle(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, kind: PortKind) {
+        let Some((io, entry)) = self.enter(stream, kind).await else { return };
+        let mut random = [0; 32];
+        if rand::fill(&mut random).is_err() {
+            error!("no randomness: a client was turned away");
+            return;
+        }
+        let machine = C2sServer::new(Arc::clone(&self.config), entry, Seed::new(random), now());
+        let id = machine.stream_id().to_string();
+        let row = self.streams.open(StreamInfo {
+            kind: StreamKind::C2s,
+            id: id.clone(),
+            local: String::new(),
+            peer: String::new(),
+            address: peer.to_string(),
+            tls: String::new(),
+            authentication: String::new(),
+            state: StreamState::Opening,
+        });
+        let connection = Connection::new(machine, io, self.config.limits.write_timeout);
+        let client = Client::new(self, connection, row, peer.ip());
+        let span = info_span!("stream", stream.id = id, peer.addr = %peer, direction = "in");
+        Box::pin(client.run()).instrument(span).await;
+    }
+
+    async fn enter(&self, stream: TcpStream, kind: PortKind) -> Option<(BoxedIo, Entry)> {
+        if kind == PortKind::StartTls {
+            return Some((Box::new(stream), Entry::StartTls));
+        }
+        let stop = self.tasks.stop();
+        let limit = self.config.limits.setup_timeout;
+        let handshake = time::timeout(limit, self.direct.accept(stream, None));
+        match stop.run_until_cancelled(handshake).await? {
+            Ok(Ok((io, facts))) => Some((Box::new(io), Entry::Direct(facts))),
+            Ok(Err(failure)) => {
+                debug!(error = %Chain(&failure), "a client's TLS handshake failed");
+                None
+            }
+            Err(_elapsed) => {
+                debug!("a client did not finish its TLS handshake in time");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What happens to a stanza that a client of ours sends (RFC 6121, sections 2 to 4 and 8.1).
+
+use std::sync::Arc;
+
+use gatehouse_types::{Chain, Jid};
+use gatehouse_xmpp::{Stanza, StanzaKind};
+use tracing::error;
+
+use crate::account::Session;
+use crate::iq;
+use crate::refusal::Refusal;
+use crate::router::{Consequences, Router};
+use crate::services::blocking;
+use crate::subscription::Action;
+
+impl Router {
+    /// Takes a stanza from a bound client; `from` is its full address. Returns once the stanza and
+    /// whatever it brought about has been handed on, stored or answered.
+    pub(crate) async fn from_session(&self, session: &Arc<Session>, stanza: Stanza) {
+        if let Err(refusal) = iq::check_shape(&stanza) {
+            return self.answer(session, refusal.answer(&stanza)).await;
+        }
+        match self.is_to_blocked(session, &stanza).await {
+            Ok(false) => {}
+            Ok(true) => {
+                return self.answer(session, blocking::refuse_to_blocked(&stanza)).await;
+            }
+            Err(refusal) => return self.answer(session, refusal.answer(&stanza)).await,
+        }
+        match stanza.kind() {
+            StanzaKind::Message => {
+                let mut stanza = stanza;
+                // RFC 6120, section 10.3.1.
+                if stanza.to().is_none() {
+                    stanza.set_to(Some(session.account.jid.clone()));
+                }
+                self.route_all([stanza]).await;
+            }
+            StanzaKind::Presence => {
+                let turn = session.account.turn.lock().await;
+                let mut consequences = Consequences::new();
+                self.presence_from(session, stanza, &mut consequences).await;
+                self.route_all(consequences).await;
+                drop(turn);
+            }
+            StanzaKind::Iq => self.iq_from(session, stanza).await,
+        }
+    }
+
+    async fn presence_from(
+        &self,
+        session: &Arc<Session>,
+        stanza: Stanza,
+        consequences: &mut Consequences,
+    ) {
+        let Some(action) = stanza.type_().and_then(Action::from_type) else {
+            return Box::pin(self.presence_out(session, stanza, consequences)).await;
+        };
+        let outcome = self.subscription_out(session, stanza.clone(), action, consequences).await;
+        if let Err(refusal) = outcome {
+            self.answer(session, refusal.answer(&stanza)).await;
+        }
+    }
+
+    async fn iq_from(&self, session: &Arc<Session>, stanza: Stanza) {
+        let own = &session.account.jid;
+        let is_own = stanza.to().is_none_or(|to| to == own);
+        if !is_own {
+            return self.route_all([stanza]).await;
+        }
+        // An answer to a push.
+        if stanza.is_answer() {
+            return;
+        }
+        let turn = session.account.turn.lock().await;
+        let mut consequences = Consequences::new();
+        Box::pin(self.serve_own(session, &stanza, &mut consequences)).await;
+        self.route_all(consequences).await;
+        drop(turn);
+    }
+
+    async fn is_to_blocked(&self, session: &Session, stanza: &Stanza) -> Result<bool, Refusal> {
+        let account = &session.account;
+        let Some(to) = stanza.to().filter(|to| !to.same_bare(&account.jid)) else {
+            return Ok(false);
+        };
+        let blocked = account.blocked(&self.store).await?;
+        Ok(blocking::is_blocked(&blocked, to))
+    }
+
+    async fn answer(&self, session: &Session, answer: Option<Stanza>) {
+        if let Some(answer) = answer {
+            self.send(session, answer).await;
+        }
+    }
+
+    /// True if the account is there; a store that fails is not a reason to let anybody in.
+    pub(crate) async fn may_bind(&self, account: &Jid) -> bool {
+        match self.store.has_account(account).await {
+            Ok(exists) => exists,
+            Err(failure) => {
+                error!(error = %Chain(&failure), "cannot look up an account that wants to bind");
+                false
+            }
+        }
+    }
+}

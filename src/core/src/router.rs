@@ -1,0 +1,169 @@
+//! Where a stanza goes, and the loop that takes it there.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gatehouse_store::{Store, StoreError};
+use gatehouse_trunk::TrunkSender;
+use gatehouse_types::{Domain, Jid, Local};
+use gatehouse_xmpp::{Stanza, StanzaCondition, StanzaKind};
+use tracing::{debug, info};
+
+use crate::CoreConfig;
+use crate::account::{Account, Accounts, Session};
+use crate::outbox::Outgoing;
+use crate::refusal::Refusal;
+use crate::stamp::WallClock;
+
+/// The router; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Router(Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: CoreConfig,
+    pub(crate) accounts: Accounts,
+    pub(crate) store: Store,
+    pub(crate) clock: WallClock,
+    trunk: TrunkSender,
+    next_id: AtomicU64,
+}
+
+/// Who takes care of an address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Place {
+    /// One of our domains itself.
+    Server,
+    /// A user of ours; the node of that user is this one.
+    User,
+    /// Another domain, behind an edge.
+    Outside,
+}
+
+/// What a stanza brought with it: stanzas to be routed next, in this order.
+pub(crate) type Consequences = Vec<Stanza>;
+
+impl std::ops::Deref for Router {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Router {
+    pub(crate) fn new(
+        config: CoreConfig,
+        store: Store,
+        trunk: TrunkSender,
+        clock: WallClock,
+    ) -> Self {
+        let accounts = Accounts::default();
+        let next_id = AtomicU64::new(1);
+        Self(Arc::new(Inner { config, accounts, store, clock, trunk, next_id }))
+    }
+
+    /// A number that was not used before in this process.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The one place that knows which node takes care of an address. With several nodes, a user's
+    /// place becomes a question to what the nodes share.
+    fn locate(&self, to: &Jid) -> Place {
+        match (self.is_ours(to.domain()), to.local()) {
+            (false, _) => Place::Outside,
+            (true, None) => Place::Server,
+            (true, Some(_)) => Place::User,
+        }
+    }
+
+    /// True if `domain` is one of our IM domains.
+    pub(crate) fn is_ours(&self, domain: &Domain) -> bool {
+        self.config.domains.iter().any(|Local(ours)| ours == domain)
+    }
+
+    /// Takes a stanza from the edge. Returns once it has been handed on, stored or answered.
+    ///
+    /// The edge has proved the sender's domain and refuses relaying; a stanza for which that cannot
+    /// be true is dropped here too, for the edge stands in the DMZ.
+    pub(crate) async fn from_trunk(&self, stanza: Stanza) {
+        let ours = |jid: &Jid| self.is_ours(jid.domain());
+        match (stanza.from(), stanza.to()) {
+            (Some(from), Some(to)) if !ours(from) && ours(to) => {}
+            (from, to) => {
+                info!(?from, ?to, "dropped a stanza from the edge: it must go from outside to us");
+                return;
+            }
+        }
+        if let Err(refusal) = crate::iq::check_shape(&stanza) {
+            self.route_all(refusal.answer(&stanza)).await;
+            return;
+        }
+        self.route_all([stanza]).await;
+    }
+
+    /// Takes stanzas with both addresses set where they go, and then whatever they bring about.
+    pub(crate) async fn route_all(&self, stanzas: impl IntoIterator<Item = Stanza>) {
+        let mut queue: VecDeque<Stanza> = stanzas.into_iter().collect();
+        while let Some(stanza) = queue.pop_front() {
+            let Some(to) = stanza.to() else { continue };
+            let mut consequences = Consequences::new();
+            match self.locate(to) {
+                Place::Server => self.serve_domain(&stanza, &mut consequences),
+                Place::User => {
+                    // On the heap: a future for every kind of stanza is a large one.
+                    Box::pin(self.deliver(stanza, &mut consequences)).await;
+                }
+                Place::Outside => self.send_out(stanza, &mut consequences).await,
+            }
+            queue.extend(consequences);
+        }
+    }
+
+    async fn send_out(&self, stanza: Stanza, consequences: &mut Consequences) {
+        let Err(unreachable) = self.trunk.send(stanza).await else { return };
+        info!(reason = unreachable.reason, "no edge takes what goes to other domains");
+        let refusal = Refusal::wait(
+            StanzaCondition::RemoteServerTimeout,
+            "The gateway to other domains cannot be reached at the moment. Try again later.",
+        );
+        consequences.extend(refusal.answer(&unreachable.stanza));
+    }
+
+    /// The live state of a local user, or `None` if there is no such account.
+    pub(crate) async fn account(&self, bare: &Jid) -> Result<Option<Arc<Account>>, StoreError> {
+        if let Some(account) = self.accounts.connected(bare) {
+            return Ok(Some(account));
+        }
+        let exists = self.store.has_account(bare).await?;
+        Ok(exists.then(|| self.accounts.get(bare)))
+    }
+
+    /// Hands a stanza to one session, if it is still there.
+    pub(crate) async fn send(&self, session: &Session, stanza: Stanza) {
+        if session.outbox.send(Outgoing::new(stanza)).await.is_err() {
+            debug!(to = %session.jid, "a stanza found its session gone");
+        }
+    }
+
+    /// Takes a stanza that a session left unwritten where it goes now, as if it had just been
+    /// addressed to the user.
+    pub(crate) async fn route_again(&self, account: &Account, lost: Outgoing) {
+        // The store still has it, or another resource may have it.
+        if lost.offline.is_some() || !lost.copies.lost() {
+            return;
+        }
+        let mut stanza = Arc::unwrap_or_clone(lost.stanza);
+        match stanza.kind() {
+            StanzaKind::Presence => {}
+            // A push of the server itself has no sender, so its answer goes nowhere.
+            StanzaKind::Iq => self.route_all(Refusal::unavailable().answer(&stanza)).await,
+            StanzaKind::Message => {
+                stanza.set_to(Some(account.jid.clone()));
+                self.route_all([stanza]).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! One client's connection: its machine, its outbox, its end.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use aws_lc_rs::rand;
+use gatehouse_net::{Connection, ConnectionError, Step, now};
+use gatehouse_store::StoredKeys;
+use gatehouse_telemetry::{StreamHandle, StreamState};
+use gatehouse_types::{Chain, Jid, Machine as _};
+use gatehouse_xmpp::sasl::{ScramHash, ScramKeys};
+use gatehouse_xmpp::{
+    C2sEvent, C2sServer, Seed, Stanza, StanzaCondition, StreamCondition, StreamError,
+};
+use tokio::time;
+use tracing::{debug, error, info};
+
+use crate::account::Session;
+use crate::listener::ClientPorts;
+use crate::outbox::{OutboxReceiver, Outgoing, outbox};
+
+/// A connected client, bound or not.
+pub(crate) struct Client {
+    ports: Arc<ClientPorts>,
+    connection: Connection<C2sServer>,
+    row: StreamHandle,
+    source: IpAddr,
+    account: Option<Jid>,
+    bound: Option<Bound>,
+    /// Given to the machine, and not yet known to be written; oldest first.
+    unwritten: VecDeque<Outgoing>,
+    /// Stored messages up to this one were written.
+    offline_written: Option<i64>,
+}
+
+/// What a client has once it is bound.
+struct Bound {
+    session: Arc<Session>,
+    outbox: OutboxReceiver,
+}
+
+/// What happened to a connection that was waited for.
+enum Happened {
+    Stop,
+    Kicked(StreamError),
+    ToWrite(Outgoing),
+    Step(Result<Option<Step<C2sEvent>>, ConnectionError>),
+}
+
+impl Client {
+    pub(crate) fn new(
+        ports: Arc<ClientPorts>,
+        connection: Connection<C2sServer>,
+        row: StreamHandle,
+        source: IpAddr,
+    ) -> Self {
+        Self {
+            ports,
+            connection,
+            row,
+            source,
+            account: None,
+            bound: None,
+            unwritten: VecDeque::new(),
+            offline_written: None,
+        }
+    }
+
+    /// Serves the client until one side leaves.
+    pub(crate) async fn run(mut self) {
+        if let Err(failure) = self.converse().await {
+            debug!(error = %Chain(&failure), "a client's connection ended");
+        }
+        let Some(Bound { session, outbox }) = self.bound.take() else { return };
+        let router = self.ports.router.clone();
+        if let Some(id) = self.offline_written.take() {
+            router.offline_written(&session, id).await;
+        }
+        router.unbind(&session, outbox, self.unwritten).await;
+    }
+
+    async fn converse(&mut self) -> Result<(), ConnectionError> {
+        let stop = self.ports.tasks.stop();
+        let (mut stopping, mut closing) = (false, false);
+        loop {
+            self.forget_delivered().await?;
+            let open = !closing && !self.connection.machine().is_closed();
+            let can_write = open && !self.connection.is_congested();
+            let step = async {
+                if self.unwritten.is_empty() {
+                    self.connection.next().await.map(Some)
+                } else {
+                    self.connection.next_or_flushed().await
+                }
+            };
+            let happened = tokio::select! {
+                () = stop.cancelled(), if !stopping => Happened::Stop,
+                Some(error) = kicked(&mut self.bound), if open => Happened::Kicked(error),
+                Some(item) = next_item(&mut self.bound), if can_write => Happened::ToWrite(item),
+                step = step => Happened::Step(step),
+            };
+            match happened {
+                Happened::Stop => {
+                    (stopping, closing) = (true, true);
+                    self.connection.machine_mut().handle_shutdown(now());
+                }
+                Happened::Kicked(error) => {
+                    closing = true;
+                    info!(%error, "ending a client's stream");
+                    self.connection.machine_mut().close_with(error, now());
+                }
+                Happened::ToWrite(item) => self.write(item),
+                Happened::Step(step) => match step? {
+                    None => self.settle(),
+                    Some(Step::Event(event)) => self.handle(event).await?,
+                    Some(Step::Upgrade) => {
+                        if !self.upgrade().await {
+                            return Ok(());
+                        }
+                    }
+                    Some(Step::Closed) => {
+                        // All was written before the end, farewell included.
+                        self.settle();
+                        return Ok(());
+                    }
+                },
+            }
+        }
+    }
+
+    /// Gives a stanza to the machine.
+    fn write(&mut self, item: Outgoing) {
+        self.connection.machine_mut().send(&item.stanza, now());
+        self.row.stanza_out();
+        self.unwritten.push_back(item);
+    }
+
+    /// Everything given to the machine has been handed to the operating system.
+    fn settle(&mut self) {
+        for item in self.unwritten.drain(..) {
+            self.offline_written = self.offline_written.max(item.offline);
+            item.copies.written();
+        }
+    }
+
+    /// Removes stored messages that were written.
+    async fn forget_delivered(&mut self) -> Result<(), ConnectionError> {
+        let (Some(id), Some(bound)) = (self.offline_written.take(), &self.bound) else {
+            return Ok(());
+        };
+        let (router, session) = (self.ports.router.clone(), Arc::clone(&bound.session));
+        self.while_writing(async move { router.offline_written(&session, id).await }).await
+    }
+
+    async fn handle(&mut self, event: C2sEvent) -> Result<(), ConnectionError> {
+        match event {
+            C2sEvent::Credentials { account } => self.credentials(&account).await,
+            C2sEvent::AuthenticationFailed { account, condition, mechanism } => {
+                self.ports.failed_logins.note(self.source, now());
+                let account = account.map(|account| account.to_string());
+                info!(account, condition, mechanism, "a log-in failed");
+            }
+            C2sEvent::Authenticated { account, mechanism } => {
+                info!(%account, mechanism, "a client logged in");
+                self.row.update(|row| {
+                    row.local = account.domain().to_string();
+                    row.peer = account.to_string();
+                    row.authentication = mechanism;
+                });
+                self.account = Some(account);
+            }
+            C2sEvent::Bind { resource } => self.bind(resource).await,
+            C2sEvent::Stanza(stanza) => return self.route(stanza).await,
+            C2sEvent::Closed(reason) => debug!(?reason, "a client's stream closed"),
+        }
+        Ok(())
+    }
+
+    async fn credentials(&mut self, account: &Jid) {
+        // Whoever fails often waits here. The same for accounts that exist and that do not.
+        let wait = self.ports.failed_logins.wait(self.source, now());
+        let stop = self.ports.tasks.stop();
+        stop.run_until_cancelled(time::sleep(wait)).await;
+        let keys = match self.ports.router.store.keys(account).await {
+            Ok(keys) => keys.into_iter().filter_map(scram_keys).collect(),
+            Err(failure) => {
+                error!(error = %Chain(&failure), "cannot read credentials; the log-in fails");
+                Vec::new()
+            }
+        };
+        self.connection.machine_mut().credentials(keys, now());
+    }
+
+    async fn bind(&mut self, resource: Option<String>) {
+        let Some(account) = self.account.clone() else {
+            let error = StreamError::new(StreamCondition::NotAuthorized, "log in first");
+            return self.connection.machine_mut().close_with(error, now());
+        };
+        let Some(resource) = resource.or_else(unguessable_resource) else {
+            error!("no randomness: a client could not be given a resource");
+            let error = StreamError::from(StreamCondition::InternalServerError);
+            return self.connection.machine_mut().close_with(error, now());
+        };
+        let (sender, receiver) = outbox(self.ports.config.limits.send_queue_len_max);
+        match self.ports.router.bind(&account, &resource, sender).await {
+            Ok(session) => {
+                let jid = session.jid.clone();
+                self.row.update(|row| {
+                    row.peer = jid.to_string();
+                    row.state = StreamState::Open;
+                });
+                self.bound = Some(Bound { session, outbox: receiver });
+                self.connection.machine_mut().bind(jid, now());
+            }
+            Err(refusal) => {
+                let (condition, text): (StanzaCondition, _) = (refusal.condition, refusal.text);
+                self.connection.machine_mut().refuse_bind(condition, &text, now());
+            }
+        }
+    }
+
+    async fn route(&mut self, stanza: Stanza) -> Result<(), ConnectionError> {
+        self.row.stanza_in();
+        let Some(bound) = &self.bound else { return Ok(()) };
+        let (router, session) = (self.ports.router.clone(), Arc::clone(&bound.session));
+        // The next stanza is not read before this one is safe.
+        self.while_writing(async move { router.from_session(&session, stanza).await }).await
+    }
+
+    /// Does `work` while the outbox goes on being written: the work may wait for room in it.
+    async fn while_writing(
+        &mut self,
+        work: impl Future<Output = ()> + Send,
+    ) -> Result<(), ConnectionError> {
+        let mut work = pin!(work);
+        let mut unflushed = true;
+        let mut broken = None;
+        let closed = self.connection.machine().is_closed();
+        if closed && let Some(bound) = &self.bound {
+            // These are its last words; nobody hears the answers.
+            bound.session.outbox.close();
+        }
+        loop {
+            let can_write = !closed && broken.is_none() && !self.connection.is_congested();
+            let flushing = broken.is_none() && unflushed;
+            tokio::select! {
+                () = &mut work => break,
+                Some(item) = next_item(&mut self.bound), if can_write => {
+                    self.write(item);
+                    unflushed = true;
+                }
+                flushed = self.connection.flush(), if flushing => {
+                    unflushed = false;
+                    match flushed {
+                        Ok(()) => self.settle(),
+                        Err(failure) => {
+                            // The work goes on to its end, without this client.
+                            if let Some(bound) = &self.bound {
+                                bound.session.outbox.close();
+                            }
+                            broken = Some(failure);
+                        }
+                    }
+                }
+            }
+        }
+        broken.map_or(Ok(()), Err)
+    }
+
+    /// STARTTLS. False if the client is not worth going on with.
+    async fn upgrade(&mut self) -> bool {
+        let Some(io) = self.connection.take_io() else { return false };
+        let domain = self.connection.machine().requested_domain().map(|domain| domain.0.clone());
+        let stop = self.ports.tasks.stop();
+        let limit = self.ports.config.limits.setup_timeout;
+        let handshake = time::timeout(limit, self.ports.starttls.accept(io, domain.as_ref()));
+        match stop.run_until_cancelled(handshake).await {
+            Some(Ok(Ok((io, facts)))) => {
+                self.connection.put_io(Box::new(io));
+                self.connection.machine_mut().handle_tls(facts, now());
+                true
+            }
+            Some(Ok(Err(failure))) => {
+                debug!(error = %Chain(&failure), "a client's TLS handshake failed");
+                false
+            }
+            Some(Err(_)) | None => false,
+        }
+    }
+}
+
+async fn next_item(bound: &mut Option<Bound>) -> Option<Outgoing> {
+    bound.as_mut()?.outbox.queue.recv().await
+}
+
+async fn kicked(bound: &mut Option<Bound>) -> Option<StreamError> {
+    bound.as_mut()?.outbox.kicked.recv().await
+}
+
+fn unguessable_resource() -> Option<String> {
+    let mut random = [0; 32];
+    rand::fill(&mut random).ok()?;
+    Some(Seed::new(random).next_hex())
+}
+
+fn scram_keys(stored: StoredKeys) -> Option<ScramKeys> {
+    let hash = match stored.mechanism.as_str() {
+        "SCRAM-SHA-1" => ScramHash::Sha1,
+        "SCRAM-SHA-256" => ScramHash::Sha256,
+        _ => return None,
+    };
+    Some(ScramKeys {
+        hash,
+        salt: stored.salt,
+        iterations: stored.iterations,
+        stored_key: stored.stored_key,
+        server_key: stored.server_key,
+    })
+}

@@ -1,0 +1,28 @@
+//! Small elements, built and read.
+
+use gatehouse_xmpp::Element;
+use gatehouse_xmpp::parsers::minidom::rxml::{Namespace, NcName, NcNameStr};
+
+/// An element without content.
+pub(crate) fn element(name: &str, namespace: &str) -> Element {
+    Element::bare(name, namespace)
+}
+
+/// Sets an attribute that has no namespace.
+pub(crate) fn set(element: &mut Element, name: &NcNameStr, value: impl Into<String>) {
+    let name: NcName = name.to_owned();
+    element.attrs_mut().insert(Namespace::NONE, name, value.into());
+}
+
+/// An element whose content is `text`.
+pub(crate) fn text(name: &str, namespace: &str, text: &str) -> Element {
+    let mut element = Element::bare(name, namespace);
+    element.append_text_node(text);
+    element
+}
+
+/// The only child of `element`, or `None` if there is none or more than one.
+pub(crate) fn only_child(element: &Element) -> Option<&Element> {
+    let mut children = element.children();
+    children.next().filter(|_| children.next().is_none())
+}
