@@ -26,4 +26,4 @@ pub use self::s2s::{Gate, S2sEvent, S2sInitiator, S2sReceiver};
 pub use self::seed::Seed;
 pub use self::stanza::{ErrorKind, Stanza, StanzaCondition, StanzaKind};
 pub use self::stream::{Entry, StreamCondition, StreamError};
-pub use self::trunk::{TrunkEnd, TrunkEvent};
+pub use self::trunk::{TrunkConfig, TrunkEnd, TrunkEvent};

@@ -1,0 +1,156 @@
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use super::{Pace, wire};
+use crate::Stanza;
+use crate::framing::{ContentNamespace, write_element};
+use crate::sm::{Arrival, HandledCountTooHigh, Session};
+
+/// An open stream: who acknowledges what and when, and whether the peer is there.
+#[derive(Debug)]
+pub(super) struct Flow<T> {
+    pub(super) session: Session<T>,
+    pace: Pace,
+    heard_at: Instant,
+    /// The peer was asked whether it is there, and must answer before this.
+    answer_by: Option<Instant>,
+    /// Stanzas sent since we last asked for an acknowledgement.
+    unasked: usize,
+    request_at: Option<Instant>,
+    /// The last `h` that we told.
+    told: u32,
+    ack_at: Option<Instant>,
+}
+
+/// The peer did not answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Gone;
+
+impl<T: AsRef<Stanza>> Flow<T> {
+    pub(super) fn new(session: Session<T>, pace: Pace, now: Instant) -> Self {
+        let told = session.inbound.h();
+        Self {
+            session,
+            pace,
+            heard_at: now,
+            answer_by: None,
+            unasked: 0,
+            request_at: None,
+            told,
+            ack_at: None,
+        }
+    }
+
+    /// Goes on with the session. Returns the `h` to tell the peer.
+    pub(super) fn resume(&mut self) -> u32 {
+        self.told = self.session.inbound.resume();
+        self.told
+    }
+
+    /// Gives the session up; what it did not deliver is the first to go out on the next.
+    pub(super) fn renew(&mut self) {
+        self.session = std::mem::take(&mut self.session).renew();
+        self.told = 0;
+    }
+
+    /// Stanzas may flow from now on.
+    pub(super) fn open(&mut self, now: Instant) {
+        self.heard(now);
+        // Stanzas may have been finished since the peer was told.
+        self.ack_at = (self.session.inbound.h() != self.told).then_some(now);
+    }
+
+    /// Writes everything again that is not acknowledged. Returns how many.
+    pub(super) fn resend(&mut self, out: &mut BytesMut) -> usize {
+        for item in self.session.outbound.iter() {
+            write_element(out, ContentNamespace::Server, item.as_ref().element());
+        }
+        let resent = self.session.outbound.len();
+        if resent > 0 {
+            self.ask(out);
+        }
+        resent
+    }
+
+    pub(super) fn send(&mut self, item: T, out: &mut BytesMut, now: Instant) {
+        let before = out.len();
+        write_element(out, ContentNamespace::Server, item.as_ref().element());
+        self.session.outbound.push(item, out.len() - before);
+        self.unasked += 1;
+        if self.unasked >= self.pace.request_every {
+            self.ask(out);
+        } else {
+            self.request_at.get_or_insert_with(|| now + self.pace.request_delay);
+        }
+    }
+
+    /// The peer said something.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.answer_by = None;
+    }
+
+    pub(super) fn arrived(&mut self) -> Arrival {
+        self.session.inbound.arrived()
+    }
+
+    pub(super) fn handled(&mut self, number: u64, out: &mut BytesMut, now: Instant) {
+        if !self.session.inbound.handled(number) {
+            return;
+        }
+        if self.session.inbound.h().wrapping_sub(self.told) >= self.pace.ack_every {
+            self.acknowledge(out);
+        } else {
+            self.ack_at.get_or_insert_with(|| now + self.pace.ack_delay);
+        }
+    }
+
+    /// Tells the peer how much is handled.
+    pub(super) fn acknowledge(&mut self, out: &mut BytesMut) {
+        self.told = self.session.inbound.h();
+        self.ack_at = None;
+        wire::write_ack(out, self.told);
+    }
+
+    /// The peer told us how much it has handled.
+    pub(super) fn acknowledged(
+        &mut self,
+        h: u32,
+        now: Instant,
+    ) -> Result<Vec<T>, HandledCountTooHigh> {
+        let done = self.session.outbound.acknowledge(h)?;
+        // A peer that only answers must be asked again; ours tells unasked, so this is seldom due.
+        self.request_at = (!self.session.outbound.is_empty())
+            .then(|| self.request_at.unwrap_or(now + 5 * self.pace.request_delay));
+        Ok(done)
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        let alive = self.answer_by.unwrap_or(self.heard_at + self.pace.silence_max);
+        [self.request_at, self.ack_at].into_iter().flatten().fold(alive, Instant::min)
+    }
+
+    pub(super) fn tick(&mut self, out: &mut BytesMut, now: Instant) -> Result<(), Gone> {
+        if self.answer_by.is_some_and(|answer_by| answer_by <= now) {
+            return Err(Gone);
+        }
+        if self.ack_at.is_some_and(|ack_at| ack_at <= now) {
+            self.acknowledge(out);
+        }
+        let silent = self.answer_by.is_none() && self.heard_at + self.pace.silence_max <= now;
+        if silent {
+            self.answer_by = Some(now + self.pace.answer_max);
+        }
+        if silent || self.request_at.is_some_and(|request_at| request_at <= now) {
+            self.ask(out);
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, out: &mut BytesMut) {
+        self.unasked = 0;
+        self.request_at = None;
+        wire::write_request(out);
+    }
+}

@@ -1,0 +1,196 @@
+//! The elements of the trunk's stream, read and written.
+
+use bytes::BytesMut;
+use minidom::Element;
+use rxml::{Namespace, NcNameStr, xml_ncname};
+
+use super::{accepting, dialling};
+use crate::framing::{ContentNamespace, write_element};
+use crate::sm::HandledCountTooHigh;
+use crate::{StreamCondition, StreamError, ns};
+
+pub(super) fn write(out: &mut BytesMut, element: &Element) {
+    write_element(out, ContentNamespace::Server, element);
+}
+
+pub(super) fn write_request(out: &mut BytesMut) {
+    write(out, &Element::bare("r", ns::SM));
+}
+
+pub(super) fn write_ack(out: &mut BytesMut, h: u32) {
+    write(out, &with(Element::bare("a", ns::SM), &[(xml_ncname!("h"), &h.to_string())]));
+}
+
+/// Features before authentication: nothing but EXTERNAL, which will succeed.
+pub(super) fn mechanisms() -> Element {
+    let external = Element::builder("mechanism", ns::SASL).append("EXTERNAL").build();
+    features(Element::builder("mechanisms", ns::SASL).append(external).build())
+}
+
+/// Features after authentication.
+pub(super) fn management() -> Element {
+    features(Element::bare("sm", ns::SM))
+}
+
+fn features(feature: Element) -> Element {
+    Element::builder("features", ns::STREAM).append(feature).build()
+}
+
+/// EXTERNAL with an empty authorization identity (RFC 6120, section 9.2.2; XEP-0178).
+pub(super) fn auth() -> Element {
+    let mut auth = with(Element::bare("auth", ns::SASL), &[(xml_ncname!("mechanism"), "EXTERNAL")]);
+    auth.append_text("=");
+    auth
+}
+
+pub(super) fn success() -> Element {
+    Element::bare("success", ns::SASL)
+}
+
+pub(super) fn auth_failure(condition: &str) -> Element {
+    Element::builder("failure", ns::SASL).append(Element::bare(condition, ns::SASL)).build()
+}
+
+pub(super) fn enable(seconds: u64) -> Element {
+    let seconds = seconds.to_string();
+    let attributes = [(xml_ncname!("resume"), "true"), (xml_ncname!("max"), &*seconds)];
+    with(Element::bare("enable", ns::SM), &attributes)
+}
+
+pub(super) fn enabled(id: &str, seconds: u64) -> Element {
+    let seconds = seconds.to_string();
+    let attributes =
+        [(xml_ncname!("id"), id), (xml_ncname!("resume"), "true"), (xml_ncname!("max"), &*seconds)];
+    with(Element::bare("enabled", ns::SM), &attributes)
+}
+
+/// `resume` or `resumed`.
+pub(super) fn resume(name: &str, id: &str, h: u32) -> Element {
+    let h = h.to_string();
+    let attributes = [(xml_ncname!("previd"), id), (xml_ncname!("h"), &*h)];
+    with(Element::bare(name, ns::SM), &attributes)
+}
+
+pub(super) fn failed() -> Element {
+    Element::builder("failed", ns::SM)
+        .append(Element::bare("item-not-found", ns::STANZA_ERRORS))
+        .build()
+}
+
+/// The stream error of XEP-0198, section 4, with its own condition.
+pub(super) fn handled_count_too_high(error: HandledCountTooHigh) -> Element {
+    let (h, sent) = (error.h.to_string(), error.sent.to_string());
+    let attributes = [(xml_ncname!("h"), &*h), (xml_ncname!("send-count"), &*sent)];
+    let detail = with(Element::bare("handled-count-too-high", ns::SM), &attributes);
+    Element::builder("error", ns::STREAM)
+        .append(Element::bare(StreamCondition::UndefinedCondition.as_str(), ns::STREAM_ERRORS))
+        .append(detail)
+        .build()
+}
+
+/// What an acceptor hears.
+pub(super) fn heard_by_acceptor(element: &Element) -> accepting::Heard {
+    use accepting::{Heard, Wish};
+    match (element.name(), element.ns().as_str()) {
+        ("auth", ns::SASL) if element.attr("mechanism") == Some("EXTERNAL") => {
+            // Another identity than the certificate's is not for the asking.
+            match element.text().as_str() {
+                "" | "=" => Heard::External,
+                _ => Heard::OtherMechanism,
+            }
+        }
+        ("auth", ns::SASL) => Heard::OtherMechanism,
+        ("enable", ns::SM) => Heard::Session(Wish::New),
+        ("resume", ns::SM) => match (element.attr("previd"), number(element, "h")) {
+            (Some(id), Some(h)) => Heard::Session(Wish::Old { id: id.to_owned(), h }),
+            _ => Heard::Other,
+        },
+        _ => Heard::Other,
+    }
+}
+
+/// What a dialler hears.
+pub(super) fn heard_by_dialler(element: &Element) -> dialling::Heard {
+    use dialling::Heard;
+    match (element.name(), element.ns().as_str()) {
+        ("features", ns::STREAM) => Heard::Features {
+            external: element.get_child("mechanisms", ns::SASL).is_some_and(|mechanisms| {
+                mechanisms.children().any(|mechanism| mechanism.text() == "EXTERNAL")
+            }),
+            management: element.has_child("sm", ns::SM),
+        },
+        ("success", ns::SASL) => Heard::Success,
+        ("failure", ns::SASL) => Heard::AuthenticationFailure {
+            condition: element
+                .children()
+                .map(Element::name)
+                .find(|name| *name != "text")
+                .map_or_else(
+                    || "no reason given".to_owned(),
+                    |name| name.chars().take(80).collect(),
+                ),
+        },
+        ("resumed", ns::SM) => match number(element, "h") {
+            Some(h) => Heard::Resumed { h },
+            None => Heard::Other,
+        },
+        ("enabled", ns::SM) => Heard::Enabled {
+            id: matches!(element.attr("resume"), Some("true" | "1"))
+                .then(|| element.attr("id"))
+                .flatten()
+                .map(ToOwned::to_owned),
+        },
+        ("failed", ns::SM) => Heard::Failed { h: number(element, "h") },
+        _ => Heard::Other,
+    }
+}
+
+/// What either end hears on an open stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Signal {
+    Request,
+    Ack {
+        h: u32,
+    },
+    /// In the namespace of stream management, but nothing we know.
+    Malformed,
+    /// Something else: a stanza, perhaps.
+    None,
+}
+
+pub(super) fn signal(element: &Element) -> Signal {
+    match (element.name(), element.ns().as_str()) {
+        ("r", ns::SM) => Signal::Request,
+        ("a", ns::SM) => number(element, "h").map_or(Signal::Malformed, |h| Signal::Ack { h }),
+        (_, ns::SM) => Signal::Malformed,
+        _ => Signal::None,
+    }
+}
+
+/// A `<stream:error/>` from the peer.
+pub(super) fn stream_error(element: &Element) -> Option<StreamError> {
+    if !element.is("error", ns::STREAM) {
+        return None;
+    }
+    let condition = element
+        .children()
+        .find(|child| child.ns() == ns::STREAM_ERRORS && child.name() != "text")
+        .map_or(StreamCondition::UndefinedCondition, |child| {
+            StreamCondition::from_name(child.name())
+        });
+    let text = element
+        .get_child("text", ns::STREAM_ERRORS)
+        .map(|text| text.text().chars().take(200).collect());
+    Some(StreamError { condition, text })
+}
+
+fn with(mut element: Element, attributes: &[(&NcNameStr, &str)]) -> Element {
+    for (name, value) in attributes {
+        element.set_attr(Namespace::NONE, (*name).to_owned(), *value);
+    }
+    element
+}
+
+fn number(element: &Element, attribute: &str) -> Option<u32> {
+    element.attr(attribute)?.parse().ok()
+}
