@@ -1,0 +1,334 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gatehouse_identity::{AuthenticatedPeer, TlsVersion};
+use gatehouse_net::{Connection, Step, now};
+use gatehouse_policy::{Permit, Policy};
+use gatehouse_telemetry::{StreamHandle, StreamInfo, StreamKind, StreamState};
+use gatehouse_types::{Chain, Domain, Local, Machine, Remote};
+use gatehouse_xmpp::s2s::{DialbackAnswer, DialbackQuestion, S2sEvent};
+use gatehouse_xmpp::stream::CloseReason;
+use gatehouse_xmpp::{
+    ErrorKind, S2sReceiver, Stanza, StanzaCondition, StreamCondition, StreamError,
+};
+use tokio::sync::mpsc;
+use tokio::time;
+use tracing::{debug, info, info_span, warn};
+
+use super::report;
+use crate::dialback;
+use crate::gate::not_allowed;
+use crate::shared::{Edge, policy_changed, proof_text, version_text};
+
+/// Pairs of domains on one stream.
+const PERMITS_MAX: usize = 64;
+
+/// Dialback keys of one stream that are verified at the same time.
+const VERIFICATIONS_MAX: usize = 8;
+
+/// How long a stream may take to say goodbye.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// One stream that a partner opened to us.
+pub(super) struct Session {
+    edge: Arc<Edge>,
+    connection: Connection<S2sReceiver>,
+    address: SocketAddr,
+    handle: StreamHandle,
+    version: Option<TlsVersion>,
+    /// Who the first header said it is from and for; claimed, not proven.
+    claimed: (Option<Remote<Domain>>, Option<Local<Domain>>),
+    permits: Vec<Permit>,
+    answers: mpsc::Receiver<(DialbackQuestion, DialbackAnswer)>,
+    answer: mpsc::Sender<(DialbackQuestion, DialbackAnswer)>,
+    verifying: usize,
+    /// Set once the stream is being closed: when to cut the connection.
+    leave_at: Option<Instant>,
+}
+
+/// Whether a stream goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Running,
+    Over,
+}
+
+impl Session {
+    pub(super) fn new(
+        edge: Arc<Edge>,
+        connection: Connection<S2sReceiver>,
+        address: SocketAddr,
+        version: Option<TlsVersion>,
+    ) -> Self {
+        let handle = edge.streams.open(StreamInfo {
+            kind: StreamKind::S2sIn,
+            id: connection.machine().stream_id().to_string(),
+            local: String::new(),
+            peer: String::new(),
+            address: address.to_string(),
+            tls: version_text(version).to_owned(),
+            authentication: String::new(),
+            state: StreamState::Opening,
+        });
+        let (answer, answers) = mpsc::channel(VERIFICATIONS_MAX);
+        Self {
+            edge,
+            connection,
+            address,
+            handle,
+            version,
+            claimed: (None, None),
+            permits: Vec::new(),
+            answers,
+            answer,
+            verifying: 0,
+            leave_at: None,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let stop = self.edge.tasks.stop();
+        let mut policy = self.edge.policy.clone();
+        loop {
+            let leaving = self.leave_at.is_some();
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if !leaving => {
+                    self.connection.machine_mut().handle_shutdown(now());
+                    self.leave_at = Some(now() + FAREWELL);
+                }
+                () = sleep_until(self.leave_at), if leaving => return,
+                policy = policy_changed(&mut policy), if !leaving => self.recheck(&policy),
+                Some((question, answer)) = self.answers.recv() => {
+                    self.verifying = self.verifying.saturating_sub(1);
+                    self.connection.machine_mut().dialback_answer(&question, answer, now());
+                }
+                step = self.connection.next() => {
+                    let state = match step {
+                        Ok(Step::Event(event)) => self.take(event).await,
+                        Ok(Step::Upgrade) => self.upgrade().await,
+                        Ok(Step::Closed) => State::Over,
+                        Err(error) => {
+                            debug!(
+                                stream.id = %self.connection.machine().stream_id(),
+                                peer.addr = %self.address, direction = "in",
+                                error = %Chain(&error), "stream closed"
+                            );
+                            State::Over
+                        }
+                    };
+                    if state == State::Over {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, event: S2sEvent) -> State {
+        match event {
+            S2sEvent::Header { from, to } => self.claimed = (from, to),
+            S2sEvent::Opened { peer, local, rule: _ } => self.opened(peer, local),
+            S2sEvent::VerifyKey(question) => self.verify(question),
+            S2sEvent::Stanza(stanza) => self.stanza(stanza).await,
+            S2sEvent::AuthenticationFailed { method, reason } => info!(
+                stream.id = %self.connection.machine().stream_id(),
+                peer.domain = self.claimed.0.as_ref().map(tracing::field::display),
+                peer.addr = %self.address, direction = "in", method, reason,
+                "authentication failed; the stream goes on"
+            ),
+            S2sEvent::Closed(reason) => {
+                self.closed(&reason);
+                self.leave_at.get_or_insert_with(|| now() + FAREWELL);
+            }
+            // Initiators only.
+            S2sEvent::KeyVerdict { .. } => {}
+        }
+        State::Running
+    }
+
+    async fn upgrade(&mut self) -> State {
+        let Some(io) = self.connection.take_io() else { return State::Over };
+        let fallback = self.claimed.1.as_ref().map(|to| &to.0);
+        let timeout = self.edge.config.limits.setup_timeout;
+        let accept = self.edge.starttls_acceptor.accept(io, fallback);
+        let stop = self.edge.tasks.stop();
+        let shaken = tokio::select! {
+            biased;
+            () = stop.cancelled() => return State::Over,
+            shaken = time::timeout(timeout, accept) => shaken,
+        };
+        let shaken = shaken.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+        match shaken {
+            Ok((io, facts)) => {
+                self.version = Some(facts.version);
+                self.handle.update(|info| info.tls = version_text(self.version).to_owned());
+                self.connection.put_io(Box::new(io));
+                self.connection.machine_mut().handle_tls(facts, now());
+                State::Running
+            }
+            Err(error) => {
+                report::tls_failed(&self.edge, self.address, self.claimed.0.as_ref(), &error);
+                State::Over
+            }
+        }
+    }
+
+    /// A pair of domains may send from here on: the permit is what every stanza needs.
+    fn opened(&mut self, peer: AuthenticatedPeer, local: Local<Domain>) {
+        let permit = match self.edge.policy().decide(&local, peer.clone()) {
+            Ok(permit) if self.permits.len() < PERMITS_MAX => permit,
+            Ok(_) => {
+                let error = StreamError::new(
+                    StreamCondition::ResourceConstraint,
+                    "too many domains on one stream",
+                );
+                return self.close_with(error);
+            }
+            // Policy changed between the machine's question and now.
+            Err(_) => return self.close_with(not_allowed(peer.domain(), &local)),
+        };
+        let (id, proof) = (self.connection.machine().stream_id(), proof_text(peer.proof()));
+        info!(
+            stream.id = %id, peer.domain = %peer.domain(), peer.addr = %self.address,
+            direction = "in", local.domain = %local, rule = permit.rule(), proof,
+            tls = version_text(self.version), "stream opened"
+        );
+        self.handle.update(|info| {
+            info.id = id.to_string();
+            info.local = local.to_string();
+            info.peer = peer.domain().to_string();
+            info.authentication = proof;
+            info.state = StreamState::Open;
+        });
+        self.permits.push(permit);
+    }
+
+    /// Takes the question to the authoritative server without holding up the stream.
+    fn verify(&mut self, question: DialbackQuestion) {
+        if self.verifying >= VERIFICATIONS_MAX {
+            let answer = DialbackAnswer::Unreachable("too many dialback keys at once".into());
+            self.connection.machine_mut().dialback_answer(&question, answer, now());
+            return;
+        }
+        self.verifying += 1;
+        let (edge, answer) = (Arc::clone(&self.edge), self.answer.clone());
+        let span = info_span!("dialback", peer.domain = %question.originating);
+        self.edge.tasks.spawn(span, async move {
+            let stop = edge.tasks.stop();
+            if let Some(verdict) =
+                stop.run_until_cancelled(dialback::verify(&edge, &question)).await
+            {
+                // The stream may be gone by now; then nobody needs to know.
+                let _ = answer.send((question, verdict)).await;
+            }
+        });
+    }
+
+    async fn stanza(&mut self, stanza: Stanza) {
+        let permit = match (stanza.from(), stanza.to()) {
+            (Some(from), Some(to)) => self.permits.iter().find(|permit| {
+                permit.peer().domain().0 == *from.domain() && permit.local().0 == *to.domain()
+            }),
+            _ => None,
+        };
+        // The machine has checked this, too; a stanza without a permit must have no way on.
+        let Some(permit) = permit.cloned() else {
+            warn!(peer.addr = %self.address, direction = "in", "a stanza came for a pair of domains that is not open");
+            let text = "this stream is not open for these domains";
+            return self.close_with(StreamError::new(StreamCondition::InvalidFrom, text));
+        };
+        self.handle.stanza_in();
+        keep_to_rate(&self.edge, &permit).await;
+        forward(&self.edge, &permit, stanza).await;
+    }
+
+    fn recheck(&mut self, policy: &Policy) {
+        let mut permits = Vec::with_capacity(self.permits.len());
+        for permit in &self.permits {
+            match policy.decide(permit.local(), permit.peer().clone()) {
+                Ok(permit) => permits.push(permit),
+                Err(denial) => {
+                    warn!(
+                        stream.id = %self.connection.machine().stream_id(),
+                        peer.domain = %permit.peer().domain(), peer.addr = %self.address,
+                        direction = "in", reason = %denial, "stream closed: policy has changed"
+                    );
+                    let error = not_allowed(permit.peer().domain(), permit.local());
+                    return self.close_with(error);
+                }
+            }
+        }
+        self.permits = permits;
+    }
+
+    /// Refuses everything from here on.
+    fn close_with(&mut self, error: StreamError) {
+        self.permits.clear();
+        self.connection.machine_mut().close_with(error, now());
+        self.leave_at.get_or_insert_with(|| now() + FAREWELL);
+    }
+
+    fn closed(&self, reason: &CloseReason) {
+        let detail = match (reason, &self.claimed) {
+            (CloseReason::WeRefused(error), (Some(from), Some(to)))
+                if error.condition == StreamCondition::PolicyViolation =>
+            {
+                self.edge.policy().conditions(to, from).err().map(|denial| denial.to_string())
+            }
+            _ => None,
+        };
+        let peer = self.permits.first().map(|permit| permit.peer().domain());
+        report::closed(
+            &self.edge,
+            self.connection.machine().stream_id(),
+            self.address,
+            peer.or(self.claimed.0.as_ref()),
+            reason,
+            detail,
+        );
+    }
+}
+
+/// Over its rate a partner is not read from, so that its own queue fills up first.
+async fn keep_to_rate(edge: &Edge, permit: &Permit) {
+    let Some(per_second) = permit.stanzas_per_second() else { return };
+    let stop = edge.tasks.stop();
+    while let Err(over) = edge.rate.spend(permit.peer().domain(), per_second) {
+        metrics::counter!("gatehouse_s2s_slowed_total").increment(1);
+        if stop.run_until_cancelled(time::sleep(over.wait)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Hands a stanza to the core. The permit is proof that its sender was proven, that policy allows
+/// it, and that it is for a domain of ours.
+///
+/// Waiting here slows the partner: nothing more is read from its stream meanwhile.
+async fn forward(edge: &Edge, permit: &Permit, stanza: Stanza) {
+    let Err(unreachable) = edge.core.send(stanza).await else { return };
+    if edge.domain_warnings.may_warn(permit.local().0.clone(), now()) {
+        warn!(error = %unreachable, peer.domain = %permit.peer().domain(), "a stanza from outside cannot be taken");
+    }
+    let text = format!("{} cannot take messages right now; try again later", permit.local());
+    let answer =
+        unreachable.stanza.bounce(ErrorKind::Wait, StanzaCondition::ResourceConstraint, &text);
+    let Some(answer) = answer else {
+        metrics::counter!("gatehouse_s2s_dropped_total").increment(1);
+        return;
+    };
+    let condition = StanzaCondition::ResourceConstraint.as_str();
+    metrics::counter!("gatehouse_s2s_bounces_total", "condition" => condition).increment(1);
+    if edge.answers.try_send(answer).is_err() {
+        debug!(peer.domain = %permit.peer().domain(), "an answer was dropped: too many are waiting");
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,158 @@
+use std::sync::Arc;
+
+use gatehouse_net::now;
+use gatehouse_policy::{Denial, Permit};
+use gatehouse_xmpp::s2s::Purpose;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::carry::{Carried, Carry};
+use super::dial::{Call, OpenStream, Outcome};
+use super::failure::{DialFailure, going_down};
+use super::memory::Memory;
+use super::pool::{denied, log_denial};
+use super::queue::{Links, Pair, Queue, Waiting};
+use crate::bounce::Refusal;
+use crate::gate::terms;
+use crate::shared::Edge;
+
+/// Streams in a row that opened and took nothing before we give up.
+const FRUITLESS_MAX: u8 = 2;
+
+/// The one task that dials and writes for a pair of domains. It ends when nothing waits.
+pub(super) struct Link {
+    edge: Arc<Edge>,
+    pair: Pair,
+    queue: Arc<Queue>,
+    links: Arc<Links>,
+    memory: Arc<Memory>,
+    drained: CancellationToken,
+    fruitless: u8,
+}
+
+enum LinkFailure {
+    Denied(Denial),
+    Dial(DialFailure),
+    GoingDown,
+}
+
+impl Link {
+    pub(super) fn new(
+        edge: Arc<Edge>,
+        pair: Pair,
+        queue: Arc<Queue>,
+        links: Arc<Links>,
+        memory: Arc<Memory>,
+        drained: CancellationToken,
+    ) -> Self {
+        Self { edge, pair, queue, links, memory, drained, fruitless: 0 }
+    }
+
+    pub(super) async fn run(mut self) {
+        while !self.links.end_if_empty(&self.pair) {
+            let failure = match self.connect().await {
+                Ok((stream, permit)) => self.carry(stream, permit).await,
+                Err(failure) => Some(failure),
+            };
+            if let Some(failure) = failure {
+                self.give_up(failure).await;
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<(OpenStream, Permit), LinkFailure> {
+        let Pair { local, remote } = &self.pair;
+        let conditions =
+            self.edge.policy().conditions(local, remote).map_err(LinkFailure::Denied)?;
+        let call = Call {
+            local: local.clone(),
+            remote: remote.clone(),
+            purpose: Purpose::Stanzas,
+            terms: terms(&conditions),
+        };
+        let dialled = tokio::select! {
+            biased;
+            () = self.drained.cancelled() => return Err(LinkFailure::GoingDown),
+            dialled = call.dial(&self.edge) => dialled,
+        };
+        match dialled.map_err(LinkFailure::Dial)? {
+            Outcome::Open(stream) => {
+                let permit = self.edge.policy().decide(local, stream.peer.clone());
+                Ok((stream, permit.map_err(LinkFailure::Denied)?))
+            }
+            // Not what this call was for.
+            Outcome::Verdict { .. } => Err(LinkFailure::Dial(unsteady("it only answers dialback"))),
+        }
+    }
+
+    /// `Some` if there is no point in dialling again.
+    async fn carry(&mut self, stream: OpenStream, permit: Permit) -> Option<LinkFailure> {
+        self.memory.succeeded(&self.pair);
+        let carry = Carry::open(&self.edge, &self.queue, &self.drained, stream, permit);
+        let Carried { flushed_any, unflushed, reason } = carry.run().await;
+        self.requeue(unflushed, &reason).await;
+        if flushed_any || self.queue.is_empty() {
+            self.fruitless = 0;
+            return None;
+        }
+        self.fruitless += 1;
+        (self.fruitless >= FRUITLESS_MAX).then(|| {
+            self.fruitless = 0;
+            LinkFailure::Dial(unsteady(&reason))
+        })
+    }
+
+    /// Gives what a broken stream did not take to the next one; but only once.
+    async fn requeue(&self, unflushed: Vec<Waiting>, reason: &str) {
+        let (again, lost): (Vec<_>, Vec<_>) =
+            unflushed.into_iter().partition(|waiting| !waiting.retried);
+        let again = again.into_iter().map(|waiting| Waiting { retried: true, ..waiting });
+        self.queue.put_back(again.collect());
+        if lost.is_empty() {
+            return;
+        }
+        let refusal = unsteady(reason).refusal(&self.pair.local, &self.pair.remote);
+        for waiting in lost {
+            self.edge.bounce(&waiting.stanza, waiting.receipt, &refusal).await;
+        }
+    }
+
+    async fn give_up(&self, failure: LinkFailure) {
+        let refusal = match failure {
+            LinkFailure::Denied(denial) => {
+                log_denial(&self.edge, &self.pair, &denial);
+                denied(&self.pair.local, &self.pair.remote)
+            }
+            LinkFailure::GoingDown => going_down(),
+            LinkFailure::Dial(failure) => {
+                let refusal = failure.refusal(&self.pair.local, &self.pair.remote);
+                let pause = self.memory.failed(&self.pair, refusal.clone(), now());
+                self.log(&failure, &refusal, pause.as_secs());
+                refusal
+            }
+        };
+        while let Some(waiting) = self.queue.pop() {
+            self.edge.bounce(&waiting.stanza, waiting.receipt, &refusal).await;
+        }
+    }
+
+    fn log(&self, failure: &DialFailure, refusal: &Refusal, pause_secs: u64) {
+        let (peer, targets) = (&self.pair.remote, failure.targets());
+        let notable = failure.is_notable();
+        if notable && self.edge.domain_warnings.may_warn(peer.0.clone(), now()) {
+            warn!(
+                peer.domain = %peer, direction = "out", next_try_secs = pause_secs, targets,
+                told = refusal.text, "no stream to this partner: {failure}"
+            );
+        } else {
+            info!(
+                peer.domain = %peer, direction = "out", next_try_secs = pause_secs, targets,
+                told = refusal.text, "no stream to this partner: {failure}"
+            );
+        }
+    }
+}
+
+fn unsteady(reason: &str) -> DialFailure {
+    DialFailure::Unsteady { reason: reason.to_owned() }
+}

@@ -1,0 +1,13 @@
+//! Streams that we open: one for each pair of domains, dialled when there is something to send.
+
+mod carry;
+pub(crate) mod dial;
+mod failure;
+mod link;
+mod memory;
+mod pool;
+mod queue;
+mod target;
+
+pub(crate) use self::failure::reason_text;
+pub(crate) use self::pool::Pool;

@@ -1,0 +1,185 @@
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use gatehouse_trunk::Receipt;
+use gatehouse_types::{Domain, Local, Remote};
+use gatehouse_xmpp::Stanza;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// How many pairs may have a link at a time; a user of ours must not make us dial the world.
+const LINKS_MAX: usize = 4096;
+
+/// Two domains that talk to each other: the key of an outbound stream.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Pair {
+    pub(crate) local: Local<Domain>,
+    pub(crate) remote: Remote<Domain>,
+}
+
+/// A stanza on its way out. Its receipt is kept until its bytes have left or its author was told.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) stanza: Stanza,
+    pub(super) receipt: Option<Receipt>,
+    /// True if it was already given to a stream that broke before it was flushed.
+    pub(super) retried: bool,
+}
+
+/// The bounded queue of one link.
+#[derive(Debug)]
+pub(super) struct Queue {
+    waiting: Mutex<VecDeque<Waiting>>,
+    len_max: usize,
+    arrived: Notify,
+}
+
+/// All links and their queues. One lock decides both whether a pair has a link and whether its
+/// queue is empty, so that a stanza that arrives while a link ends is never lost.
+#[derive(Debug)]
+pub(super) struct Links {
+    queues: Mutex<HashMap<Pair, Arc<Queue>>>,
+    len_max: usize,
+}
+
+/// What became of a stanza given to [`Links::push`].
+#[derive(Debug)]
+pub(super) enum Pushed {
+    /// Queued; the link of this pair is at work.
+    Queued,
+    /// Queued; a link must be started for this queue.
+    Started(Arc<Queue>),
+    /// The queue of this pair is full; here is the stanza.
+    QueueFull(Waiting),
+    /// There are too many links; here is the stanza.
+    TooManyLinks(Waiting),
+}
+
+impl Links {
+    pub(super) fn new(len_max: usize) -> Self {
+        Self { queues: Mutex::default(), len_max }
+    }
+
+    pub(super) fn push(&self, pair: &Pair, waiting: Waiting) -> Pushed {
+        let mut queues = self.queues.lock();
+        let links = queues.len();
+        match queues.entry(pair.clone()) {
+            Entry::Occupied(entry) => match entry.get().push(waiting) {
+                Ok(()) => Pushed::Queued,
+                Err(waiting) => Pushed::QueueFull(waiting),
+            },
+            Entry::Vacant(_) if links >= LINKS_MAX => Pushed::TooManyLinks(waiting),
+            Entry::Vacant(entry) => {
+                let queue = Arc::new(Queue::new(self.len_max));
+                match queue.push(waiting) {
+                    Ok(()) => Pushed::Started(Arc::clone(entry.insert(queue))),
+                    Err(waiting) => Pushed::QueueFull(waiting),
+                }
+            }
+        }
+    }
+
+    /// Takes the pair out if its queue is empty, and says whether it was. If so, the link must end:
+    /// the next stanza starts another.
+    pub(super) fn end_if_empty(&self, pair: &Pair) -> bool {
+        let mut queues = self.queues.lock();
+        let is_empty = queues.get(pair).is_none_or(|queue| queue.is_empty());
+        if is_empty {
+            queues.remove(pair);
+        }
+        is_empty
+    }
+}
+
+impl Queue {
+    fn new(len_max: usize) -> Self {
+        Self { waiting: Mutex::default(), len_max, arrived: Notify::new() }
+    }
+
+    fn push(&self, waiting: Waiting) -> Result<(), Waiting> {
+        let mut queue = self.waiting.lock();
+        if queue.len() >= self.len_max {
+            return Err(waiting);
+        }
+        queue.push_back(waiting);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn pop(&self) -> Option<Waiting> {
+        self.waiting.lock().pop_front()
+    }
+
+    /// Puts back what was taken, in its order, before all that came later.
+    pub(super) fn put_back(&self, taken: Vec<Waiting>) {
+        let mut queue = self.waiting.lock();
+        for waiting in taken.into_iter().rev() {
+            queue.push_front(waiting);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.lock().is_empty()
+    }
+
+    /// Waits until something may have arrived. Cancel-safe; may also return without cause.
+    pub(super) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> Pair {
+        Pair {
+            local: Local("ours.example".parse().unwrap()),
+            remote: Remote("them.example".parse().unwrap()),
+        }
+    }
+
+    fn waiting(id: &str) -> Waiting {
+        let element: gatehouse_xmpp::Element =
+            format!("<message xmlns='jabber:client' id='{id}'/>").parse().unwrap();
+        Waiting { stanza: Stanza::from_element(element).unwrap(), receipt: None, retried: false }
+    }
+
+    fn ids(queue: &Queue) -> Vec<String> {
+        std::iter::from_fn(|| queue.pop())
+            .map(|one| one.stanza.id().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_full_queue_hands_the_stanza_back() {
+        let links = Links::new(2);
+        let Pushed::Started(queue) = links.push(&pair(), waiting("a")) else { panic!("no link") };
+        assert!(matches!(links.push(&pair(), waiting("b")), Pushed::Queued));
+        let Pushed::QueueFull(back) = links.push(&pair(), waiting("c")) else { panic!("queued") };
+        assert_eq!(back.stanza.id(), Some("c"));
+        assert_eq!(ids(&queue), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_link_ends_only_when_nothing_waits() {
+        let links = Links::new(2);
+        let Pushed::Started(queue) = links.push(&pair(), waiting("a")) else { panic!("no link") };
+        assert!(!links.end_if_empty(&pair()));
+        assert_eq!(ids(&queue), ["a"]);
+        assert!(links.end_if_empty(&pair()));
+        assert!(matches!(links.push(&pair(), waiting("b")), Pushed::Started(_)));
+    }
+
+    #[test]
+    fn what_is_put_back_goes_first() {
+        let links = Links::new(3);
+        let Pushed::Started(queue) = links.push(&pair(), waiting("a")) else { panic!("no link") };
+        links.push(&pair(), waiting("b"));
+        let taken = vec![queue.pop().unwrap(), queue.pop().unwrap()];
+        links.push(&pair(), waiting("c"));
+        queue.put_back(taken);
+        assert_eq!(ids(&queue), ["a", "b", "c"]);
+    }
+}

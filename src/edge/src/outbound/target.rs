@@ -1,0 +1,166 @@
+use std::net::SocketAddr;
+
+use gatehouse_identity::{AuthenticatedPeer, TlsFacts, prove};
+use gatehouse_net::{BoxedIo, Connection, Step, connect, now};
+use gatehouse_resolve::Transport;
+use gatehouse_types::{Domain, Machine};
+use gatehouse_xmpp::Entry;
+use gatehouse_xmpp::s2s::{Authentication, Purpose, S2sEvent, S2sInitiator};
+use gatehouse_xmpp::stream::CloseReason;
+use tokio::time;
+use tracing::debug;
+
+use super::dial::{Call, OpenStream, Outcome};
+use super::failure::{AttemptError, Stage};
+use crate::shared::Edge;
+
+/// How long a stream that has served its purpose may take to say goodbye.
+const FAREWELL: time::Duration = time::Duration::from_secs(2);
+
+/// One address of one endpoint.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) host: Domain,
+    pub(super) address: SocketAddr,
+    pub(super) transport: Transport,
+}
+
+/// One try to reach one target.
+pub(super) struct Attempt<'a> {
+    edge: &'a Edge,
+    call: &'a Call,
+    target: &'a Target,
+    stage: Stage,
+    facts: Option<TlsFacts>,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(edge: &'a Edge, call: &'a Call, target: &'a Target) -> Self {
+        Self { edge, call, target, stage: Stage::Connect, facts: None }
+    }
+
+    /// Goes from TCP to what the call is for, within the time that one target has.
+    pub(super) async fn run(mut self) -> Result<Outcome, AttemptError> {
+        let timeout = self.edge.config.target_timeout;
+        match time::timeout(timeout, self.negotiate()).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(error)) => Err(self.explain(error)),
+            Err(_) => Err(self.explain(AttemptError::Silent { stage: self.stage, timeout })),
+        }
+    }
+
+    async fn negotiate(&mut self) -> Result<Outcome, AttemptError> {
+        let timeout = self.edge.config.target_timeout;
+        let tcp = connect(self.target.address, timeout).await.map_err(AttemptError::Connect)?;
+        let (io, entry): (BoxedIo, Entry) = match self.target.transport {
+            Transport::StartTls => (Box::new(tcp), Entry::StartTls),
+            Transport::DirectTls => {
+                self.stage = Stage::Tls;
+                let connector = &self.edge.direct_connector;
+                let (remote, local) = (&self.call.remote.0, &self.call.local.0);
+                let shaken = connector.connect(tcp, remote, local).await;
+                let (io, facts) = shaken.map_err(AttemptError::Tls)?;
+                self.facts = Some(facts.clone());
+                (Box::new(io), Entry::Direct(facts))
+            }
+        };
+        self.stage = Stage::Stream;
+        let machine = S2sInitiator::new(
+            self.edge.initiator.clone(),
+            self.call.local.clone(),
+            self.call.remote.clone(),
+            self.call.purpose.clone(),
+            self.call.terms,
+            entry,
+            self.edge.random.seed(),
+            now(),
+        );
+        let write_timeout = self.edge.config.limits.write_timeout;
+        self.open(Connection::new(machine, io, write_timeout)).await
+    }
+
+    async fn open(
+        &mut self,
+        mut connection: Connection<S2sInitiator>,
+    ) -> Result<Outcome, AttemptError> {
+        loop {
+            match connection.next().await.map_err(AttemptError::Broken)? {
+                Step::Event(S2sEvent::Opened { peer, .. }) => {
+                    if let Purpose::Stanzas = self.call.purpose {
+                        return Ok(Outcome::Open(self.opened(connection, peer)));
+                    }
+                }
+                Step::Event(S2sEvent::KeyVerdict { valid }) => {
+                    say_goodbye(connection).await;
+                    return Ok(Outcome::Verdict { valid });
+                }
+                Step::Event(S2sEvent::AuthenticationFailed { method, reason }) => {
+                    debug!(peer.domain = %self.call.remote, method, reason, "authentication failed");
+                }
+                Step::Event(S2sEvent::Closed(reason)) => return Err(AttemptError::Closed(reason)),
+                // Of receivers only, or nothing to act on.
+                Step::Event(
+                    S2sEvent::Header { .. } | S2sEvent::VerifyKey(_) | S2sEvent::Stanza(_),
+                ) => {}
+                Step::Upgrade => self.upgrade(&mut connection).await?,
+                Step::Closed => return Err(AttemptError::Closed(CloseReason::Disconnected)),
+            }
+        }
+    }
+
+    async fn upgrade(
+        &mut self,
+        connection: &mut Connection<S2sInitiator>,
+    ) -> Result<(), AttemptError> {
+        let Some(io) = connection.take_io() else {
+            return Err(AttemptError::Closed(CloseReason::Disconnected));
+        };
+        self.stage = Stage::Tls;
+        let connector = &self.edge.starttls_connector;
+        let shaken = connector.connect(io, &self.call.remote.0, &self.call.local.0).await;
+        let (io, facts) = shaken.map_err(AttemptError::Tls)?;
+        self.facts = Some(facts.clone());
+        self.stage = Stage::Stream;
+        connection.put_io(Box::new(io));
+        connection.machine_mut().handle_tls(facts, now());
+        Ok(())
+    }
+
+    fn opened(
+        &mut self,
+        connection: Connection<S2sInitiator>,
+        peer: AuthenticatedPeer,
+    ) -> OpenStream {
+        let version = self.facts.as_ref().map(|facts| facts.version);
+        OpenStream {
+            connection,
+            peer,
+            host: self.target.host.clone(),
+            address: self.target.address,
+            version,
+        }
+    }
+
+    /// Where a certificate was asked for and the one shown proves nothing, that is the reason,
+    /// whatever the two streams made of it.
+    fn explain(&self, error: AttemptError) -> AttemptError {
+        let negotiated = matches!(error, AttemptError::Closed(_) | AttemptError::Broken(_));
+        let needed = self.call.terms.authentication == Authentication::Certificate;
+        match &self.facts {
+            Some(facts) if negotiated && needed => {
+                match prove(&facts.presented, &self.call.remote) {
+                    Ok(_) => error,
+                    Err(fault) => AttemptError::Certificate(fault),
+                }
+            }
+            _ => error,
+        }
+    }
+}
+
+async fn say_goodbye(mut connection: Connection<S2sInitiator>) {
+    connection.machine_mut().handle_shutdown(now());
+    let farewell = async { while let Ok(Step::Event(_)) = connection.next().await {} };
+    // The answer is there; how the other side takes our leave does not matter.
+    let _ = time::timeout(FAREWELL, farewell).await;
+}

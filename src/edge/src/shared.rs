@@ -1,0 +1,87 @@
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use gatehouse_identity::{Proof, TlsVersion};
+use gatehouse_net::Tasks;
+use gatehouse_policy::{PeerRate, Policy};
+use gatehouse_resolve::Resolver;
+use gatehouse_telemetry::Streams;
+use gatehouse_tls::{Acceptor, Connector};
+use gatehouse_trunk::TrunkSender;
+use gatehouse_types::{Domain, Local};
+use gatehouse_xmpp::Stanza;
+use gatehouse_xmpp::s2s::{InitiatorConfig, ReceiverConfig};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::EdgeConfig;
+use crate::random::Random;
+use crate::warnings::Warnings;
+
+/// What all streams of the edge share.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    pub(crate) config: EdgeConfig,
+    pub(crate) domains: Arc<HashSet<Domain>>,
+    pub(crate) policy: watch::Receiver<Arc<Policy>>,
+    pub(crate) receiver: Arc<ReceiverConfig>,
+    pub(crate) initiator: Arc<InitiatorConfig>,
+    pub(crate) starttls_acceptor: Acceptor,
+    pub(crate) direct_acceptor: Acceptor,
+    pub(crate) starttls_connector: Connector,
+    pub(crate) direct_connector: Connector,
+    pub(crate) resolver: Resolver,
+    pub(crate) streams: Streams,
+    pub(crate) core: TrunkSender,
+    /// Stanzas of our own for partners: answers to authors whose stanza the core cannot take.
+    pub(crate) answers: mpsc::Sender<Stanza>,
+    pub(crate) rate: PeerRate,
+    pub(crate) random: Random,
+    /// Dialback keys that are being verified at the same time.
+    pub(crate) verifications: Arc<Semaphore>,
+    pub(crate) peer_warnings: Warnings<IpAddr>,
+    pub(crate) domain_warnings: Warnings<Domain>,
+    pub(crate) tasks: Tasks,
+}
+
+impl Edge {
+    /// True if `domain` is one of ours.
+    pub(crate) fn serves(&self, domain: &Domain) -> bool {
+        self.domains.contains(domain)
+    }
+
+    /// The policy in force.
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.borrow())
+    }
+
+    /// One of our domains, if `domain` is.
+    pub(crate) fn as_local(&self, domain: &Domain) -> Option<Local<Domain>> {
+        self.serves(domain).then(|| Local(domain.clone()))
+    }
+}
+
+/// Waits until another policy is in force; for ever once nobody can change it any more.
+pub(crate) async fn policy_changed(policy: &mut watch::Receiver<Arc<Policy>>) -> Arc<Policy> {
+    if policy.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    Arc::clone(&policy.borrow_and_update())
+}
+
+/// How a peer proved itself, as the status shows it.
+pub(crate) fn proof_text(proof: &Proof) -> String {
+    match proof {
+        Proof::Certificate { name } => format!("EXTERNAL ({name})"),
+        Proof::Dialback => "dialback".to_owned(),
+    }
+}
+
+/// The TLS version, as the status shows it.
+pub(crate) fn version_text(version: Option<TlsVersion>) -> &'static str {
+    match version {
+        Some(TlsVersion::Tls12) => "TLSv1.2",
+        Some(TlsVersion::Tls13) => "TLSv1.3",
+        None => "",
+    }
+}

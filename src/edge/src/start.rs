@@ -1,0 +1,87 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use gatehouse_net::{Tasks, now, serve};
+use gatehouse_policy::PeerRate;
+use gatehouse_resolve::Transport;
+use gatehouse_xmpp::dialback::DialbackSecret;
+use gatehouse_xmpp::s2s::{InitiatorConfig, ReceiverConfig};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+use tracing::{Span, error, info};
+
+use crate::gate::PolicyGate;
+use crate::outbound::Pool;
+use crate::random::Random;
+use crate::shared::Edge;
+use crate::warnings::Warnings;
+use crate::{EdgeParts, inbound};
+
+/// Dialback keys that are verified at the same time, over all streams.
+const VERIFICATIONS_MAX: usize = 128;
+
+/// Answers of our own that wait for the pool.
+const ANSWERS_LEN_MAX: usize = 256;
+
+/// Starts every listener and the outbound pool; returns at once.
+pub fn start(parts: EdgeParts, tasks: &Tasks) {
+    let EdgeParts { config, starttls_listeners, direct_tls_listeners, policy, trunk, .. } = parts;
+    let random = match Random::from_system() {
+        Ok(random) => random,
+        Err(error) => {
+            error!(%error, "the edge does not start");
+            return;
+        }
+    };
+    let secret = DialbackSecret::new(config.dialback_secret.reveal().clone());
+    let domains: HashSet<_> = config.domains.iter().map(|domain| domain.0.clone()).collect();
+    let (answers, own_answers) = mpsc::channel(ANSWERS_LEN_MAX);
+    let edge = Arc::new(Edge {
+        domains: Arc::new(domains),
+        receiver: Arc::new(ReceiverConfig {
+            limits: config.limits.clone(),
+            dialback_secret: secret.clone(),
+        }),
+        initiator: Arc::new(InitiatorConfig {
+            limits: config.limits.clone(),
+            dialback_secret: secret,
+        }),
+        config,
+        policy,
+        starttls_acceptor: parts.starttls_acceptor,
+        direct_acceptor: parts.direct_acceptor,
+        starttls_connector: parts.starttls_connector,
+        direct_connector: parts.direct_connector,
+        resolver: parts.resolver,
+        streams: parts.streams,
+        core: trunk.sender,
+        answers,
+        rate: PeerRate::new(now),
+        random,
+        verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
+        peer_warnings: Warnings::default(),
+        domain_warnings: Warnings::default(),
+        tasks: tasks.clone(),
+    });
+    let pool = Pool::new(Arc::clone(&edge));
+    tasks.spawn(Span::none(), pool.run(trunk.incoming, own_answers));
+    let gate = Arc::new(PolicyGate::new(Arc::clone(&edge.domains), edge.policy.clone()));
+    for listener in starttls_listeners {
+        listen(&edge, &gate, listener, Transport::StartTls);
+    }
+    for listener in direct_tls_listeners {
+        listen(&edge, &gate, listener, Transport::DirectTls);
+    }
+}
+
+fn listen(edge: &Arc<Edge>, gate: &Arc<PolicyGate>, listener: TcpListener, transport: Transport) {
+    if let Ok(address) = listener.local_addr() {
+        info!(listen.addr = %address, ?transport, "listening for servers");
+    }
+    let (edge, gate) = (Arc::clone(edge), Arc::clone(gate));
+    let (connections_max, tasks) = (edge.config.connections_max, edge.tasks.clone());
+    let accept = serve(listener, connections_max, tasks.clone(), move |tcp, peer| {
+        inbound::run(Arc::clone(&edge), Arc::clone(&gate), transport, tcp, peer)
+    });
+    tasks.spawn(Span::none(), accept);
+}
