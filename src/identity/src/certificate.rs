@@ -1,4 +1,5 @@
 use aws_lc_rs::digest;
+use serde::Serialize;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
@@ -11,7 +12,7 @@ const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
 /// What a person wants to know about a certificate.
 ///
 /// Every text is safe to print: what could move a cursor or hide text is replaced.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct CertificateSummary {
     /// Its names.
     pub names: CertificateNames,

@@ -1,4 +1,5 @@
 use gatehouse_types::Domain;
+use serde::Serialize;
 use x509_parser::asn1_rs::{Any, Class, FromDer as _, Tag};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -23,7 +24,7 @@ const XMPP_SERVER: &str = "_xmpp-server.";
 ///
 /// At most 1000 are kept. They are safe to print: characters that could move a cursor or hide text
 /// are replaced by U+FFFD, with which no name matches anything.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct CertificateNames {
     /// dNSName, lower case, as written (may be a wildcard).
     pub dns: Vec<String>,
@@ -64,8 +65,9 @@ impl CertificateNames {
     }
 
     /// The name that speaks for the XMPP server-to-server service of `domain`, with its kind
-    /// (RFC 6120, section 13.7.1.2; RFC 9525, section 6).
-    pub(crate) fn xmpp_server_match(&self, domain: &Domain) -> Option<String> {
+    /// (RFC 6120, section 13.7.1.2; RFC 9525, section 6). Proves nothing by itself: [`crate::prove`]
+    /// does, from a certificate whose chain was verified.
+    pub fn xmpp_server_match(&self, domain: &Domain) -> Option<String> {
         let srv = self.srv.iter().find(|name| srv_matches(name, domain));
         let dns = self.dns.iter().find(|name| dns_matches(name, domain));
         let xmpp = self.xmpp.iter().find(|address| is_domain(address, domain));

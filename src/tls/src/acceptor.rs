@@ -39,10 +39,10 @@ impl Acceptor {
     ) -> Result<Self, TlsError> {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(provider()))
             .with_protocol_versions(versions)
-            .map_err(TlsError::Setup)?
+            .map_err(TlsError::setup)?
             .with_client_cert_verifier(Arc::new(PossessionOnly::new()))
             .with_cert_resolver(keys.for_server(None));
-        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::Setup)?;
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::setup)?;
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Ok(Self { keys: keys.clone(), roots: roots.clone(), config: Arc::new(config) })
     }

@@ -37,7 +37,7 @@ impl Connector {
     ) -> Result<Self, TlsError> {
         let mut config = ClientConfig::builder_with_provider(Arc::clone(provider()))
             .with_protocol_versions(versions)
-            .map_err(TlsError::Setup)?
+            .map_err(TlsError::setup)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(PossessionOnly::new()))
             .with_no_client_auth();

@@ -1,3 +1,5 @@
+use std::error::Error;
+
 /// Keys or roots that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -12,11 +14,15 @@ pub enum TlsError {
     },
     /// The crypto provider cannot do what we need of it. Not a matter of configuration.
     #[error("TLS cannot be set up")]
-    Setup(#[source] rustls::Error),
+    Setup(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl TlsError {
     pub(crate) fn unusable(what: &str, reason: impl Into<String>) -> Self {
         Self::Unusable { what: what.to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn setup(error: rustls::Error) -> Self {
+        Self::Setup(Box::new(error))
     }
 }
