@@ -11,6 +11,8 @@
 mod inbound;
 mod outbound;
 mod outcome;
+#[cfg(test)]
+mod properties;
 mod roster;
 mod state;
 #[cfg(test)]
