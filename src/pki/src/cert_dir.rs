@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use gatehouse_types::Domain;
 use tracing::{info, warn};
 
-use crate::authority::AuthorityFiles;
+use crate::authority::{Authority, AuthorityFiles};
 use crate::chain::Chain;
 use crate::disk::{self, Readers, failed};
 use crate::import::{Imported, Offer};
@@ -56,16 +56,7 @@ impl CertDir {
     /// Fails if only half of it is there, if the halves do not belong together, or if it has
     /// expired: a new authority is never made in place of another.
     pub fn ensure_ca(&self, now: i64) -> Result<(), PkiError> {
-        let is_new = self.authority().certificate()?.is_none();
-        let authority = self.authority().ensure(now)?;
-        if is_new {
-            info!(
-                subject = authority.chain().leaf().subject,
-                path = %self.authority().certificate.display(),
-                "made the local authority"
-            );
-        }
-        Ok(())
+        self.signing_authority(now).map(|_| ())
     }
 
     /// The local authority's certificate, PEM; `None` if there is none.
@@ -231,6 +222,17 @@ impl CertDir {
         }
     }
 
+    fn signing_authority(&self, now: i64) -> Result<Authority, PkiError> {
+        let files = self.authority();
+        let is_new = files.certificate()?.is_none();
+        let authority = files.ensure(now)?;
+        if is_new {
+            let subject = &authority.chain().leaf().subject;
+            info!(subject, path = %files.certificate.display(), "made the local authority");
+        }
+        Ok(authority)
+    }
+
     /// A domain's name is safe in a path: it has no separator and does not begin with a dot.
     fn files(&self, domain: &Domain) -> Result<CertificateFiles, PkiError> {
         if domain.as_str() == AUTHORITY_STEM {
@@ -254,8 +256,7 @@ impl CertDir {
         now: i64,
         new_key: NewKey,
     ) -> Result<(), PkiError> {
-        self.ensure_ca(now)?;
-        let authority = self.authority().ensure(now)?;
+        let authority = self.signing_authority(now)?;
         let files = self.files(plan.domain())?;
         let kept = match new_key {
             NewKey::No => PrivateKey::load(&files.key)?,

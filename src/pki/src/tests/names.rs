@@ -1,0 +1,56 @@
+use gatehouse_identity::CertificateNames;
+
+use super::*;
+use crate::NameKind;
+
+#[test]
+fn a_domain_has_six_names_each_with_its_reason() {
+    let text = plan("ours.example").to_string();
+    let names: Vec<String> = text
+        .lines()
+        .map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "dNSName ours.example",
+            "dNSName conference.ours.example",
+            "dNSName sip.ours.example",
+            "dNSName edge.example",
+            "SRVName _xmpp-server.ours.example",
+            "SRVName _xmpp-client.ours.example",
+        ]
+    );
+    assert!(text.lines().all(|line| line.split_whitespace().count() > 2), "{text}");
+}
+
+#[test]
+fn xmpp_addr_is_there_only_if_asked_for() {
+    let with = PlanOptions { xmpp_addr: true };
+    let asked = NamePlan::for_domain(&domain("ours.example"), &domain("edge.example"), with);
+    let kinds = |plan: &NamePlan| plan.names().iter().map(|name| name.kind).collect::<Vec<_>>();
+    assert!(kinds(&asked).contains(&NameKind::XmppAddr));
+    assert!(!kinds(&plan("ours.example")).contains(&NameKind::XmppAddr));
+}
+
+#[test]
+fn an_edge_host_that_is_the_domain_is_named_once() {
+    let ours = domain("ours.example");
+    let plan = NamePlan::for_domain(&ours, &ours, PlanOptions::default());
+    assert_eq!(plan.names().len(), 5);
+}
+
+#[test]
+fn what_a_certificate_lacks_is_told() {
+    let names = CertificateNames {
+        dns: vec!["ours.example".to_owned(), "edge.example".to_owned()],
+        srv: vec!["_xmpp-server.ours.example".to_owned()],
+        ..CertificateNames::default()
+    };
+    let missing: Vec<_> =
+        plan("ours.example").missing_in(&names).iter().map(|name| name.value.clone()).collect();
+    assert_eq!(
+        missing,
+        ["conference.ours.example", "sip.ours.example", "_xmpp-client.ours.example"]
+    );
+}
