@@ -152,6 +152,7 @@ async fn prepare_file(path: &Path) -> io::Result<()> {
     if permissions.mode() & 0o077 != 0 {
         permissions.set_mode(0o600);
         tokio::fs::set_permissions(path, permissions).await?;
+        tracing::warn!(path = %path.display(), "the database was open to other users: now mode 0600");
     }
     Ok(())
 }
