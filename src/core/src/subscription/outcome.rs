@@ -37,7 +37,7 @@ impl Action {
 /// What becomes of the stored contact. Store it before any effect is carried out.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Change {
-    /// Nothing.
+    /// Nothing; then there is no [`Effect::Push`] either.
     Unchanged,
     /// Store this, in place of what was there.
     Put(Contact),

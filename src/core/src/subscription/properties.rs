@@ -60,7 +60,7 @@ impl User {
         let Outcome { change, effects } = outcome;
         let before = self.clone();
         match change {
-            Change::Unchanged => {}
+            Change::Unchanged => assert!(!effects.contains(&Effect::Push)),
             Change::Put(contact) => self.0 = Some(contact),
             Change::Remove => {
                 assert!(self.0.is_some(), "nothing to remove");
