@@ -247,3 +247,38 @@ const BUSY_RETRY: Duration = Duration::from_millis(20);
 
 /// Connections that only read; each is a thread.
 const READERS_MAX: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn pragma(pool: &SqlitePool, statement: &'static str) -> String {
+        let row = sqlx::query(statement).fetch_one(pool).await.unwrap();
+        let value = sqlx::Row::try_get_raw(&row, 0).unwrap();
+        let text = <String as sqlx::Decode<'_, Sqlite>>::decode(value);
+        text.unwrap()
+    }
+
+    /// No test can cut the power; this one sees that nobody has made commits cheaper.
+    #[tokio::test]
+    async fn a_commit_is_on_the_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("new.sqlite")).await.unwrap();
+        for (statement, want) in [
+            ("PRAGMA synchronous", "2"),
+            ("PRAGMA journal_mode", "wal"),
+            ("PRAGMA foreign_keys", "1"),
+        ] {
+            assert_eq!(pragma(&store.writer, statement).await, want, "{statement}");
+        }
+    }
+
+    #[tokio::test]
+    async fn readers_cannot_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("new.sqlite")).await.unwrap();
+        const STATEMENT: &str = "INSERT INTO secrets (name, value) VALUES ('a', x'00')";
+        assert!(sqlx::query(STATEMENT).execute(&store.readers).await.is_err());
+        assert!(sqlx::query(STATEMENT).execute(&store.writer).await.is_ok());
+    }
+}
