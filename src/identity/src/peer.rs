@@ -167,6 +167,9 @@ mod tests {
         // A fullwidth letter becomes `t` under IDNA mapping. In a dNSName or SRVName, which are
         // ASCII, that must not happen.
         let mapped = "\u{ff54}hem.example";
+        assert_eq!(mapped.parse::<Domain>(), "them.example".parse::<Domain>());
+        let dns = San::RawDns(mapped.as_bytes().to_vec());
+        assert!(proof(ca.issue().name(dns), "them.example").is_none());
         let srv = San::SrvAsUtf8(format!("_xmpp-server.{mapped}"));
         assert!(proof(ca.issue().name(srv), "them.example").is_none());
     }

@@ -9,6 +9,8 @@ const ID_ON_DNS_SRV: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 8, 7];
 pub enum San {
     /// dNSName.
     Dns(String),
+    /// dNSName of any bytes, though it should be ASCII.
+    RawDns(Vec<u8>),
     /// SRVName as IA5String (RFC 4985).
     Srv(String),
     /// SRVName as UTF8String, as some tools write it.
@@ -28,6 +30,9 @@ impl San {
         match self {
             Self::Dns(name) => {
                 writer.write_tagged_implicit(Tag::context(2), |w| w.write_ia5_string(name));
+            }
+            Self::RawDns(bytes) => {
+                writer.write_tagged_implicit(Tag::context(2), |w| w.write_bytes(bytes));
             }
             Self::Uri(uri) => {
                 writer.write_tagged_implicit(Tag::context(6), |w| w.write_ia5_string(uri));

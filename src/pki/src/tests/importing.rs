@@ -49,6 +49,18 @@ fn an_imported_certificate_is_used_and_never_touched() {
 }
 
 #[test]
+fn an_authority_of_the_same_name_is_not_ours() {
+    let (_place, directory) = fresh();
+    let ours = plan("ours.example");
+    directory.ensure(&ours, today()).unwrap();
+    let issuer = leaf(&directory, "ours.example").issuer;
+    let namesake = TestCa::named(issuer.strip_prefix("CN=").unwrap());
+    with_key(&directory, &namesake.issue_for("ours.example")).unwrap();
+    assert_eq!(leaf(&directory, "ours.example").issuer, issuer);
+    assert_eq!(directory.ensure(&ours, today()).unwrap(), Ensured::Imported);
+}
+
+#[test]
 fn a_signed_request_is_imported_without_a_key() {
     let (_place, directory) = fresh();
     let ours = plan("ours.example");

@@ -48,6 +48,10 @@ fn xmpp_addr_can_be_read_back() {
     directory.ensure(&plan, NOW).unwrap();
     assert_eq!(leaf(&directory, "ours.example").names.xmpp, ["ours.example"]);
     assert_eq!(directory.ensure(&plan, NOW).unwrap(), Ensured::Kept);
+    let without = self::plan("ours.example");
+    let ensured = directory.ensure(&without, NOW).unwrap();
+    assert_eq!(ensured, Ensured::Issued(IssueReason::NamesChanged), "one name too many");
+    assert!(leaf(&directory, "ours.example").names.xmpp.is_empty());
 }
 
 #[test]
