@@ -26,6 +26,8 @@ impl Edge {
     ///
     /// Errors and results are dropped: answering them is how loops begin (RFC 6120, section 8.3.1).
     pub(crate) async fn bounce(&self, stanza: &Stanza, receipt: Option<Receipt>, why: &Refusal) {
+        // Given back, which acknowledges the stanza, when this function is done.
+        let _receipt = receipt;
         let Some(error) = stanza.bounce(why.kind, why.condition, &why.text) else {
             debug!(
                 to = stanza.to().map(tracing::field::display),
@@ -39,6 +41,5 @@ impl Edge {
         if let Err(error) = self.core.send(error).await {
             warn!(error = %Chain(&error), "an author cannot be told that a stanza was not delivered");
         }
-        drop(receipt);
     }
 }

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use gatehouse_net::{Connection, ConnectionError, Step, now};
 use gatehouse_policy::{Permit, Policy};
-use gatehouse_telemetry::{StreamHandle, StreamInfo, StreamKind, StreamState};
+use gatehouse_telemetry::{StreamHandle, StreamState};
 use gatehouse_types::{Chain, Machine};
 use gatehouse_xmpp::s2s::{S2sEvent, S2sInitiator};
 use tokio::time;
@@ -55,20 +55,17 @@ impl<'a> Carry<'a> {
         edge: &'a Edge,
         queue: &'a Queue,
         drained: &'a CancellationToken,
+        (id, handle): (String, StreamHandle),
         stream: OpenStream,
         permit: Permit,
     ) -> Self {
         let OpenStream { connection, peer, host, address, version } = stream;
-        let (id, proof) = (edge.random.id(), proof_text(peer.proof()));
-        let handle = edge.streams.open(StreamInfo {
-            kind: StreamKind::S2sOut,
-            id: id.clone(),
-            local: permit.local().to_string(),
-            peer: peer.domain().to_string(),
-            address: address.to_string(),
-            tls: version_text(version).to_owned(),
-            authentication: proof.clone(),
-            state: StreamState::Open,
+        let proof = proof_text(peer.proof());
+        handle.update(|info| {
+            info.address = address.to_string();
+            info.tls = version_text(version).to_owned();
+            info.authentication.clone_from(&proof);
+            info.state = StreamState::Open;
         });
         info!(
             stream.id = id, peer.domain = %peer.domain(), peer.addr = %address, direction = "out",

@@ -24,7 +24,7 @@ pub(crate) struct Call {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// A stream that takes stanzas.
-    Open(OpenStream),
+    Open(Box<OpenStream>),
     /// The authoritative server's answer about a dialback key.
     Verdict {
         /// True if it made the key.

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use gatehouse_net::now;
 use gatehouse_policy::{Denial, Permit};
+use gatehouse_telemetry::{StreamHandle, StreamInfo, StreamKind, StreamState};
 use gatehouse_xmpp::s2s::Purpose;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -50,8 +51,9 @@ impl Link {
 
     pub(super) async fn run(mut self) {
         while !self.links.end_if_empty(&self.pair) {
+            let listed = self.list();
             let failure = match self.connect().await {
-                Ok((stream, permit)) => self.carry(stream, permit).await,
+                Ok((stream, permit)) => self.carry(listed, stream, permit).await,
                 Err(failure) => Some(failure),
             };
             if let Some(failure) = failure {
@@ -60,7 +62,23 @@ impl Link {
         }
     }
 
-    async fn connect(&self) -> Result<(OpenStream, Permit), LinkFailure> {
+    /// Shows the stream in the status while it is being made, too.
+    fn list(&self) -> (String, StreamHandle) {
+        let id = self.edge.random.id();
+        let handle = self.edge.streams.open(StreamInfo {
+            kind: StreamKind::S2sOut,
+            id: id.clone(),
+            local: self.pair.local.to_string(),
+            peer: self.pair.remote.to_string(),
+            address: String::new(),
+            tls: String::new(),
+            authentication: String::new(),
+            state: StreamState::Opening,
+        });
+        (id, handle)
+    }
+
+    async fn connect(&self) -> Result<(Box<OpenStream>, Permit), LinkFailure> {
         let Pair { local, remote } = &self.pair;
         let conditions =
             self.edge.policy().conditions(local, remote).map_err(LinkFailure::Denied)?;
@@ -86,9 +104,14 @@ impl Link {
     }
 
     /// `Some` if there is no point in dialling again.
-    async fn carry(&mut self, stream: OpenStream, permit: Permit) -> Option<LinkFailure> {
+    async fn carry(
+        &mut self,
+        listed: (String, StreamHandle),
+        stream: Box<OpenStream>,
+        permit: Permit,
+    ) -> Option<LinkFailure> {
         self.memory.succeeded(&self.pair);
-        let carry = Carry::open(&self.edge, &self.queue, &self.drained, stream, permit);
+        let carry = Carry::open(&self.edge, &self.queue, &self.drained, listed, *stream, permit);
         let Carried { flushed_any, unflushed, reason } = carry.run().await;
         self.requeue(unflushed, &reason).await;
         if flushed_any || self.queue.is_empty() {

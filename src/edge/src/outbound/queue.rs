@@ -66,15 +66,15 @@ impl Links {
         let links = queues.len();
         match queues.entry(pair.clone()) {
             Entry::Occupied(entry) => match entry.get().push(waiting) {
-                Ok(()) => Pushed::Queued,
-                Err(waiting) => Pushed::QueueFull(waiting),
+                None => Pushed::Queued,
+                Some(back) => Pushed::QueueFull(back),
             },
             Entry::Vacant(_) if links >= LINKS_MAX => Pushed::TooManyLinks(waiting),
             Entry::Vacant(entry) => {
                 let queue = Arc::new(Queue::new(self.len_max));
                 match queue.push(waiting) {
-                    Ok(()) => Pushed::Started(Arc::clone(entry.insert(queue))),
-                    Err(waiting) => Pushed::QueueFull(waiting),
+                    None => Pushed::Started(Arc::clone(entry.insert(queue))),
+                    Some(back) => Pushed::QueueFull(back),
                 }
             }
         }
@@ -97,14 +97,15 @@ impl Queue {
         Self { waiting: Mutex::default(), len_max, arrived: Notify::new() }
     }
 
-    fn push(&self, waiting: Waiting) -> Result<(), Waiting> {
+    /// Gives the stanza back if the queue is full.
+    fn push(&self, waiting: Waiting) -> Option<Waiting> {
         let mut queue = self.waiting.lock();
         if queue.len() >= self.len_max {
-            return Err(waiting);
+            return Some(waiting);
         }
         queue.push_back(waiting);
         self.arrived.notify_one();
-        Ok(())
+        None
     }
 
     pub(super) fn pop(&self) -> Option<Waiting> {

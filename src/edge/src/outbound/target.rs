@@ -87,7 +87,7 @@ impl<'a> Attempt<'a> {
             match connection.next().await.map_err(AttemptError::Broken)? {
                 Step::Event(S2sEvent::Opened { peer, .. }) => {
                     if let Purpose::Stanzas = self.call.purpose {
-                        return Ok(Outcome::Open(self.opened(connection, peer)));
+                        return Ok(Outcome::Open(Box::new(self.opened(connection, peer))));
                     }
                 }
                 Step::Event(S2sEvent::KeyVerdict { valid }) => {
@@ -126,11 +126,7 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
-    fn opened(
-        &mut self,
-        connection: Connection<S2sInitiator>,
-        peer: AuthenticatedPeer,
-    ) -> OpenStream {
+    fn opened(&self, connection: Connection<S2sInitiator>, peer: AuthenticatedPeer) -> OpenStream {
         let version = self.facts.as_ref().map(|facts| facts.version);
         OpenStream {
             connection,
