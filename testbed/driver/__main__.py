@@ -1,0 +1,122 @@
+"""Drives XMPP clients and hand-made servers for one scenario.
+
+One JSON object a line comes in and one goes out: `{"do": ..., "actor": ...}` is answered by
+`{"ok": true}` or `{"ok": false, "why": ...}`. Commands run one after the other; whatever the
+servers send meanwhile waits in the inbox of its actor.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+from xml.etree import ElementTree as ET
+
+from client import Client
+from pattern import Pattern, Unmet
+from raw import RawPeer
+
+
+class Driver:
+    """The actors of the scenario, by name."""
+
+    def __init__(self):
+        self.actors = {}
+
+    async def connect(self, request):
+        """Logs a client in; `refused` turns the meaning round."""
+        await self._leave(request["actor"])
+        actor = Client(request)
+        self.actors[request["actor"]] = actor
+        failure = await actor.log_in(request["within"])
+        if request.get("refused"):
+            if failure is None:
+                raise Unmet("was let in")
+            if request["refused"] not in failure:
+                raise Unmet(f"was refused for another reason: {failure}")
+        elif failure is not None:
+            raise Unmet(f"cannot log in: {failure}")
+
+    async def open(self, request):
+        """Opens a stream as a hand-made peer."""
+        await self._leave(request["actor"])
+        actor = RawPeer(request)
+        self.actors[request["actor"]] = actor
+        await asyncio.wait_for(actor.open(), request["within"])
+
+    async def disconnect(self, request):
+        """Leaves politely."""
+        await self._leave(request["actor"])
+
+    async def send(self, request):
+        """Writes the text as it is."""
+        self._actor(request).write(request["xml"])
+
+    async def receive(self, request):
+        """Waits for stanzas that match, in this order; takes them out of the inbox."""
+        actor = self._actor(request)
+        wanted = Pattern.parse_all(request["xml"], actor.namespace)
+        await actor.inbox.take(wanted, request["within"])
+
+    async def absent(self, request):
+        """Makes sure that nothing matches for a while."""
+        actor = self._actor(request)
+        unwanted = Pattern.parse_all(request["xml"], actor.namespace)
+        await actor.inbox.lack(unwanted, request["within"])
+
+    async def roster(self, request):
+        """Asks for the roster until every item matches."""
+        actor = self._actor(request)
+        wanted = Pattern.parse_all(request["xml"], "jabber:iq:roster")
+        deadline = asyncio.get_running_loop().time() + request["within"]
+        while True:
+            query = await actor.fetch_roster()
+            missing = [one for one in wanted if not any(one.matches(item) for item in query)]
+            if not missing:
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                shown = ET.tostring(query, encoding="unicode")
+                raise Unmet(f"the roster lacks {missing[0]}; it is {shown}")
+            await asyncio.sleep(0.1)
+
+    async def ended(self, request):
+        """Waits until the other side has closed the connection."""
+        await self._actor(request).wait_ended(request["within"])
+
+    def _actor(self, request):
+        if request["actor"] not in self.actors:
+            raise Unmet(f"{request['actor']} has not connected")
+        return self.actors[request["actor"]]
+
+    async def _leave(self, name):
+        if name in self.actors:
+            await self.actors.pop(name).leave()
+
+
+async def answer(driver, request):
+    """Runs one command and puts its outcome into words."""
+    try:
+        await getattr(driver, request["do"])(request)
+        return {"ok": True}
+    except Unmet as unmet:
+        return {"ok": False, "why": str(unmet)}
+    except asyncio.TimeoutError:
+        return {"ok": False, "why": f"not done within {request['within']} s"}
+    except Exception as error:  # the scenario fails, the driver lives on to tell why
+        logging.exception("%s", request)
+        return {"ok": False, "why": f"{type(error).__name__}: {error}"}
+
+
+async def main():
+    """Reads commands until standard input ends."""
+    lines = asyncio.StreamReader(limit=1 << 24)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    driver = Driver()
+    while line := await lines.readline():
+        print(json.dumps(await answer(driver, json.loads(line))), flush=True)
+
+
+logging.basicConfig(
+    level=logging.DEBUG, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+)
+asyncio.run(main())

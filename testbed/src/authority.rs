@@ -1,0 +1,95 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gatehouse_testkit::{Issue, TestCa, TestCertificate};
+use serde::Deserialize;
+
+use crate::failure::Failure;
+
+/// What kind of certificate a peer shows.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Flavour {
+    /// Right in every way: dNSName and SRVName.
+    #[default]
+    Full,
+    /// dNSName only.
+    DnsOnly,
+    /// SRVName only.
+    SrvOnly,
+    /// dNSName, for TLS servers only, as public authorities issue them.
+    ServerOnly,
+    /// The domain stands in the common name and nowhere else.
+    CommonName,
+    /// Names another domain.
+    WrongName,
+    /// Was right until yesterday.
+    Expired,
+    /// Right names, signed by itself.
+    SelfSigned,
+}
+
+impl Flavour {
+    /// Whether a client that verifies its server gets along with it.
+    pub(crate) fn satisfies_clients(self) -> bool {
+        matches!(self, Self::Full | Self::DnsOnly | Self::ServerOnly)
+    }
+}
+
+/// The authority of one scenario.
+pub(crate) struct Authority {
+    ca: TestCa,
+}
+
+/// Where a certificate and its key lie.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    /// The certificate, PEM.
+    pub(crate) certificate: PathBuf,
+    /// Its key, PEM.
+    pub(crate) key: PathBuf,
+}
+
+impl Authority {
+    /// A fresh authority.
+    pub(crate) fn new() -> Self {
+        Self { ca: TestCa::named("Testbed authority") }
+    }
+
+    /// The root certificate, PEM.
+    pub(crate) fn root_pem(&self) -> &str {
+        self.ca.root_pem()
+    }
+
+    /// Makes a certificate for `domain` and writes it into `directory`.
+    pub(crate) fn issue(
+        &self,
+        domain: &str,
+        flavour: Flavour,
+        directory: &Path,
+    ) -> Result<Files, Failure> {
+        let made = self.make(domain, flavour);
+        let files = Files {
+            certificate: directory.join(format!("{domain}.crt")),
+            key: directory.join(format!("{domain}.key")),
+        };
+        for (file, text) in [(&files.certificate, &made.chain_pem), (&files.key, &made.key_pem)] {
+            fs::write(file, text).map_err(Failure::io("write", file))?;
+        }
+        Ok(files)
+    }
+
+    fn make(&self, domain: &str, flavour: Flavour) -> TestCertificate {
+        let srv = format!("_xmpp-server.{domain}");
+        match flavour {
+            Flavour::Full => self.ca.issue_for(domain),
+            Flavour::DnsOnly => self.ca.issue().dns(domain).make(),
+            Flavour::SrvOnly => self.ca.issue().srv(&srv).make(),
+            Flavour::ServerOnly => self.ca.issue().dns(domain).server_only().make(),
+            Flavour::CommonName => self.ca.issue().common_name(domain).make(),
+            Flavour::WrongName => self.ca.issue().dns("someone-else.example").make(),
+            Flavour::Expired => self.ca.issue().dns(domain).srv(&srv).expired().make(),
+            Flavour::SelfSigned => Issue::self_signed().dns(domain).srv(&srv).make(),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::authority::Files;
+use crate::block::Block;
+use crate::failure::Failure;
+use crate::process::{Account, Process, Program, is_root};
+use crate::world::Peer;
+use crate::zone::DNS;
+
+/// The account of Debian's package; Prosody refuses to run as root.
+const ACCOUNT: Account = Account::Daemon("prosody");
+const START_WITHIN: Duration = Duration::from_secs(20);
+
+/// A real Prosody in one scenario.
+pub(crate) struct Prosody {
+    peer: Peer,
+    address: u8,
+    directory: PathBuf,
+}
+
+/// What a Prosody must be told about the world around it.
+pub(crate) struct Surroundings<'a> {
+    /// The scenario's addresses.
+    pub(crate) block: &'a Block,
+    /// Its certificate.
+    pub(crate) certificate: &'a Files,
+    /// PEM file with the authorities that it trusts.
+    pub(crate) trust: &'a Path,
+    /// The password of each account.
+    pub(crate) password: &'a dyn Fn(&str) -> String,
+}
+
+impl Prosody {
+    /// A Prosody at the last octet `address` whose files are in `directory`.
+    pub(crate) fn new(peer: Peer, address: u8, directory: PathBuf) -> Self {
+        Self { peer, address, directory }
+    }
+
+    /// Its log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.directory.join(format!("{}.log", self.peer.name))
+    }
+
+    /// Writes its configuration and its accounts.
+    pub(crate) fn prepare(&self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
+        let data = self.data();
+        for directory in [&data, &self.directory.join("no-certificates")] {
+            fs::create_dir_all(directory).map_err(Failure::io("make", directory))?;
+        }
+        let config = self.config(surroundings);
+        fs::write(self.config_file(), config).map_err(Failure::io("write", &self.config_file()))?;
+        for user in &self.peer.users {
+            self.write_account(user, &(surroundings.password)(user))?;
+        }
+        let log = self.log();
+        fs::write(&log, "").map_err(Failure::io("write", &log))?;
+        hand_over(&[&data, &log])
+    }
+
+    /// Starts it and waits until it listens.
+    pub(crate) fn start(&self, block: &Block) -> Result<Process, Failure> {
+        let config = self.config_file().display().to_string();
+        let output = self.directory.join(format!("{}.out", self.peer.name));
+        let mut process = Program::new(&self.peer.name, Path::new("prosody"), ACCOUNT, output)
+            .arguments(&["-F", "--config", &config])
+            .start()?;
+        process.await_ports(&self.ports(block), START_WITHIN)?;
+        Ok(process)
+    }
+
+    fn ports(&self, block: &Block) -> Vec<SocketAddr> {
+        let mut ports = vec![5222, 5269];
+        if self.peer.dns.has_direct_tls() {
+            ports.push(5270);
+        }
+        ports.into_iter().map(|port| block.at(self.address, port)).collect()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.join(format!("{}-data", self.peer.name))
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.directory.join(format!("{}.cfg.lua", self.peer.name))
+    }
+
+    /// Writes what `prosodyctl register` would, in a hundredth of the time.
+    fn write_account(&self, user: &str, password: &str) -> Result<(), Failure> {
+        let accounts = self.data().join(file_name(&self.peer.domain)).join("accounts");
+        fs::create_dir_all(&accounts).map_err(Failure::io("make", &accounts))?;
+        let file = accounts.join(format!("{}.dat", file_name(user)));
+        let text = format!("return {{ [\"password\"] = {password:?}; }};\n");
+        fs::write(&file, text).map_err(Failure::io("write", &file))
+    }
+
+    fn config(&self, surroundings: &Surroundings<'_>) -> String {
+        let Peer { domain, secure_auth, require_encryption, lua, .. } = &self.peer;
+        let dialback = if self.peer.dialback { "\"dialback\";" } else { "" };
+        let direct_tls = if self.peer.dns.has_direct_tls() { "5270" } else { "" };
+        let address = surroundings.block.host(self.address);
+        let (dns, dns_port) = (surroundings.block.host(DNS.0), DNS.1);
+        let (data, log) = (self.data(), self.log());
+        let (data, log) = (data.display(), log.display());
+        let empty = self.directory.join("no-certificates");
+        let empty = empty.display();
+        let trust = surroundings.trust.display();
+        let certificate = surroundings.certificate.certificate.display();
+        let key = surroundings.certificate.key.display();
+        format!(
+            r#"data_path = "{data}"
+pidfile = "{data}/prosody.pid"
+plugin_paths = {{ "/usr/lib/prosody/modules" }}
+log = {{ {{ levels = {{ min = "debug" }}, to = "file", filename = "{log}", timestamps = "%H:%M:%S" }} }}
+use_ipv6 = false
+interfaces = {{ "{address}" }}
+local_interfaces = {{ "{address}" }}
+c2s_direct_tls_ports = {{ }}
+s2s_direct_tls_ports = {{ {direct_tls} }}
+-- The resolver inside Prosody does not ask a name server on this machine unless told to.
+unbound = {{
+  resolvconf = false; hoststxt = false; forward = "{dns}@{dns_port}";
+  options = {{ ["do-not-query-localhost:"] = "no" }};
+}}
+modules_enabled = {{
+  "roster"; "saslauth"; "tls"; "disco"; "ping"; "version"; "presence"; "message"; "iq"; "offline";
+  "blocklist"; "c2s"; "s2s"; "s2s_auth_certs"; {dialback}
+}}
+modules_disabled = {{ "s2s_auth_dane" }}
+-- Prosody takes any certificate it finds in this directory: let it find none.
+certificates = "{empty}"
+ssl = {{ cafile = "{trust}"; capath = false; }}
+s2s_direct_tls_ssl = {{
+  certificate = "{certificate}"; key = "{key}"; cafile = "{trust}"; capath = false;
+}}
+authentication = "internal_plain"
+storage = "internal"
+c2s_require_encryption = true
+s2s_require_encryption = {require_encryption}
+s2s_secure_auth = {secure_auth}
+allow_registration = false
+{lua}
+VirtualHost "{domain}"
+  ssl = {{ certificate = "{certificate}"; key = "{key}"; cafile = "{trust}"; capath = false; }}
+"#
+        )
+    }
+}
+
+/// Gives files to Prosody's account, if we are somebody else.
+fn hand_over(paths: &[&Path]) -> Result<(), Failure> {
+    if !is_root() {
+        return Ok(());
+    }
+    let done = std::process::Command::new("chown").args(["-R", "prosody:"]).args(paths).status();
+    match done {
+        Ok(status) if status.success() => Ok(()),
+        _ => Err(Failure::world("cannot give files to the account `prosody`")),
+    }
+}
+
+/// How Prosody's storage turns a name into a file name.
+fn file_name(name: &str) -> String {
+    name.bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02x}")
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_as_prosody_does() {
+        assert_eq!(file_name("them.example"), "them%2eexample");
+        assert_eq!(file_name("juliet-2"), "juliet%2d2");
+    }
+}

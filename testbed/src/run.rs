@@ -1,0 +1,60 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::block::Block;
+use crate::clock::now;
+use crate::failure::Failure;
+use crate::player::Player;
+use crate::scenario::Scenario;
+use crate::shape::Shape;
+use crate::stage::{Paths, Stage};
+use crate::verdict;
+
+/// After this a scenario begins no further step.
+const SCENARIO_WITHIN: Duration = Duration::from_secs(90);
+
+/// What came of one scenario in one shape.
+pub(crate) struct Outcome {
+    /// The scenario's name.
+    pub(crate) name: String,
+    /// The shape.
+    pub(crate) shape: Shape,
+    /// How long it took.
+    pub(crate) took: Duration,
+    /// Why it failed, if it did.
+    pub(crate) failure: Option<Failure>,
+    /// Where its logs are, if they were kept.
+    pub(crate) kept: Option<PathBuf>,
+}
+
+/// Runs one scenario in one shape. Logs are kept if it fails, or if `keep` says so.
+pub(crate) fn run(scenario: &Scenario, shape: Shape, paths: &Paths, keep: bool) -> Outcome {
+    let begin = now();
+    let directory = paths.runs.join(format!("{}-{}-{}", scenario.name, shape, std::process::id()));
+    let failure = attempt(scenario, shape, &directory, paths).err();
+    let kept = (failure.is_some() || keep).then(|| directory.clone());
+    if kept.is_none() {
+        // Left-overs do not make a passed scenario a failed one.
+        let _left = fs::remove_dir_all(&directory);
+    }
+    Outcome { name: scenario.name.clone(), shape, took: begin.elapsed(), failure, kept }
+}
+
+fn attempt(
+    scenario: &Scenario,
+    shape: Shape,
+    directory: &Path,
+    paths: &Paths,
+) -> Result<(), Failure> {
+    fs::create_dir_all(directory).map_err(Failure::io("make", directory))?;
+    let block = Block::claim(scenario.number, shape)?;
+    let deadline = now() + SCENARIO_WITHIN;
+    let mut stage = Stage::set(&scenario.world, block, shape, directory, paths)?;
+    Player::new(&mut stage, scenario, deadline).play(shape)?;
+    stage.close()?;
+    match &scenario.world.us {
+        Some(us) => verdict::judge(us, &stage),
+        None => Ok(()),
+    }
+}

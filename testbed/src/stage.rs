@@ -1,0 +1,260 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::authority::{Authority, Files};
+use crate::block::Block;
+use crate::driver::Driver;
+use crate::failure::Failure;
+use crate::gatehouse::{self, Gatehouse};
+use crate::process::Process;
+use crate::prosody::{Prosody, Surroundings};
+use crate::shape::Shape;
+use crate::world::{Peer, World, local_part};
+use crate::zone::Zone;
+
+const FIRST_PEER: u8 = 4;
+const FIRST_RAW: u8 = 100;
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+
+/// Where the testbed finds things.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    /// The `testbed` folder.
+    pub(crate) testbed: PathBuf,
+    /// Where run directories are made.
+    pub(crate) runs: PathBuf,
+    /// The program under test.
+    pub(crate) gatehouse: PathBuf,
+}
+
+/// The running world of one scenario. Dropping it ends every process.
+pub(crate) struct Stage {
+    /// The scenario's addresses.
+    pub(crate) block: Block,
+    /// Our side, if there is one.
+    pub(crate) gatehouse: Option<Gatehouse>,
+    /// Who plays the clients.
+    pub(crate) driver: Driver,
+    /// Everybody with an account, by the name in the script.
+    pub(crate) people: BTreeMap<String, Person>,
+    /// Certificates of hand-made peers, by the name in the script.
+    pub(crate) raw_certificates: BTreeMap<String, Files>,
+    prosodies: BTreeMap<String, Prosody>,
+    running: BTreeMap<String, Process>,
+    directory: PathBuf,
+    _dns: Process,
+}
+
+/// Somebody with an account.
+#[derive(Clone, Debug)]
+pub(crate) struct Person {
+    /// The bare address.
+    pub(crate) address: String,
+    /// The password.
+    pub(crate) password: String,
+    /// Where the client connects; STARTTLS on 5222, direct TLS on 5223.
+    pub(crate) host: String,
+    /// Authorities the client trusts; none if it must not judge.
+    pub(crate) trust: Option<PathBuf>,
+}
+
+impl Stage {
+    /// Builds the world and starts it.
+    pub(crate) fn set(
+        world: &World,
+        block: Block,
+        shape: Shape,
+        directory: &Path,
+        paths: &Paths,
+    ) -> Result<Self, Failure> {
+        let authority = Authority::new();
+        let root = directory.join("testbed-ca.pem");
+        fs::write(&root, authority.root_pem()).map_err(Failure::io("write", &root))?;
+        let dns = zone(world, &block, shape).serve(&block, directory)?;
+
+        let gatehouse = match &world.us {
+            Some(us) => {
+                let binary = &paths.gatehouse;
+                Some(Gatehouse::configure(us, world, &block, shape, directory, binary)?)
+            }
+            None => None,
+        };
+        let mut trusted = authority.root_pem().to_owned();
+        if let (Some(gatehouse), Some(us)) = (&gatehouse, &world.us) {
+            let accounts: Vec<_> =
+                us.users.iter().map(|user| (user.clone(), password(local_part(user)))).collect();
+            gatehouse.provision(&accounts)?;
+            let ca = gatehouse.local_ca();
+            trusted += &fs::read_to_string(&ca).map_err(Failure::io("read", &ca))?;
+        }
+        let both = directory.join("all-ca.pem");
+        fs::write(&both, trusted).map_err(Failure::io("write", &both))?;
+
+        let mut stage = Self {
+            driver: Driver::start(&paths.testbed, directory.join("driver.log"))?,
+            gatehouse,
+            people: people(world, &block, shape, &both),
+            raw_certificates: BTreeMap::new(),
+            prosodies: BTreeMap::new(),
+            running: BTreeMap::new(),
+            directory: directory.to_owned(),
+            block,
+            _dns: dns,
+        };
+        for (address, peer) in (FIRST_PEER..).zip(&world.peers) {
+            let trust = if peer.trusts_us { &both } else { &root };
+            stage.add_prosody(peer, address, &authority, trust)?;
+        }
+        for raw in &world.raws {
+            let files = authority.issue(&raw.domain, raw.certificate, directory)?;
+            stage.raw_certificates.insert(raw.name.clone(), files);
+        }
+        stage.start_us()?;
+        Ok(stage)
+    }
+
+    fn add_prosody(
+        &mut self,
+        peer: &Peer,
+        address: u8,
+        authority: &Authority,
+        trust: &Path,
+    ) -> Result<(), Failure> {
+        let certificate = authority.issue(&peer.domain, peer.certificate, &self.directory)?;
+        let prosody = Prosody::new(peer.clone(), address, self.directory.clone());
+        let block = &self.block;
+        let surroundings =
+            Surroundings { block, certificate: &certificate, trust, password: &password };
+        prosody.prepare(&surroundings)?;
+        self.running.insert(peer.name.clone(), prosody.start(&self.block)?);
+        self.prosodies.insert(peer.name.clone(), prosody);
+        Ok(())
+    }
+
+    fn start_us(&mut self) -> Result<(), Failure> {
+        if let Some(gatehouse) = &self.gatehouse {
+            for name in gatehouse.process_names() {
+                self.running.insert(name.to_owned(), gatehouse.start(name)?);
+            }
+            gatehouse.await_trunk()?;
+        }
+        Ok(())
+    }
+
+    /// The process that a script means by `name`.
+    pub(crate) fn process_name(&self, name: &str) -> Result<String, Failure> {
+        if self.prosodies.contains_key(name) {
+            return Ok(name.to_owned());
+        }
+        let ours = self.gatehouse.as_ref().and_then(|gatehouse| gatehouse.process_for(name));
+        ours.map(str::to_owned)
+            .ok_or_else(|| Failure::world(format!("there is no process `{name}`")))
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self, name: &str) -> Result<(), Failure> {
+        let name = self.process_name(name)?;
+        let process = self.running.remove(&name);
+        process.map(drop).ok_or_else(|| Failure::world(format!("{name} does not run")))
+    }
+
+    /// SIGTERM; the exit code must be 0.
+    pub(crate) fn stop(&mut self, name: &str) -> Result<(), Failure> {
+        let name = self.process_name(name)?;
+        let process = self.running.remove(&name);
+        let mut process = process.ok_or_else(|| Failure::world(format!("{name} does not run")))?;
+        let status = process.stop(STOP_WITHIN)?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Failure::world(format!("{name} ended with {status} after SIGTERM")))
+    }
+
+    /// Starts what was killed or stopped.
+    pub(crate) fn start(&mut self, name: &str) -> Result<(), Failure> {
+        let name = self.process_name(name)?;
+        if self.running.contains_key(&name) {
+            return Err(Failure::world(format!("{name} runs already")));
+        }
+        let process = match (self.prosodies.get(&name), &self.gatehouse) {
+            (Some(prosody), _) => prosody.start(&self.block)?,
+            (None, Some(gatehouse)) => gatehouse.start(&name)?,
+            (None, None) => return Err(Failure::world(format!("there is no process `{name}`"))),
+        };
+        self.running.insert(name, process);
+        Ok(())
+    }
+
+    /// The log of a process.
+    pub(crate) fn log(&self, name: &str) -> Result<PathBuf, Failure> {
+        let name = self.process_name(name)?;
+        match (self.prosodies.get(&name), &self.gatehouse) {
+            (Some(prosody), _) => Ok(prosody.log()),
+            (None, Some(gatehouse)) => gatehouse.log(&name).map(Path::to_owned),
+            (None, None) => Err(Failure::world(format!("there is no process `{name}`"))),
+        }
+    }
+
+    /// Stops our processes as an operator would. It must work at the end of every scenario.
+    pub(crate) fn close(&mut self) -> Result<(), Failure> {
+        let names = self.gatehouse.iter().flat_map(Gatehouse::process_names).collect::<Vec<_>>();
+        // The core first: it is the side that dials.
+        for name in names.into_iter().rev() {
+            if self.running.contains_key(name) {
+                self.stop(name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The password of an account.
+fn password(name: &str) -> String {
+    format!("{name}-password")
+}
+
+fn zone(world: &World, block: &Block, shape: Shape) -> Zone {
+    let mut zone = Zone::new();
+    if let Some(us) = &world.us {
+        let (servers, clients) = gatehouse::addresses(block, shape);
+        for domain in &us.domains {
+            zone.add_domain(domain, &gatehouse::edge_host(us), servers, clients, us.dns);
+        }
+    }
+    for (address, peer) in (FIRST_PEER..).zip(&world.peers) {
+        let (at, host) = (block.at(address, 0), format!("xmpp.{}", peer.domain));
+        zone.add_domain(&peer.domain, &host, at, at, peer.dns);
+    }
+    for (address, raw) in (FIRST_RAW..).zip(&world.raws) {
+        if !raw.domain.is_empty() {
+            zone.add(&format!("{}. A {}", raw.domain, block.host(address)));
+        }
+    }
+    for record in &world.dns {
+        zone.add(&record.replace("{net}", &block.net()));
+    }
+    zone
+}
+
+fn people(world: &World, block: &Block, shape: Shape, trust: &Path) -> BTreeMap<String, Person> {
+    let mut people = BTreeMap::new();
+    let mut add = |name: &str, address: String, host: String, trust: Option<PathBuf>| {
+        let person = Person { address, password: password(name), host, trust };
+        people.insert(name.to_owned(), person);
+    };
+    let (_, clients) = gatehouse::addresses(block, shape);
+    for user in world.us.iter().flat_map(|us| &us.users) {
+        let trust = Some(trust.to_owned());
+        add(local_part(user), user.clone(), clients.ip().to_string(), trust);
+    }
+    for (address, peer) in (FIRST_PEER..).zip(&world.peers) {
+        for user in &peer.users {
+            let trust = peer.certificate.satisfies_clients().then(|| trust.to_owned());
+            let host = block.host(address).to_string();
+            add(user, format!("{user}@{}", peer.domain), host, trust);
+        }
+    }
+    people
+}

@@ -1,0 +1,174 @@
+use std::time::Duration;
+
+use crate::shape::Shape;
+
+/// One statement of a play, with where it stands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Line {
+    /// Counted from one.
+    pub(crate) number: usize,
+    /// As it is written.
+    pub(crate) said: String,
+    /// Only in this shape.
+    pub(crate) only: Option<Shape>,
+    /// What to do.
+    pub(crate) step: Step,
+}
+
+/// What a line asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Step {
+    /// A client logs in, or must be refused.
+    Connect {
+        /// `romeo` or `romeo/garden`.
+        actor: String,
+        /// How.
+        login: Login,
+        /// Text in the reason for which it must fail; `None` if it must succeed.
+        refused: Option<String>,
+        /// How long it may take.
+        within: Duration,
+    },
+    /// A client or hand-made peer leaves.
+    Disconnect {
+        /// Who.
+        actor: String,
+    },
+    /// A hand-made peer opens a stream.
+    Open {
+        /// Who.
+        actor: String,
+        /// To whom, over which port, how far.
+        opening: Opening,
+    },
+    /// Text goes out as it is.
+    Send {
+        /// Who.
+        actor: String,
+        /// How often, with `{n}` counting from one.
+        times: u32,
+        /// What.
+        xml: String,
+    },
+    /// Stanzas must arrive in this order.
+    Receive {
+        /// Who.
+        actor: String,
+        /// How often, with `{n}` counting from one.
+        times: u32,
+        /// What.
+        xml: String,
+        /// How long it may take.
+        within: Duration,
+    },
+    /// Stanzas must not arrive.
+    Lack {
+        /// Who.
+        actor: String,
+        /// What.
+        xml: String,
+        /// How long we watch.
+        within: Duration,
+    },
+    /// The roster must hold items.
+    Roster {
+        /// Who.
+        actor: String,
+        /// Which items.
+        xml: String,
+        /// How long it may take.
+        within: Duration,
+    },
+    /// The other side must close the connection.
+    Ended {
+        /// Who.
+        actor: String,
+        /// How long it may take.
+        within: Duration,
+    },
+    /// `kill -9`.
+    Kill(String),
+    /// SIGTERM, and the exit code must be 0.
+    Stop(String),
+    /// Start again what was killed or stopped.
+    Start(String),
+    /// A log must have, or must not have, a line with all of these texts.
+    Log {
+        /// Whose.
+        process: String,
+        /// What.
+        texts: Vec<String>,
+        /// Whether such a line must be there.
+        wanted: bool,
+        /// How long it may take to appear.
+        within: Duration,
+    },
+    /// Our metrics or our status must contain these texts on one line.
+    Admin {
+        /// `/metrics` or `/status`.
+        path: &'static str,
+        /// Which of our processes.
+        process: String,
+        /// What.
+        texts: Vec<String>,
+        /// How long it may take.
+        within: Duration,
+    },
+    /// Our command line is run.
+    Command {
+        /// Its arguments.
+        arguments: Vec<String>,
+        /// Whether it must succeed.
+        succeeds: bool,
+        /// What it must say, line by line.
+        says: Vec<String>,
+    },
+}
+
+/// How a client logs in.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Login {
+    /// Direct TLS instead of STARTTLS.
+    pub(crate) direct_tls: bool,
+    /// No initial presence, no roster.
+    pub(crate) without_presence: bool,
+    /// The priority of the initial presence.
+    pub(crate) priority: Option<i8>,
+    /// The one SASL mechanism to use.
+    pub(crate) mechanism: Option<String>,
+    /// Instead of the right one.
+    pub(crate) password: Option<String>,
+}
+
+/// How a hand-made peer opens its stream.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Opening {
+    /// The domain it wants to reach.
+    pub(crate) to: String,
+    /// As what, and over which port.
+    pub(crate) port: Port,
+    /// How far it goes before the script takes over.
+    pub(crate) until: Until,
+}
+
+/// As what a hand-made peer connects.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Port {
+    /// A client, STARTTLS.
+    Client,
+    /// A server, STARTTLS.
+    Server,
+    /// A server, direct TLS.
+    ServerDirectTls,
+}
+
+/// How far a hand-made peer goes on its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Until {
+    /// Sends a stream header in the clear.
+    Header,
+    /// Is inside TLS and has seen the features.
+    Tls,
+    /// Has authenticated with SASL EXTERNAL.
+    Authenticated,
+}

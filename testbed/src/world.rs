@@ -1,0 +1,198 @@
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::authority::Flavour;
+use crate::failure::Failure;
+
+/// `world.toml`: who takes part in a scenario.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct World {
+    /// Our side; a scenario about peers only has none.
+    pub(crate) us: Option<Us>,
+    /// Real servers.
+    #[serde(default, rename = "peer")]
+    pub(crate) peers: Vec<Peer>,
+    /// Hand-made peers that the script plays.
+    #[serde(default, rename = "raw")]
+    pub(crate) raws: Vec<Raw>,
+    /// Further records, in zone-file form; `{net}` is the scenario's address block.
+    #[serde(default)]
+    pub(crate) dns: Vec<String>,
+}
+
+/// Our side.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Us {
+    /// Our IM domains.
+    pub(crate) domains: Vec<String>,
+    /// Accounts, as bare addresses. The local part is the name in the script.
+    #[serde(default)]
+    pub(crate) users: Vec<String>,
+    /// Whether the testbed's authority is one we trust.
+    #[serde(default = "yes")]
+    pub(crate) trusts_testbed: bool,
+    /// Laid over the generated `gatehouse.toml`.
+    #[serde(default)]
+    pub(crate) config: toml::Table,
+    /// The rules of `policy.toml`; none means one rule per peer that asks for a certificate.
+    #[serde(default, rename = "rule")]
+    pub(crate) rules: Vec<toml::Table>,
+    /// Which of our services are in DNS.
+    #[serde(default)]
+    pub(crate) dns: Service,
+    /// Texts that make an `ERROR` line of ours acceptable.
+    #[serde(default)]
+    pub(crate) expected_errors: Vec<String>,
+}
+
+/// A Prosody.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Peer {
+    /// The name in the script.
+    pub(crate) name: String,
+    /// Its domain.
+    pub(crate) domain: String,
+    /// Local parts of its accounts; also the names in the script.
+    #[serde(default)]
+    pub(crate) users: Vec<String>,
+    /// What kind of certificate it shows.
+    #[serde(default)]
+    pub(crate) certificate: Flavour,
+    /// Whether our local authority is one it trusts.
+    #[serde(default = "yes")]
+    pub(crate) trusts_us: bool,
+    /// Whether it insists on certificates (`s2s_secure_auth`).
+    #[serde(default = "yes")]
+    pub(crate) secure_auth: bool,
+    /// Whether it insists on TLS (`s2s_require_encryption`).
+    #[serde(default = "yes")]
+    pub(crate) require_encryption: bool,
+    /// Whether it knows dialback.
+    #[serde(default = "yes")]
+    pub(crate) dialback: bool,
+    /// Which of its services exist and are in DNS.
+    #[serde(default)]
+    pub(crate) dns: Service,
+    /// Further lines for the global part of its configuration.
+    #[serde(default)]
+    pub(crate) lua: String,
+}
+
+/// A hand-made peer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Raw {
+    /// The name in the script.
+    pub(crate) name: String,
+    /// The domain it says it is; empty for a client that does not say.
+    #[serde(default)]
+    pub(crate) domain: String,
+    /// What kind of certificate it shows.
+    #[serde(default)]
+    pub(crate) certificate: Flavour,
+}
+
+/// Ways in that a domain publishes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Service {
+    /// STARTTLS and direct TLS, the latter preferred.
+    #[default]
+    Both,
+    /// `_xmpps-server` only.
+    DirectTls,
+    /// `_xmpp-server` only.
+    StartTls,
+}
+
+impl Service {
+    /// Whether `_xmpp-server` is published.
+    pub(crate) fn has_starttls(self) -> bool {
+        self != Self::DirectTls
+    }
+
+    /// Whether `_xmpps-server` is published.
+    pub(crate) fn has_direct_tls(self) -> bool {
+        self != Self::StartTls
+    }
+}
+
+impl World {
+    /// Reads and checks `world.toml`.
+    pub(crate) fn load(file: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(file).map_err(Failure::io("read", file))?;
+        let world: Self = toml::from_str(&text).map_err(|error| Failure::Scenario {
+            file: file.to_owned(),
+            what: error.to_string(),
+        })?;
+        match world.repeated_name() {
+            Some(name) => Err(Failure::Scenario {
+                file: file.to_owned(),
+                what: format!("two take part under the name `{name}`; rename one"),
+            }),
+            None => Ok(world),
+        }
+    }
+
+    fn repeated_name(&self) -> Option<String> {
+        let ours = self.us.iter().flat_map(|us| &us.users).map(|user| local_part(user));
+        let theirs = self.peers.iter().flat_map(|peer| peer.users.iter().map(String::as_str));
+        let servers = self.peers.iter().map(|peer| peer.name.as_str());
+        let raws = self.raws.iter().map(|raw| raw.name.as_str());
+        let mut names: Vec<_> = ["us", "edge", "core"]
+            .into_iter()
+            .chain(ours)
+            .chain(theirs)
+            .chain(servers)
+            .chain(raws)
+            .collect();
+        names.sort_unstable();
+        names.windows(2).find_map(|pair| match pair {
+            [a, b] if a == b => Some((*a).to_owned()),
+            _ => None,
+        })
+    }
+}
+
+/// What stands before the `@`.
+pub(crate) fn local_part(address: &str) -> &str {
+    address.split_once('@').map_or(address, |(local, _)| local)
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_across_the_world() {
+        let world: World = toml::from_str(
+            r#"
+            us = { domains = ["ours.example"], users = ["romeo@ours.example"] }
+            peer = [{ name = "them", domain = "them.example", users = ["juliet"] }]
+            "#,
+        )
+        .unwrap();
+        assert_eq!(world.repeated_name(), None);
+
+        let mut twice = world.clone();
+        twice.peers[0].users.push("romeo".into());
+        assert_eq!(twice.repeated_name(), Some("romeo".into()));
+
+        let mut reserved = world;
+        reserved.peers[0].name = "edge".into();
+        assert_eq!(reserved.repeated_name(), Some("edge".into()));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        assert!(toml::from_str::<World>("[us]\ndomains = []\ncolour = 1").is_err());
+    }
+}

@@ -1,0 +1,127 @@
+use std::fmt::Write;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::block::Block;
+use crate::failure::Failure;
+use crate::process::{Account, Process, Program};
+use crate::world::Service;
+
+/// Where the name server listens: not 53, so that nobody needs to be root.
+pub(crate) const DNS: (u8, u16) = (53, 5053);
+
+const START_WITHIN: Duration = Duration::from_secs(10);
+
+/// The names of one world: everything below `example.`, and nothing else.
+#[derive(Debug)]
+pub(crate) struct Zone {
+    records: String,
+}
+
+impl Zone {
+    /// A zone in which every name is unknown.
+    pub(crate) fn new() -> Self {
+        let mut zone = Self { records: String::new() };
+        zone.add("example. SOA ns.example. hostmaster.example. 1 60 60 60 5");
+        zone
+    }
+
+    /// Adds one record in zone-file form without time to live and class.
+    pub(crate) fn add(&mut self, record: &str) {
+        let mut parts = record.splitn(2, ' ');
+        if let (Some(name), Some(rest)) = (parts.next(), parts.next()) {
+            // Writing to a string cannot fail.
+            let _ok = writeln!(self.records, "  local-data: \"{name} 5 IN {rest}\"");
+        }
+    }
+
+    /// Adds an XMPP domain whose servers stand behind `host`.
+    pub(crate) fn add_domain(
+        &mut self,
+        domain: &str,
+        host: &str,
+        servers: SocketAddr,
+        clients: SocketAddr,
+        service: Service,
+    ) {
+        self.add(&format!("{domain}. A {}", servers.ip()));
+        self.add(&format!("{host}. A {}", servers.ip()));
+        self.add(&format!("im.{domain}. A {}", clients.ip()));
+        if service.has_starttls() {
+            self.add(&format!("_xmpp-server._tcp.{domain}. SRV 10 0 5269 {host}."));
+        }
+        if service.has_direct_tls() {
+            self.add(&format!("_xmpps-server._tcp.{domain}. SRV 5 0 5270 {host}."));
+        }
+        self.add(&format!("_xmpp-client._tcp.{domain}. SRV 10 0 5222 im.{domain}."));
+        self.add(&format!("_xmpps-client._tcp.{domain}. SRV 5 0 5223 im.{domain}."));
+    }
+
+    /// Starts the name server.
+    pub(crate) fn serve(&self, block: &Block, directory: &Path) -> Result<Process, Failure> {
+        let file = directory.join("unbound.conf");
+        let log = directory.join("unbound.log");
+        fs::write(&file, self.config(block, directory)).map_err(Failure::io("write", &file))?;
+        let program = Path::new(if Path::new("/usr/sbin/unbound").exists() {
+            "/usr/sbin/unbound"
+        } else {
+            "unbound"
+        });
+        let mut process = Program::new("unbound", program, Account::Own, log)
+            .arguments(&["-d", "-c", &file.display().to_string()])
+            .start()?;
+        process.await_ports(&[block.at(DNS.0, DNS.1)], START_WITHIN)?;
+        Ok(process)
+    }
+
+    fn config(&self, block: &Block, directory: &Path) -> String {
+        let (address, port) = (block.host(DNS.0), DNS.1);
+        let (records, directory) = (&self.records, directory.display());
+        format!(
+            r#"server:
+  directory: "{directory}"
+  chroot: ""
+  username: ""
+  pidfile: ""
+  use-syslog: no
+  logfile: ""
+  log-queries: yes
+  log-replies: yes
+  log-time-ascii: yes
+  interface: {address}@{port}
+  access-control: 127.0.0.0/8 allow
+  do-ip6: no
+  num-threads: 1
+  module-config: "iterator"
+  # Nothing leaves the machine: what is not below stays unknown.
+  local-zone: "." refuse
+  local-zone: "example." static
+{records}
+remote-control:
+  control-enable: no
+"#
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_publishes_only_the_services_it_has() {
+        let address = "127.1.0.4:0".parse().unwrap();
+        for (service, starttls, direct) in [
+            (Service::Both, true, true),
+            (Service::DirectTls, false, true),
+            (Service::StartTls, true, false),
+        ] {
+            let mut zone = Zone::new();
+            zone.add_domain("them.example", "xmpp.them.example", address, address, service);
+            assert_eq!(zone.records.contains("_xmpp-server._tcp.them.example."), starttls);
+            assert_eq!(zone.records.contains("_xmpps-server._tcp.them.example."), direct);
+        }
+    }
+}
