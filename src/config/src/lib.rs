@@ -16,7 +16,7 @@ pub use self::policy_file::{parse_policy, read_policy};
 pub use self::problem::{Problem, Problems};
 pub use self::read::{load, parse};
 pub use self::settings::{
-    EdgeAddress, Limits, Listen, Log, LogFormat, Offline, PolicySource, Roles, S2s, Settings, Tls,
-    Trunk,
+    Certificates, EdgeAddress, Limits, Listen, Log, LogFormat, Offline, PolicySource, Roles, S2s,
+    Settings, Tls, Trunk,
 };
 pub use self::template::TEMPLATE;

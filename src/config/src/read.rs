@@ -11,8 +11,8 @@ use toml::de::DeTable;
 use crate::problem::{Problem, Problems, Source};
 use crate::reader::{Form, Found, Section};
 use crate::settings::{
-    EdgeAddress, Limits, Listen, Log, LogFormat, Offline, PolicySource, Roles, S2s, Settings, Tls,
-    Trunk,
+    Certificates, EdgeAddress, Limits, Listen, Log, LogFormat, Offline, PolicySource, Roles, S2s,
+    Settings, Tls, Trunk,
 };
 
 const DOMAIN: Form = Form { kind: "a domain name", example: "\"ours.example\"" };
@@ -76,6 +76,9 @@ fn read(mut root: Section<'_>, base: &Path) -> Settings {
     let dns_servers = values(dns.list("servers", form, name_server));
     dns.finish();
     let tls = tls(root.section("tls"), base);
+    let mut certificates = root.section("certificates");
+    let xmpp_addr = certificates.switch("xmpp-addr").unwrap_or(false);
+    certificates.finish();
     let mut policy = root.section("policy");
     let policy_form = Form { kind: "a file name", example: "\"policies/partners-only.toml\"" };
     let source = match policy.text("file", policy_form, path(base)) {
@@ -93,6 +96,7 @@ fn read(mut root: Section<'_>, base: &Path) -> Settings {
         listen,
         dns_servers,
         tls,
+        certificates: Certificates { xmpp_addr },
         policy: source,
         trunk,
         s2s: s2s(root.section("s2s")),

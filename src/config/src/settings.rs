@@ -23,6 +23,8 @@ pub struct Settings {
     pub dns_servers: Vec<SocketAddr>,
     /// Trust.
     pub tls: Tls,
+    /// Names in the certificates that we issue.
+    pub certificates: Certificates,
     /// Who may federate.
     pub policy: PolicySource,
     /// Between edge and core in two processes.
@@ -102,6 +104,13 @@ pub struct Tls {
     pub trust: Vec<PathBuf>,
     /// Whether the machine's own trust store counts.
     pub system_roots: bool,
+}
+
+/// `[certificates]`
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Certificates {
+    /// Whether id-on-xmppAddr is added; ejabberd drops peers that have it.
+    pub xmpp_addr: bool,
 }
 
 /// `[policy]`

@@ -35,6 +35,9 @@ data = "gatehouse-data"
 # trust = ["partner-ca.pem"]    # authorities besides the system's
 # system-roots = true
 
+[certificates]
+# xmpp-addr = false             # adds id-on-xmppAddr; ejabberd drops peers that have it
+
 [policy]
 # Who may federate. Default: anyone whose certificate proves its domain.
 # file = "policies/partners-only.toml"

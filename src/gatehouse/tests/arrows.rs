@@ -27,7 +27,8 @@ const LAYERS: [&[&str]; 6] = [
 ];
 
 /// Arrows inside one layer: the trunk stands on sockets and TLS.
-const SIDEWAYS: [(&str, &str); 2] = [("gatehouse-trunk", "gatehouse-net"), ("gatehouse-trunk", "gatehouse-tls")];
+const SIDEWAYS: [(&str, &str); 2] =
+    [("gatehouse-trunk", "gatehouse-net"), ("gatehouse-trunk", "gatehouse-tls")];
 
 /// Foundations that only one crate may name.
 const WRAPPERS: [(&str, &[&str]); 10] = [
@@ -44,7 +45,8 @@ const WRAPPERS: [(&str, &[&str]); 10] = [
 ];
 
 /// No sockets, no clock, no files.
-const PURE: [&str; 4] = ["gatehouse-types", "gatehouse-identity", "gatehouse-xmpp", "gatehouse-policy"];
+const PURE: [&str; 4] =
+    ["gatehouse-types", "gatehouse-identity", "gatehouse-xmpp", "gatehouse-policy"];
 
 /// What would give a pure crate a runtime.
 const RUNTIMES: [&str; 5] = ["tokio", "tokio-util", "mio", "socket2", "async-std"];
@@ -99,7 +101,17 @@ fn pure_crates_have_no_runtime() {
 #[test]
 fn one_crypto_provider() {
     let tree = Command::new(env!("CARGO"))
-        .args(["tree", "--workspace", "--offline", "--edges", "normal,build", "--prefix", "none", "--format", "{p}"])
+        .args([
+            "tree",
+            "--workspace",
+            "--offline",
+            "--edges",
+            "normal,build",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
         .output()
         .expect("cargo tree");
     assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));

@@ -1,0 +1,167 @@
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use gatehouse_types::{Domain, Jid};
+
+/// Federation edge gateway with its own presence and IM core.
+#[derive(Debug, Parser)]
+#[command(name = "gatehouse", version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the settings come from. The same for every command, so that all of them speak of the
+/// same appliance.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Place {
+    /// The settings file [default: gatehouse.toml here, if there is one; else built-in defaults]
+    #[arg(long, value_name = "FILE", env = "GATEHOUSE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// The directory that holds everything that is kept [default: gatehouse-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// An IM domain of ours; may be repeated [default: ours.example]
+    #[arg(long = "domain", value_name = "D")]
+    pub(crate) domains: Vec<Domain>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the appliance
+    Run(Place),
+    /// Write a commented gatehouse.toml that means the same as no file
+    Init {
+        /// Where to write it
+        #[arg(long, default_value = "gatehouse.toml", value_name = "FILE")]
+        config: PathBuf,
+        /// Replace an existing file
+        #[arg(long)]
+        force: bool,
+    },
+    /// Tell every mistake in the settings and the policy at once
+    CheckConfig(Place),
+    /// Manage the accounts of our domains
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Manage our certificates
+    #[command(subcommand)]
+    Cert(CertCommand),
+    /// Prepare edge and core as two processes
+    #[command(subcommand)]
+    Trunk(TrunkCommand),
+    /// Say what the policy makes of a partner domain
+    Policy {
+        /// The partner's domain
+        partner: Domain,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show the live streams of the running appliance
+    Status {
+        #[command(flatten)]
+        place: Place,
+        /// For machines
+        #[arg(long)]
+        json: bool,
+        /// Show again every two seconds
+        #[arg(long, conflicts_with = "json")]
+        watch: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Add an account; the password is asked for, or read from standard input
+    Add {
+        /// Such as alice@ours.example
+        account: Jid,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the accounts
+    List {
+        #[command(flatten)]
+        place: Place,
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change a password
+    Passwd {
+        /// The account
+        account: Jid,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Remove an account, its contacts and its waiting messages
+    Remove {
+        /// The account
+        account: Jid,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertCommand {
+    /// Show which names each certificate will hold, and why
+    Plan {
+        #[command(flatten)]
+        place: Place,
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Issue every missing or outdated certificate from the local authority
+    Issue {
+        #[command(flatten)]
+        place: Place,
+        /// Make new keys too
+        #[arg(long)]
+        new_key: bool,
+    },
+    /// Write a signing request for another authority
+    Csr {
+        /// The IM domain
+        domain: Domain,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Take a certificate from another authority into use
+    Import {
+        /// The IM domain
+        domain: Domain,
+        /// PEM, the domain's certificate first
+        #[arg(long, value_name = "FILE")]
+        chain: PathBuf,
+        /// PEM; leave out if the certificate answers our signing request
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show the certificates in use
+    Show {
+        #[command(flatten)]
+        place: Place,
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TrunkCommand {
+    /// Write the data directory of an edge: run this where the core is, copy the result to the DMZ
+    Export {
+        /// The directory to write; must not exist yet
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// The edge's name on the trunk
+        #[arg(long, default_value = "edge")]
+        name: Domain,
+        #[command(flatten)]
+        place: Place,
+    },
+}

@@ -1,0 +1,141 @@
+use std::fs;
+
+use gatehouse_pki::{CertificateStatus, Ensured, NewKey};
+use gatehouse_types::Domain;
+
+use super::Failure;
+use crate::cli::CertCommand;
+use crate::display::{say, table};
+use crate::setup::Setup;
+use crate::{certificates, clock};
+
+/// Manages the certificates of our IM domains.
+pub(super) fn cert(command: CertCommand) -> Result<(), Failure> {
+    match command {
+        CertCommand::Plan { place, json } => plan(&Setup::read(&place)?, json),
+        CertCommand::Issue { place, new_key } => issue(&Setup::read(&place)?, new_key),
+        CertCommand::Csr { domain, place } => csr(&Setup::read(&place)?, &domain),
+        CertCommand::Import { domain, chain, key, place } => {
+            let read = |path: &std::path::PathBuf| {
+                fs::read_to_string(path).map_err(|error| {
+                    Failure::usage(format!("cannot read {}: {error}", path.display()))
+                })
+            };
+            let key = key.as_ref().map(read).transpose()?;
+            import(&Setup::read(&place)?, &domain, &read(&chain)?, key.as_deref())
+        }
+        CertCommand::Show { place, json } => show(&Setup::read(&place)?, json),
+    }
+}
+
+fn plan(setup: &Setup, json: bool) -> Result<(), Failure> {
+    let plans: Vec<_> =
+        setup.settings.domains.iter().map(|domain| certificates::plan(setup, domain)).collect();
+    if json {
+        return say_json(&plans);
+    }
+    for plan in plans {
+        say(format!("{}:\n{plan}", plan.domain()));
+    }
+    Ok(())
+}
+
+fn issue(setup: &Setup, new_key: bool) -> Result<(), Failure> {
+    let directory = certificates::directory(setup)?;
+    let now = clock::unix_seconds();
+    for domain in &setup.settings.domains {
+        let plan = certificates::plan(setup, domain);
+        if new_key {
+            directory.issue(&plan, now, NewKey::Yes).map_err(|error| Failure::from(&error))?;
+            say(format!("{domain}: issued, with a new key"));
+            continue;
+        }
+        match directory.ensure(&plan, now).map_err(|error| Failure::from(&error))? {
+            Ensured::Issued(reason) => say(format!("{domain}: issued, because {reason}")),
+            Ensured::Kept => {
+                say(format!("{domain}: good as it is (--new-key issues it all the same)"))
+            }
+            Ensured::Imported => say(format!("{domain}: comes from another authority, left alone")),
+        }
+    }
+    say(format!(
+        "In {}; a running appliance takes them into use at SIGHUP.",
+        directory.path().display()
+    ));
+    Ok(())
+}
+
+fn csr(setup: &Setup, domain: &Domain) -> Result<(), Failure> {
+    must_be_ours(setup, domain)?;
+    let directory = certificates::directory(setup)?;
+    let request =
+        directory.csr(&certificates::plan(setup, domain)).map_err(|error| Failure::from(&error))?;
+    say(request.trim_end());
+    Ok(())
+}
+
+fn import(setup: &Setup, domain: &Domain, chain: &str, key: Option<&str>) -> Result<(), Failure> {
+    must_be_ours(setup, domain)?;
+    let directory = certificates::directory(setup)?;
+    let imported = directory
+        .import(domain, chain, key, clock::unix_seconds())
+        .map_err(|error| Failure::from(&error))?;
+    say(format!("{domain}: imported, from {}", imported.summary.issuer));
+    for remark in imported.remarks {
+        say(format!("  note: {remark}"));
+    }
+    say("A running appliance takes it into use at SIGHUP.");
+    Ok(())
+}
+
+fn show(setup: &Setup, json: bool) -> Result<(), Failure> {
+    let directory = certificates::directory(setup)?;
+    let mut found: Vec<CertificateStatus> = Vec::new();
+    for domain in directory.domains().map_err(|error| Failure::from(&error))? {
+        found.extend(directory.summary(&domain).map_err(|error| Failure::from(&error))?);
+    }
+    if json {
+        return say_json(&found);
+    }
+    if found.is_empty() {
+        say("No certificates yet: `gatehouse cert issue` makes them, and so does `gatehouse run`.");
+        return Ok(());
+    }
+    let now = clock::unix_seconds();
+    let rows = found.iter().map(|status| {
+        let summary = &status.summary;
+        let names = &summary.names;
+        let all: Vec<&str> =
+            names.dns.iter().chain(&names.srv).chain(&names.xmpp).map(String::as_str).collect();
+        let days = (summary.not_after - now).div_euclid(86_400);
+        let left = if days < 0 { "EXPIRED".to_owned() } else { format!("{days} days") };
+        let key = if status.has_key { "yes" } else { "MISSING" };
+        let issuer =
+            if status.issued_here { "local authority".to_owned() } else { summary.issuer.clone() };
+        [
+            status.domain.to_string(),
+            left,
+            issuer,
+            key.to_owned(),
+            summary.serial.clone(),
+            all.join(" "),
+        ]
+    });
+    say(table(["DOMAIN", "LEFT", "ISSUER", "KEY", "SERIAL", "NAMES"], rows));
+    Ok(())
+}
+
+fn must_be_ours(setup: &Setup, domain: &Domain) -> Result<(), Failure> {
+    if setup.settings.domains.contains(domain) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{domain} is not one of our domains: add it to `domains` in gatehouse.toml, or with --domain {domain}"
+    )))
+}
+
+fn say_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::from(&error))?;
+    say(text);
+    Ok(())
+}

@@ -1,0 +1,61 @@
+use std::path::Path;
+
+use gatehouse_config::Roles;
+use gatehouse_types::Domain;
+
+use super::Failure;
+use crate::cli::TrunkCommand;
+use crate::display::say;
+use crate::setup::Setup;
+use crate::{certificates, clock, files, trunk};
+
+/// Prepares edge and core as two processes.
+pub(super) fn trunk(command: TrunkCommand) -> Result<(), Failure> {
+    match command {
+        TrunkCommand::Export { out, name, place } => export(&Setup::read(&place)?, &out, &name),
+    }
+}
+
+/// Writes what an edge needs and nothing else: no authority's key, no user data.
+fn export(setup: &Setup, out: &Path, name: &Domain) -> Result<(), Failure> {
+    if setup.settings.roles == Roles::Edge {
+        return Err(Failure::usage(
+            "run this where the core is: an edge has no authority to issue from",
+        ));
+    }
+    if out.exists() {
+        return Err(Failure::usage(format!(
+            "{} exists already: name a new directory with --out",
+            out.display()
+        )));
+    }
+    files::make_private_directory(&setup.settings.data)?;
+    certificates::ensure(setup)?;
+    let secret = files::dialback_secret(&setup.settings.data)?;
+    let node = trunk::directory(setup)?;
+
+    files::make_private_directory(out)?;
+    node.export_edge(&out.join("trunk"), name, clock::unix_seconds())
+        .map_err(|error| Failure::from(&error))?;
+    files::make_private_directory(&out.join("certs"))?;
+    let directory = certificates::directory(setup)?;
+    for domain in &setup.settings.domains {
+        let stored = directory.load(domain).map_err(|error| Failure::from(&error))?;
+        let Some(stored) = stored else {
+            return Err(Failure::new(format!("there is no certificate for {domain}")));
+        };
+        let path = |suffix: &str| out.join("certs").join(format!("{domain}.{suffix}"));
+        files::write_private(&path("key"), stored.key_pem.reveal())?;
+        files::write_private(&path("crt"), &stored.chain_pem)?;
+    }
+    if let Some(authority) = directory.ca_pem().map_err(|error| Failure::from(&error))? {
+        files::write_private(&out.join("certs").join("local-ca.crt"), &authority)?;
+    }
+    let secret = String::from_utf8_lossy(secret.reveal()).into_owned();
+    files::write_private(&files::dialback_secret_path(out), &secret)?;
+    say(format!(
+        "Wrote {}: the data directory of the edge `{name}`.\nCopy it to the edge over a safe way, then remove it here: it holds private keys.",
+        out.display()
+    ));
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! The dialback secret's file: the edge has no database.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use gatehouse_types::Secret;
+
+use crate::commands::Failure;
+use crate::random;
+
+/// Makes `directory` (mode 0700) and those above it, if they are not there.
+pub(crate) fn make_private_directory(directory: &Path) -> Result<(), Failure> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
+        Failure::new(format!("cannot make the directory {}: {error}", directory.display()))
+    })
+}
+
+/// Writes a file that only we may read; refuses to replace one.
+pub(crate) fn write_private(path: &Path, content: &str) -> Result<(), Failure> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(content.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
+}
+
+/// Where the dialback secret stands.
+pub(crate) fn dialback_secret_path(data: &Path) -> PathBuf {
+    data.join("dialback.secret")
+}
+
+/// The secret that all edges of one deployment share; made at the first call.
+pub(crate) fn dialback_secret(data: &Path) -> Result<Secret<Vec<u8>>, Failure> {
+    let path = dialback_secret_path(data);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let fresh = random::secret()?;
+            let text: String = fresh.reveal().iter().map(|byte| format!("{byte:02x}")).collect();
+            write_private(&path, &text)?;
+            text
+        }
+        Err(error) => return Err(Failure::new(format!("cannot read {}: {error}", path.display()))),
+    };
+    let text = Secret::new(text.trim().to_owned());
+    if text.reveal().len() < 64 {
+        return Err(Failure::new(format!(
+            "{} is too short to be a dialback secret: remove it to have a new one made, and copy that to every edge",
+            path.display()
+        )));
+    }
+    Ok(Secret::new(text.reveal().clone().into_bytes()))
+}

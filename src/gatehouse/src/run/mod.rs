@@ -1,0 +1,134 @@
+//! `gatehouse run`: build, bind, start the roles, run until told, stop.
+
+mod banner;
+mod reload;
+mod roles;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use gatehouse_net::Tasks;
+use gatehouse_telemetry::{AdminState, LogFormat, Streams, init_log, serve_admin};
+use gatehouse_types::Chain;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{Span, error, info};
+
+use self::reload::Reloader;
+use self::roles::Shared;
+use crate::cli::Place;
+use crate::commands::Failure;
+use crate::files;
+use crate::setup::Setup;
+
+/// How long streams may take to say goodbye.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+
+/// Runs the appliance until SIGTERM or SIGINT; SIGHUP reloads policy and certificates.
+pub(crate) async fn run(place: Place) -> Result<(), Failure> {
+    let setup = Setup::read(&place)?;
+    let policy = setup.policy()?;
+    start_log(&setup)?;
+    files::make_private_directory(&setup.settings.data)?;
+
+    let streams = Streams::default();
+    let tasks = Tasks::default();
+    let mut signals = Signals::listen()?;
+    let shared = Shared::prepare(&setup, policy, streams.clone())?;
+    start_admin(&setup, streams, &tasks)?;
+    let reloader = Reloader::new(place, &shared);
+    roles::start(&setup, shared, &tasks).await?;
+    banner::show(&setup)?;
+    info!(version = env!("CARGO_PKG_VERSION"), settings = setup.origin(), "started");
+
+    loop {
+        match signals.next().await {
+            Told::Reload => reloader.reload(),
+            Told::Stop => break,
+        }
+    }
+    info!("stopping");
+    match tasks.shut_down(SHUTDOWN_GRACE).await {
+        Ok(()) => info!("stopped"),
+        Err(cut) => error!(error = %Chain(&cut), "stopped the hard way"),
+    }
+    Ok(())
+}
+
+fn start_log(setup: &Setup) -> Result<(), Failure> {
+    let format = match setup.settings.log.format {
+        gatehouse_config::LogFormat::Text => LogFormat::Text,
+        gatehouse_config::LogFormat::Json => LogFormat::Json,
+    };
+    init_log(format, &setup.settings.log.filter).map_err(|error| Failure::from(&error))
+}
+
+fn start_admin(setup: &Setup, streams: Streams, tasks: &Tasks) -> Result<(), Failure> {
+    let listener = bind(setup.settings.listen.admin, "listen.admin")?;
+    let state = AdminState::install(streams).map_err(|error| Failure::from(&error))?;
+    let stop = tasks.stop();
+    tasks.spawn(Span::none(), async move {
+        if let Err(error) = serve_admin(listener, state, stop.cancelled_owned()).await {
+            error!(error = %Chain(&error), "the admin port failed");
+        }
+    });
+    Ok(())
+}
+
+/// Opens a port, or says which setting to change.
+fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
+    let listener = gatehouse_net::bind(address).or_else(|error| {
+        // A machine without IPv6: the default `[::]` means "every address there is".
+        if address.is_ipv6()
+            && address.ip().is_unspecified()
+            && error.raw_os_error() == Some(EAFNOSUPPORT)
+        {
+            return gatehouse_net::bind(SocketAddr::new(
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                address.port(),
+            ));
+        }
+        Err(error)
+    });
+    listener.map_err(|error| {
+        Failure::new(format!(
+            "cannot listen on {address}: {error}. Free the port, or set `{setting}` in gatehouse.toml (`gatehouse init` writes one)"
+        ))
+    })
+}
+
+/// Address family not supported (Linux).
+const EAFNOSUPPORT: i32 = 97;
+
+/// What the outside wants of us.
+enum Told {
+    Reload,
+    Stop,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let hear = |kind| {
+            signal(kind).map_err(|error| Failure::new(format!("cannot hear signals: {error}")))
+        };
+        Ok(Self {
+            terminate: hear(SignalKind::terminate())?,
+            interrupt: hear(SignalKind::interrupt())?,
+            hangup: hear(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+}

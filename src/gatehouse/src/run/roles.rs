@@ -1,0 +1,157 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use gatehouse_config::{Roles, Settings};
+use gatehouse_core::{CoreConfig, CoreParts};
+use gatehouse_edge::{EdgeConfig, EdgeParts};
+use gatehouse_net::Tasks;
+use gatehouse_policy::Policy;
+use gatehouse_resolve::Resolver;
+use gatehouse_store::{OfflineLimits, Store};
+use gatehouse_telemetry::Streams;
+use gatehouse_tls::{Acceptor, Connector, Keys, Roots};
+use gatehouse_trunk::Trunk;
+use gatehouse_types::{Domain, Local, Secret, StreamLimits};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::bind;
+use crate::commands::Failure;
+use crate::setup::Setup;
+use crate::{certificates, files, random, trunk};
+
+/// ALPN of direct TLS (XEP-0368).
+const ALPN_CLIENT: &str = "xmpp-client";
+const ALPN_SERVER: &str = "xmpp-server";
+
+/// What both roles and the reloader share.
+pub(super) struct Shared {
+    pub(super) keys: Keys,
+    pub(super) roots: Roots,
+    pub(super) policy: watch::Sender<Arc<Policy>>,
+    streams: Streams,
+}
+
+impl Shared {
+    pub(super) fn prepare(
+        setup: &Setup,
+        policy: Policy,
+        streams: Streams,
+    ) -> Result<Self, Failure> {
+        certificates::ensure(setup)?;
+        let keys = Keys::empty();
+        keys.replace(certificates::load(setup)?).map_err(|error| Failure::from(&error))?;
+        let roots = Roots::new(&certificates::trust(setup)?, certificates::system_roots(setup))
+            .map_err(|error| Failure::from(&error))?;
+        Ok(Self { keys, roots, policy: watch::Sender::new(Arc::new(policy)), streams })
+    }
+}
+
+/// Opens every port of the roles, then starts them.
+pub(super) async fn start(setup: &Setup, shared: Shared, tasks: &Tasks) -> Result<(), Failure> {
+    match setup.settings.roles {
+        Roles::EdgeAndCore => {
+            let (core_end, edge_end) = gatehouse_trunk::in_process();
+            let edge = edge_parts(setup, &shared, edge_end)?;
+            let core = core_parts(setup, &shared, core_end).await?;
+            gatehouse_edge::start(edge, tasks);
+            gatehouse_core::start(core, tasks);
+        }
+        Roles::Edge => {
+            let listeners = bind_all(&setup.settings.listen.trunk, "listen.trunk")?;
+            let end = trunk::listen(setup, listeners, shared.streams.clone(), tasks)?;
+            gatehouse_edge::start(edge_parts(setup, &shared, end)?, tasks);
+        }
+        Roles::Core => {
+            let end = trunk::dial(setup, shared.streams.clone(), tasks)?;
+            gatehouse_core::start(core_parts(setup, &shared, end).await?, tasks);
+        }
+    }
+    Ok(())
+}
+
+fn edge_parts(setup: &Setup, shared: &Shared, trunk: Trunk) -> Result<EdgeParts, Failure> {
+    let settings = &setup.settings;
+    let acceptor = |alpn: &[&str]| {
+        Acceptor::new(&shared.keys, &shared.roots, alpn).map_err(|error| Failure::from(&error))
+    };
+    let connector = |alpn: &[&str]| {
+        Connector::new(&shared.keys, &shared.roots, alpn).map_err(|error| Failure::from(&error))
+    };
+    let resolver = if settings.dns_servers.is_empty() {
+        Resolver::system()
+    } else {
+        Resolver::with_servers(&settings.dns_servers)
+    };
+    Ok(EdgeParts {
+        config: EdgeConfig {
+            domains: local(&settings.domains),
+            limits: StreamLimits {
+                stanza_bytes_max: settings.limits.server_stanza_bytes_max,
+                idle_timeout: settings.s2s.idle_timeout,
+                ..StreamLimits::default()
+            },
+            dialback_secret: files::dialback_secret(&settings.data)?,
+            connections_max: settings.limits.connections_max,
+            queue_len_max: settings.s2s.queue_len_max,
+            target_timeout: settings.s2s.target_timeout,
+            connect_timeout: settings.s2s.connect_timeout,
+        },
+        starttls_listeners: bind_all(&settings.listen.s2s, "listen.s2s")?,
+        direct_tls_listeners: bind_all(&settings.listen.s2s_direct_tls, "listen.s2s-direct-tls")?,
+        starttls_acceptor: acceptor(&[])?,
+        direct_acceptor: acceptor(&[ALPN_SERVER])?,
+        starttls_connector: connector(&[])?,
+        direct_connector: connector(&[ALPN_SERVER])?,
+        resolver: resolver.map_err(|error| Failure::from(&error))?,
+        policy: shared.policy.subscribe(),
+        streams: shared.streams.clone(),
+        trunk,
+    })
+}
+
+async fn core_parts(setup: &Setup, shared: &Shared, trunk: Trunk) -> Result<CoreParts, Failure> {
+    let settings = &setup.settings;
+    let acceptor = |alpn: &[&str]| {
+        Acceptor::new(&shared.keys, &shared.roots, alpn).map_err(|error| Failure::from(&error))
+    };
+    let store = Store::open(&setup.database()).await.map_err(|error| Failure::from(&error))?;
+    let decoy =
+        store.secret("decoy", random::bytes()?).await.map_err(|error| Failure::from(&error))?;
+    Ok(CoreParts {
+        config: core_config(settings, Secret::new(decoy)),
+        starttls_listeners: bind_all(&settings.listen.c2s, "listen.c2s")?,
+        direct_tls_listeners: bind_all(&settings.listen.c2s_direct_tls, "listen.c2s-direct-tls")?,
+        starttls_acceptor: acceptor(&[])?,
+        direct_acceptor: acceptor(&[ALPN_CLIENT])?,
+        store,
+        streams: shared.streams.clone(),
+        trunk,
+    })
+}
+
+fn core_config(settings: &Settings, decoy_secret: Secret<Vec<u8>>) -> CoreConfig {
+    CoreConfig {
+        domains: local(&settings.domains),
+        limits: StreamLimits {
+            stanza_bytes_max: settings.limits.client_stanza_bytes_max,
+            ..StreamLimits::client()
+        },
+        connections_max: settings.limits.connections_max,
+        sessions_per_account_max: settings.limits.sessions_per_account_max,
+        contacts_max: settings.limits.contacts_per_account_max,
+        offline: OfflineLimits {
+            per_account: settings.offline.per_account_max,
+            per_node: settings.offline.per_node_max,
+        },
+        decoy_secret,
+    }
+}
+
+fn local(domains: &[Domain]) -> Vec<Local<Domain>> {
+    domains.iter().cloned().map(Local).collect()
+}
+
+fn bind_all(addresses: &[SocketAddr], setting: &str) -> Result<Vec<TcpListener>, Failure> {
+    addresses.iter().map(|address| bind(*address, setting)).collect()
+}

@@ -1,0 +1,126 @@
+//! The trunk between two processes: its certificates, its place in the status.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use gatehouse_net::Tasks;
+use gatehouse_pki::TrunkDir;
+use gatehouse_telemetry::{StreamHandle, StreamInfo, StreamKind, StreamState, Streams};
+use gatehouse_tls::{Acceptor, Connector, KeyEntry, Keys, Roots, SystemRoots};
+use gatehouse_trunk::{ALPN, DialConfig, EdgeAddress, ListenConfig, Trunk, TrunkObserver, Tuning};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+
+use crate::clock;
+use crate::commands::Failure;
+use crate::setup::Setup;
+
+/// The directory that holds the trunk's certificates.
+pub(crate) fn directory(setup: &Setup) -> Result<TrunkDir, Failure> {
+    TrunkDir::open(setup.settings.data.join("trunk")).map_err(|error| Failure::from(&error))
+}
+
+/// The core's end: dials every edge of the settings.
+pub(crate) fn dial(setup: &Setup, streams: Streams, tasks: &Tasks) -> Result<Trunk, Failure> {
+    let own = &setup.settings.trunk.name;
+    directory(setup)?
+        .ensure_node(own, clock::unix_seconds())
+        .map_err(|error| Failure::from(&error))?;
+    let (keys, roots) = tls(setup)?;
+    let connector =
+        Connector::new(&keys, &roots, &[ALPN]).map_err(|error| Failure::from(&error))?;
+    let edges = setup
+        .settings
+        .trunk
+        .edges
+        .iter()
+        .map(|edge| EdgeAddress { name: edge.name.clone(), address: edge.address.clone() });
+    let config = DialConfig {
+        own: own.clone(),
+        edges: edges.collect(),
+        tuning: Tuning::default(),
+        observer: Listed::new(setup, streams),
+    };
+    Ok(gatehouse_trunk::dial(config, connector, tasks))
+}
+
+/// The edge's end: lets in the cores of the settings.
+pub(crate) fn listen(
+    setup: &Setup,
+    listeners: Vec<TcpListener>,
+    streams: Streams,
+    tasks: &Tasks,
+) -> Result<Trunk, Failure> {
+    let (keys, roots) = tls(setup)?;
+    let acceptor = Acceptor::new(&keys, &roots, &[ALPN]).map_err(|error| Failure::from(&error))?;
+    let config = ListenConfig {
+        own: setup.settings.trunk.name.clone(),
+        listeners,
+        cores: setup.settings.trunk.cores.clone(),
+        tuning: Tuning::default(),
+        observer: Listed::new(setup, streams),
+    };
+    Ok(gatehouse_trunk::listen(config, acceptor, tasks))
+}
+
+/// Nobody but the trunk's own authority is trusted here.
+fn tls(setup: &Setup) -> Result<(Keys, Roots), Failure> {
+    let directory = directory(setup)?;
+    let own = &setup.settings.trunk.name;
+    let missing = || {
+        Failure::usage(format!(
+            "there is no trunk certificate for `{own}` in {}: make the edge's data directory with `gatehouse trunk export --name {own}` where the core is",
+            directory.path().display()
+        ))
+    };
+    let node = directory.node(own).map_err(|_| missing())?;
+    let authority =
+        directory.ca_pem().map_err(|error| Failure::from(&error))?.ok_or_else(missing)?;
+    let keys = Keys::empty();
+    keys.replace(vec![KeyEntry {
+        domains: vec![own.clone()],
+        chain_pem: node.chain_pem.clone(),
+        key_pem: node.key_pem.reveal().clone(),
+    }])
+    .map_err(|error| Failure::from(&error))?;
+    let roots =
+        Roots::new(&[authority], SystemRoots::Ignore).map_err(|error| Failure::from(&error))?;
+    Ok((keys, roots))
+}
+
+/// Lists the trunk's connections among the live streams.
+struct Listed {
+    own: String,
+    streams: Streams,
+    live: Mutex<HashMap<String, StreamHandle>>,
+}
+
+impl Listed {
+    fn new(setup: &Setup, streams: Streams) -> Arc<Self> {
+        Arc::new(Self {
+            own: setup.settings.trunk.name.to_string(),
+            streams,
+            live: Mutex::default(),
+        })
+    }
+}
+
+impl TrunkObserver for Listed {
+    fn up(&self, peer: &str, address: &str) {
+        let handle = self.streams.open(StreamInfo {
+            kind: StreamKind::Trunk,
+            id: format!("trunk-{peer}"),
+            local: self.own.clone(),
+            peer: peer.to_owned(),
+            address: address.to_owned(),
+            tls: "TLS".to_owned(),
+            authentication: "EXTERNAL".to_owned(),
+            state: StreamState::Open,
+        });
+        self.live.lock().insert(peer.to_owned(), handle);
+    }
+
+    fn down(&self, peer: &str, _reason: &str) {
+        self.live.lock().remove(peer);
+    }
+}
