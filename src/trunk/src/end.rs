@@ -1,8 +1,12 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_xmpp::Stanza;
 use tokio::sync::mpsc;
 use tokio::time;
+
+use crate::Receipt;
+use crate::dispatch::Dispatch;
 
 /// One end of the trunk.
 #[derive(Debug)]
@@ -24,16 +28,16 @@ pub struct Transfer {
     pub receipt: Receipt,
 }
 
-/// The promise to acknowledge one stanza; dropping it does.
-#[derive(Debug, Default)]
-pub struct Receipt {}
-
 /// The sending side of one end; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct TrunkSender {
-    role: &'static str,
-    patience: Duration,
-    way: mpsc::Sender<Transfer>,
+    way: Way,
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    InProcess { role: &'static str, patience: Duration, queue: mpsc::Sender<Transfer> },
+    Streams(Arc<Dispatch>),
 }
 
 /// The other role could not be reached in time; here is the stanza for its author's sake.
@@ -52,22 +56,31 @@ impl TrunkSender {
     pub(crate) fn in_process(
         role: &'static str,
         patience: Duration,
-        way: mpsc::Sender<Transfer>,
+        queue: mpsc::Sender<Transfer>,
     ) -> Self {
-        Self { role, patience, way }
+        Self { way: Way::InProcess { role, patience, queue } }
     }
 
-    /// Hands `stanza` to the other role. Waits while its queue is full; fails once the other role
-    /// has been away for longer than the patience of the trunk.
+    pub(crate) fn over(dispatch: Arc<Dispatch>) -> Self {
+        Self { way: Way::Streams(dispatch) }
+    }
+
+    /// Hands `stanza` to the other role. Waits while its queue is full or it is away; fails once
+    /// that has lasted longer than the patience of the trunk.
     pub async fn send(&self, stanza: Stanza) -> Result<(), Unreachable> {
-        let reason = match time::timeout(self.patience, self.way.reserve()).await {
-            Ok(Ok(slot)) => {
-                slot.send(Transfer { stanza, receipt: Receipt::default() });
-                return Ok(());
+        match &self.way {
+            Way::InProcess { role, patience, queue } => {
+                let reason = match time::timeout(*patience, queue.reserve()).await {
+                    Ok(Ok(slot)) => {
+                        slot.send(Transfer { stanza, receipt: Receipt::default() });
+                        return Ok(());
+                    }
+                    Ok(Err(_closed)) => "it has stopped".to_owned(),
+                    Err(_elapsed) => format!("its queue was full for {} s", patience.as_secs()),
+                };
+                Err(Unreachable { role, reason, stanza: Box::new(stanza) })
             }
-            Ok(Err(_closed)) => "it has stopped".to_owned(),
-            Err(_elapsed) => format!("its queue was full for {} s", self.patience.as_secs()),
-        };
-        Err(Unreachable { role: self.role, reason, stanza: Box::new(stanza) })
+            Way::Streams(dispatch) => dispatch.send(stanza).await,
+        }
     }
 }

@@ -1,0 +1,297 @@
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gatehouse_net::now;
+use gatehouse_types::Domain;
+use gatehouse_xmpp::Stanza;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use crate::lane::{Lane, Parked, Presence, Ticket};
+use crate::parcel::{Pair, Parcel, weigh};
+use crate::{Tuning, Unreachable, spread};
+
+/// Who gets which stanza, and what waits for whom.
+///
+/// A pair of domains is pinned to its node while any of its stanzas is under way, so that order is
+/// kept even while nodes come and go.
+pub(crate) struct Dispatch {
+    /// The other role: `edge` or `core`.
+    role: &'static str,
+    choice: Choice,
+    pub(crate) tuning: Tuning,
+    budget: Arc<Semaphore>,
+    state: Mutex<State>,
+    /// Rings when a stanza that found no node should look again.
+    changed: watch::Sender<()>,
+    stop: CancellationToken,
+}
+
+/// How a node is chosen for a pair that is not pinned.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Choice {
+    /// Pairs are shared out among all that are there.
+    Shared,
+    /// The first that is there.
+    First,
+}
+
+struct State {
+    lanes: Vec<Lane>,
+    pins: HashMap<Pair, Pin>,
+}
+
+struct Pin {
+    lane: usize,
+    /// Stanzas of the pair that wait or are under way.
+    stanzas: usize,
+}
+
+impl Dispatch {
+    pub(crate) fn new(
+        role: &'static str,
+        choice: Choice,
+        nodes: Vec<Domain>,
+        tuning: Tuning,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            role,
+            choice,
+            budget: Arc::new(Semaphore::new(tuning.queue_kib_max as usize)),
+            tuning,
+            state: Mutex::new(State {
+                lanes: nodes.into_iter().map(Lane::new).collect(),
+                pins: HashMap::new(),
+            }),
+            changed: watch::Sender::new(()),
+            stop,
+        }
+    }
+
+    /// Takes `stanza` for delivery, or says why not after the patience of the trunk.
+    pub(crate) async fn send(&self, stanza: Stanza) -> Result<(), Unreachable> {
+        let deadline = time::Instant::from_std(now() + self.tuning.patience);
+        let patience = self.tuning.patience.as_secs();
+        let unreachable = |reason, stanza| {
+            metrics::counter!("gatehouse_trunk_unreachable_total", "role" => self.role)
+                .increment(1);
+            Err(Unreachable { role: self.role, reason, stanza: Box::new(stanza) })
+        };
+        let weight = weigh(&stanza).min(self.tuning.queue_kib_max);
+        let room = Arc::clone(&self.budget).acquire_many_owned(weight);
+        let Ok(Ok(room)) = time::timeout_at(deadline, room).await else {
+            return unreachable(format!("the queue was full for {patience} s"), stanza);
+        };
+        let mut parcel = Parcel::new(stanza, room);
+        let mut changed = self.changed.subscribe();
+        loop {
+            parcel = match self.place(parcel, now()) {
+                Ok(()) => return Ok(()),
+                Err(parcel) => parcel,
+            };
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = self.stop.cancelled() => {
+                    return unreachable("this node is stopping".to_owned(), parcel.stanza);
+                }
+                () = time::sleep_until(deadline) => {
+                    return unreachable(format!("none was there for {patience} s"), parcel.stanza);
+                }
+            }
+        }
+    }
+
+    /// Puts `parcel` on its lane, or hands it back if that node is not there.
+    fn place(&self, parcel: Parcel, now: Instant) -> Result<(), Parcel> {
+        let mut state = self.state.lock();
+        let lane = match state.pins.get(&parcel.pair) {
+            Some(pin) => Some(pin.lane).filter(|lane| self.is_usable(&state, *lane, now)),
+            None => self.choose(&state, &parcel.pair, now),
+        };
+        match lane {
+            Some(lane) => {
+                state.put(lane, parcel);
+                Ok(())
+            }
+            None => Err(parcel),
+        }
+    }
+
+    /// Which node a pair's stanzas go to. The one place that knows: with several cores, this is
+    /// where the address decides.
+    fn choose(&self, state: &State, pair: &Pair, now: Instant) -> Option<usize> {
+        let mut usable = (0..state.lanes.len()).filter(|lane| self.is_usable(state, *lane, now));
+        match self.choice {
+            Choice::First => usable.next(),
+            Choice::Shared => usable.max_by_key(|lane| {
+                state.lanes.get(*lane).map(|lane| spread::score(pair, lane.name.as_str()))
+            }),
+        }
+    }
+
+    /// A node that was lost a moment ago counts as there: it will probably be back, and its pairs
+    /// need not move.
+    fn is_usable(&self, state: &State, lane: usize, now: Instant) -> bool {
+        match state.lanes.get(lane).map(|lane| lane.presence) {
+            Some(Presence::Up) => true,
+            Some(Presence::Lost { since }) => {
+                !self.stop.is_cancelled()
+                    && now.saturating_duration_since(since) < self.tuning.failover_after
+            }
+            Some(Presence::Unseen) | None => false,
+        }
+    }
+
+    /// The next stanza for this lane.
+    pub(crate) fn next(&self, lane: usize) -> Option<Parcel> {
+        self.state.lock().lanes.get_mut(lane)?.pending.pop_front()
+    }
+
+    /// True if nothing waits on this lane.
+    pub(crate) fn is_idle(&self, lane: usize) -> bool {
+        self.state.lock().lanes.get(lane).is_none_or(|lane| lane.pending.is_empty())
+    }
+
+    /// These were delivered.
+    pub(crate) fn delivered(&self, parcels: &[Parcel]) {
+        let mut state = self.state.lock();
+        for parcel in parcels {
+            state.unpin(&parcel.pair);
+        }
+    }
+
+    pub(crate) fn lane_of(&self, node: &Domain) -> Option<usize> {
+        self.state.lock().lanes.iter().position(|lane| lane.name == *node)
+    }
+
+    pub(crate) fn bell(&self, lane: usize) -> Arc<Notify> {
+        self.state.lock().lanes.get(lane).map(|lane| Arc::clone(&lane.bell)).unwrap_or_default()
+    }
+
+    pub(crate) fn queue_up(&self, lane: usize) -> Option<Ticket> {
+        self.state.lock().lanes.get(lane).map(Lane::queue_up)
+    }
+
+    /// What the last connection left.
+    pub(crate) fn unpark(&self, lane: usize) -> Option<Parked> {
+        self.state.lock().lanes.get_mut(lane)?.parked.take()
+    }
+
+    /// What a connection leaves, for the next one.
+    pub(crate) fn park(&self, lane: usize, parked: Parked) {
+        if let Some(lane) = self.state.lock().lanes.get_mut(lane) {
+            lane.parked = Some(parked);
+        }
+    }
+
+    pub(crate) fn up(&self, lane: usize) {
+        if let Some(lane) = self.state.lock().lanes.get_mut(lane) {
+            lane.presence = Presence::Up;
+        }
+        self.changed.send_replace(());
+    }
+
+    pub(crate) fn lost(&self, lane: usize, now: Instant) {
+        if let Some(lane) = self.state.lock().lanes.get_mut(lane)
+            && lane.presence == Presence::Up
+        {
+            lane.presence = Presence::Lost { since: now };
+        }
+    }
+
+    /// Moves what waits for a node that stays away to others. Where there is no other, gives it
+    /// back once the patience is over.
+    pub(crate) fn sweep(&self, now: Instant) -> Vec<Parcel> {
+        let mut given_back = Vec::new();
+        let mut state = self.state.lock();
+        let mut changed = false;
+        for lane in 0..state.lanes.len() {
+            let Some(Presence::Lost { since }) = state.lanes.get(lane).map(|lane| lane.presence)
+            else {
+                continue;
+            };
+            if self.is_usable(&state, lane, now) || state.lanes.get(lane).is_none_or(Lane::is_held)
+            {
+                continue;
+            }
+            let away = now.saturating_duration_since(since);
+            if (0..state.lanes.len()).any(|lane| self.is_usable(&state, lane, now)) {
+                changed |= self.move_away(&mut state, lane, now);
+            } else if away >= self.tuning.patience {
+                let parcels = state.lanes.get_mut(lane).map(Lane::clear).unwrap_or_default();
+                for parcel in &parcels {
+                    state.unpin(&parcel.pair);
+                }
+                given_back.extend(parcels);
+            }
+            if away >= self.tuning.resume_timeout
+                && let Some(lane) = state.lanes.get_mut(lane)
+            {
+                let parcels = lane.clear();
+                lane.pending = parcels;
+                lane.parked = None;
+            }
+        }
+        drop(state);
+        if changed || !given_back.is_empty() {
+            self.changed.send_replace(());
+        }
+        given_back
+    }
+
+    fn move_away(&self, state: &mut State, from: usize, now: Instant) -> bool {
+        let parcels: VecDeque<Parcel> =
+            state.lanes.get_mut(from).map(Lane::clear).unwrap_or_default();
+        if parcels.is_empty() {
+            return false;
+        }
+        metrics::counter!("gatehouse_trunk_moved_total").increment(parcels.len() as u64);
+        for parcel in &parcels {
+            state.unpin(&parcel.pair);
+        }
+        for parcel in parcels {
+            // All of a pair's stanzas were on the old lane, so all go to one new one, in order.
+            if let Some(lane) = self.choose(state, &parcel.pair, now) {
+                state.put(lane, parcel);
+            }
+        }
+        true
+    }
+
+    /// How many stanzas are on their way through here.
+    #[cfg(test)]
+    pub(crate) fn pinned(&self) -> usize {
+        self.state.lock().pins.values().map(|pin| pin.stanzas).sum()
+    }
+}
+
+impl State {
+    fn put(&mut self, lane: usize, parcel: Parcel) {
+        let pin = self.pins.entry(parcel.pair.clone()).or_insert(Pin { lane, stanzas: 0 });
+        pin.stanzas += 1;
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.pending.push_back(parcel);
+            lane.bell.notify_one();
+        }
+    }
+
+    fn unpin(&mut self, pair: &Pair) {
+        if let Some(pin) = self.pins.get_mut(pair) {
+            pin.stanzas = pin.stanzas.saturating_sub(1);
+            if pin.stanzas == 0 {
+                self.pins.remove(pair);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dispatch").field("role", &self.role).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,336 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gatehouse_net::{Connection, ConnectionError, Step, now};
+use gatehouse_types::{Chain, Domain, Machine as _};
+use gatehouse_xmpp::stream::CloseReason;
+use gatehouse_xmpp::trunk::{Continuity, TrunkEnd, TrunkEvent};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::dispatch::Dispatch;
+use crate::lane::{Lease, Parked};
+use crate::parcel::Parcel;
+use crate::receipt::Receipts;
+use crate::{Transfer, TrunkObserver};
+
+/// At shutdown, a connection that has had nothing to do for this long says farewell.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// How long a peer may take to read our last words.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+
+/// What every stream of a trunk works with.
+pub(crate) struct Hub {
+    pub(crate) dispatch: Arc<Dispatch>,
+    pub(crate) incoming: mpsc::Sender<Transfer>,
+    pub(crate) observer: Arc<dyn TrunkObserver>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// How a stream ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// The protocol says so.
+    Closed(CloseReason),
+    /// The connection broke.
+    Broken(ConnectionError),
+    /// A newer connection of the same node took over.
+    Replaced,
+    /// Nobody takes what comes in any more.
+    Abandoned,
+}
+
+/// One connection that serves one lane.
+pub(crate) struct Stream<'a> {
+    hub: &'a Hub,
+    peer: Domain,
+    address: String,
+    lane: usize,
+    lease: Lease,
+    connection: Connection<TrunkEnd<Parcel>>,
+    receipts: Arc<Receipts>,
+    /// What came in and found the queue full.
+    held: Option<Transfer>,
+    phase: Phase,
+    active_at: Instant,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Phase {
+    Negotiating,
+    Open,
+    /// Told to stop; what is left is delivered until then.
+    Leaving(Instant),
+    /// Farewell is said.
+    Left,
+}
+
+enum Stir {
+    Revoked,
+    Stop,
+    Quiet,
+    Room(Transfer),
+    Abandoned,
+    Work,
+    Step(Result<Step<TrunkEvent<Parcel>>, ConnectionError>),
+}
+
+impl<'a> Stream<'a> {
+    pub(crate) fn new(
+        hub: &'a Hub,
+        peer: Domain,
+        address: String,
+        lane: usize,
+        lease: Lease,
+        connection: Connection<TrunkEnd<Parcel>>,
+        receipts: Arc<Receipts>,
+    ) -> Self {
+        Self {
+            hub,
+            peer,
+            address,
+            lane,
+            lease,
+            connection,
+            receipts,
+            held: None,
+            phase: Phase::Negotiating,
+            active_at: now(),
+        }
+    }
+
+    /// Carries stanzas both ways until the stream ends, then leaves the session for the next one.
+    /// True if stanzas ever flowed.
+    pub(crate) async fn run(mut self) -> (Ending, bool) {
+        let ending = self.carry().await;
+        let opened = self.phase != Phase::Negotiating;
+        self.put_down().await;
+        if matches!(ending, Ending::Closed(_)) {
+            // Our last words, where the peer still listens.
+            let last = async { while let Ok(Step::Event(_)) = self.connection.next().await {} };
+            let _ = time::timeout(LAST_WORDS_MAX, last).await;
+        }
+        if opened {
+            let reason = ending.to_string();
+            info!(peer.node = %self.peer, peer.addr = %self.address, reason, "trunk down");
+            metrics::gauge!("gatehouse_trunk_up", "peer" => self.peer.to_string()).set(0.0);
+            self.hub.observer.down(self.peer.as_str(), &reason);
+        }
+        (ending, opened)
+    }
+
+    async fn carry(&mut self) -> Ending {
+        let bell = self.hub.dispatch.bell(self.lane);
+        loop {
+            self.feed();
+            let quiet_at = self.quiet_at();
+            let receipts = Arc::clone(&self.receipts);
+            let stir = tokio::select! {
+                biased;
+                () = self.lease.revoked() => Stir::Revoked,
+                () = self.hub.stop.cancelled(), if self.may_stop() => Stir::Stop,
+                () = quiet(quiet_at) => Stir::Quiet,
+                room = self.hub.incoming.reserve(), if self.held.is_some() => {
+                    match (room, self.held.take()) {
+                        (Ok(room), Some(transfer)) => {
+                            room.send(transfer);
+                            self.connection.machine_mut().forgive_silence(now());
+                            Stir::Work
+                        }
+                        (_, Some(transfer)) => Stir::Room(transfer),
+                        (_, None) => Stir::Work,
+                    }
+                }
+                () = self.hub.incoming.closed() => Stir::Abandoned,
+                () = bell.notified() => Stir::Work,
+                () = receipts.news() => Stir::Work,
+                step = self.connection.next(), if self.held.is_none() => Stir::Step(step),
+            };
+            if let Some(ending) = self.heed(stir) {
+                return ending;
+            }
+        }
+    }
+
+    /// Gives the machine what it may send and what was done with.
+    fn feed(&mut self) {
+        let now = now();
+        for number in self.receipts.take() {
+            self.connection.machine_mut().handled(number, now);
+            self.active_at = now;
+        }
+        if !matches!(self.phase, Phase::Open | Phase::Leaving(_)) {
+            return;
+        }
+        while !self.connection.is_congested() && self.connection.machine().has_room() {
+            let Some(parcel) = self.hub.dispatch.next(self.lane) else { return };
+            self.connection.machine_mut().send(parcel, now);
+            self.active_at = now;
+            count("gatehouse_trunk_sent_total", &self.peer, 1);
+        }
+    }
+
+    fn heed(&mut self, stir: Stir) -> Option<Ending> {
+        match stir {
+            Stir::Work => {}
+            Stir::Revoked => return Some(Ending::Replaced),
+            Stir::Abandoned => return Some(Ending::Abandoned),
+            Stir::Room(transfer) => {
+                self.held = Some(transfer);
+                return Some(Ending::Abandoned);
+            }
+            Stir::Stop if self.phase == Phase::Open => {
+                self.phase = Phase::Leaving(now() + self.hub.dispatch.tuning.farewell_max);
+            }
+            Stir::Stop => self.connection.machine_mut().handle_shutdown(now()),
+            Stir::Quiet => self.leave(),
+            Stir::Step(Ok(Step::Event(event))) => return self.take(event),
+            // A trunk has TLS from its first byte.
+            Stir::Step(Ok(Step::Upgrade | Step::Closed)) => {
+                return Some(Ending::Closed(CloseReason::Disconnected));
+            }
+            Stir::Step(Err(error)) => return Some(Ending::Broken(error)),
+        }
+        None
+    }
+
+    fn take(&mut self, event: TrunkEvent<Parcel>) -> Option<Ending> {
+        self.active_at = now();
+        match event {
+            TrunkEvent::Opened { session, resent } => self.open(session, resent),
+            TrunkEvent::Stanza { stanza, number } => {
+                count("gatehouse_trunk_received_total", &self.peer, 1);
+                let transfer = Transfer { stanza, receipt: self.receipts.receipt(number) };
+                match self.hub.incoming.try_send(transfer) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(transfer) | TrySendError::Closed(transfer)) => {
+                        // Nothing is read until it is taken: the peer's window fills.
+                        self.held = Some(transfer);
+                    }
+                }
+            }
+            TrunkEvent::Acknowledged(parcels) => {
+                count("gatehouse_trunk_acknowledged_total", &self.peer, parcels.len());
+                self.hub.dispatch.delivered(&parcels);
+            }
+            TrunkEvent::Discarded(reason) => {
+                count("gatehouse_trunk_discarded_total", &self.peer, 1);
+                warn!(peer.node = %self.peer, reason, "the trunk brought what cannot be delivered");
+            }
+            TrunkEvent::Closed(reason) => return Some(Ending::Closed(reason)),
+            // Only before a lane is chosen.
+            TrunkEvent::Enable(_) | TrunkEvent::Resume { .. } => {}
+        }
+        None
+    }
+
+    fn open(&mut self, session: Continuity, resent: usize) {
+        let session = match session {
+            Continuity::Resumed => "resumed",
+            Continuity::New => {
+                // Receipts of the old session mean nothing in this one.
+                self.receipts = Arc::default();
+                "new"
+            }
+        };
+        self.phase = Phase::Open;
+        self.hub.dispatch.up(self.lane);
+        let peer = self.peer.to_string();
+        metrics::gauge!("gatehouse_trunk_up", "peer" => peer.clone()).set(1.0);
+        metrics::counter!("gatehouse_trunk_opened_total", "peer" => peer, "session" => session)
+            .increment(1);
+        count("gatehouse_trunk_resent_total", &self.peer, resent);
+        info!(peer.node = %self.peer, peer.addr = %self.address, session, resent, "trunk up");
+        self.hub.observer.up(self.peer.as_str(), &self.address);
+    }
+
+    fn may_stop(&self) -> bool {
+        matches!(self.phase, Phase::Negotiating | Phase::Open)
+            && !self.connection.machine().is_closed()
+    }
+
+    fn quiet_at(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Leaving(latest) => Some(latest.min(self.active_at + QUIET)),
+            _ => None,
+        }
+    }
+
+    /// Says farewell, unless something is still to be delivered and there is time.
+    fn leave(&mut self) {
+        let Phase::Leaving(latest) = self.phase else { return };
+        let owed = self.connection.machine().is_owed() || !self.hub.dispatch.is_idle(self.lane);
+        if owed && now() < latest {
+            self.active_at = now();
+            return;
+        }
+        self.phase = Phase::Left;
+        self.connection.machine_mut().handle_shutdown(now());
+    }
+
+    /// Passes on what has come, and leaves the rest for the next connection.
+    async fn put_down(&mut self) {
+        if let Some(transfer) = self.held.take() {
+            self.pass_on(transfer).await;
+        }
+        while let Some(event) = self.connection.machine_mut().poll_event() {
+            self.take(event);
+            if let Some(transfer) = self.held.take() {
+                self.pass_on(transfer).await;
+            }
+        }
+        for number in self.receipts.take() {
+            self.connection.machine_mut().handled(number, now());
+        }
+        let session = self.connection.machine_mut().take_session();
+        let receipts = Arc::clone(&self.receipts);
+        self.hub.dispatch.park(self.lane, Parked { session, receipts });
+        self.hub.dispatch.lost(self.lane, now());
+    }
+
+    /// A slow role is waited for; its queue holds what came, in order.
+    async fn pass_on(&self, transfer: Transfer) {
+        // If it is gone for good, so is the receipt: nobody is left to tell.
+        let _ = self.hub.incoming.send(transfer).await;
+    }
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Closed(reason) => f.write_str(&describe(reason)),
+            Self::Broken(error) => write!(f, "{}", Chain(error)),
+            Self::Replaced => f.write_str("a newer connection took over"),
+            Self::Abandoned => f.write_str("this node takes nothing more"),
+        }
+    }
+}
+
+fn describe(reason: &CloseReason) -> String {
+    match reason {
+        CloseReason::PeerClosed => "the peer said farewell".to_owned(),
+        CloseReason::Disconnected => "the peer closed the connection".to_owned(),
+        CloseReason::Shutdown => "this node is stopping".to_owned(),
+        CloseReason::Idle => "the peer did not answer".to_owned(),
+        CloseReason::SetupTimeout => "the negotiation took too long".to_owned(),
+        CloseReason::WeRefused(error) => format!("refused by us: {error}"),
+        CloseReason::PeerRefused(error) => format!("refused by the peer: {error}"),
+        CloseReason::NoAgreement(why) => why.clone(),
+    }
+}
+
+async fn quiet(at: Option<Instant>) {
+    match at {
+        Some(at) => time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn count(name: &'static str, peer: &Domain, len: usize) {
+    if len > 0 {
+        metrics::counter!(name, "peer" => peer.to_string()).increment(len as u64);
+    }
+}
