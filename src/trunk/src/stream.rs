@@ -274,12 +274,12 @@ impl<'a> Stream<'a> {
     /// Passes on what has come, and leaves the rest for the next connection.
     async fn put_down(&mut self) {
         if let Some(transfer) = self.held.take() {
-            self.pass_on(transfer).await;
+            pass_on(&self.hub.incoming, transfer).await;
         }
         while let Some(event) = self.connection.machine_mut().poll_event() {
             self.take(event);
             if let Some(transfer) = self.held.take() {
-                self.pass_on(transfer).await;
+                pass_on(&self.hub.incoming, transfer).await;
             }
         }
         for number in self.receipts.take() {
@@ -289,12 +289,6 @@ impl<'a> Stream<'a> {
         let receipts = Arc::clone(&self.receipts);
         self.hub.dispatch.park(self.lane, Parked { session, receipts });
         self.hub.dispatch.lost(self.lane, now());
-    }
-
-    /// A slow role is waited for; its queue holds what came, in order.
-    async fn pass_on(&self, transfer: Transfer) {
-        // If it is gone for good, so is the receipt: nobody is left to tell.
-        let _ = self.hub.incoming.send(transfer).await;
     }
 }
 
@@ -320,6 +314,12 @@ fn describe(reason: &CloseReason) -> String {
         CloseReason::PeerRefused(error) => format!("refused by the peer: {error}"),
         CloseReason::NoAgreement(why) => why.clone(),
     }
+}
+
+/// A slow role is waited for; its queue holds what came, in order.
+async fn pass_on(incoming: &mpsc::Sender<Transfer>, transfer: Transfer) {
+    // If it is gone for good, so is the receipt: nobody is left to tell.
+    let _ = incoming.send(transfer).await;
 }
 
 async fn quiet(at: Option<Instant>) {
