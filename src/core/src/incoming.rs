@@ -22,10 +22,9 @@ pub(crate) fn start(router: &Router, mut incoming: mpsc::Receiver<Transfer>, tas
             let (sender, mut receiver) = mpsc::channel::<Transfer>(LANE_LEN_MAX);
             let router = router.clone();
             tasks.spawn(info_span!("trunk.lane", lane), async move {
-                while let Some(Transfer { stanza, receipt }) = receiver.recv().await {
-                    router.from_trunk(stanza).await;
-                    // Only now the edge may forget it.
-                    drop(receipt);
+                // The receipt lives until the stanza is safe; then the edge may forget it.
+                while let Some(Transfer { stanza, receipt: _receipt }) = receiver.recv().await {
+                    router.take_from_edge(stanza).await;
                 }
             });
             sender

@@ -24,6 +24,9 @@ mod subscription;
 mod subscriptions;
 mod xml;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use gatehouse_net::Tasks;

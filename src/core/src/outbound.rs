@@ -16,7 +16,7 @@ use crate::subscription::Action;
 impl Router {
     /// Takes a stanza from a bound client; `from` is its full address. Returns once the stanza and
     /// whatever it brought about has been handed on, stored or answered.
-    pub(crate) async fn from_session(&self, session: &Arc<Session>, stanza: Stanza) {
+    pub(crate) async fn take_from_client(&self, session: &Arc<Session>, stanza: Stanza) {
         if let Err(refusal) = iq::check_shape(&stanza) {
             return self.answer(session, refusal.answer(&stanza)).await;
         }

@@ -131,4 +131,21 @@ mod tests {
         one.written();
         assert!(!other.lost());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_cut_off() {
+        let stanza = || {
+            let element = "<presence xmlns='jabber:client'/>".parse().unwrap();
+            Outgoing::new(Stanza::from_element(element).unwrap())
+        };
+        let (outbox, mut receiver) = outbox(1);
+        assert!(outbox.send(stanza()).await.is_ok());
+        assert!(!outbox.is_gone());
+        assert!(outbox.send(stanza()).await.is_err());
+        assert!(outbox.is_gone());
+        assert!(receiver.kicked.recv().await.is_some());
+        // What was queued is still there to be routed again; nothing is added.
+        assert!(receiver.queue.recv().await.is_some());
+        assert!(outbox.send(stanza()).await.is_err());
+    }
 }

@@ -39,7 +39,10 @@ impl Refusal {
     /// What everybody gets who asks for a user or a service that is not there, or not for them:
     /// the text is the same too, so that nobody learns which.
     pub(crate) fn unavailable() -> Self {
-        Self::cancel(StanzaCondition::ServiceUnavailable, "")
+        Self::cancel(
+            StanzaCondition::ServiceUnavailable,
+            "There is no such user or service here, or it does not answer you.",
+        )
     }
 
     /// The answer to the author of `stanza`, if it may be answered (RFC 6120, section 8.3.1).

@@ -11,7 +11,7 @@ use gatehouse_xmpp::{Element, Stanza, StanzaCondition, ns};
 use crate::account::{Account, Session};
 use crate::refusal::Refusal;
 use crate::router::{Consequences, Router};
-use crate::subscription::{roster_remove, roster_set};
+use crate::subscription::{NotInRoster, roster_remove, roster_set};
 use crate::xml;
 
 /// Bytes of a contact's name, and of a group's.
@@ -111,7 +111,7 @@ impl Router {
             Wish::Set { name, groups, .. } => {
                 roster_set(current.as_ref(), &contact, name.as_deref(), groups)
             }
-            Wish::Remove { .. } => roster_remove(current.as_ref()).map_err(|_| {
+            Wish::Remove { .. } => roster_remove(current.as_ref()).map_err(|NotInRoster| {
                 Refusal::cancel(
                     StanzaCondition::ItemNotFound,
                     format!("{contact} is not in your roster."),

@@ -88,7 +88,7 @@ impl Router {
     ///
     /// The edge has proved the sender's domain and refuses relaying; a stanza for which that cannot
     /// be true is dropped here too, for the edge stands in the DMZ.
-    pub(crate) async fn from_trunk(&self, stanza: Stanza) {
+    pub(crate) async fn take_from_edge(&self, stanza: Stanza) {
         let ours = |jid: &Jid| self.is_ours(jid.domain());
         match (stanza.from(), stanza.to()) {
             (Some(from), Some(to)) if !ours(from) && ours(to) => {}

@@ -98,8 +98,7 @@ impl Client {
             };
             let happened = tokio::select! {
                 () = stop.cancelled(), if !stopping => Happened::Stop,
-                Some(error) = kicked(&mut self.bound), if open => Happened::Kicked(error),
-                Some(item) = next_item(&mut self.bound), if can_write => Happened::ToWrite(item),
+                happened = told(&mut self.bound, can_write), if open => happened,
                 step = step => Happened::Step(step),
             };
             match happened {
@@ -227,7 +226,7 @@ impl Client {
         let Some(bound) = &self.bound else { return Ok(()) };
         let (router, session) = (self.ports.router.clone(), Arc::clone(&bound.session));
         // The next stanza is not read before this one is safe.
-        self.while_writing(async move { router.from_session(&session, stanza).await }).await
+        self.while_writing(async move { router.take_from_client(&session, stanza).await }).await
     }
 
     /// Does `work` while the outbox goes on being written: the work may wait for room in it.
@@ -296,8 +295,14 @@ async fn next_item(bound: &mut Option<Bound>) -> Option<Outgoing> {
     bound.as_mut()?.outbox.queue.recv().await
 }
 
-async fn kicked(bound: &mut Option<Bound>) -> Option<StreamError> {
-    bound.as_mut()?.outbox.kicked.recv().await
+/// What the rest of the node wants of this client.
+async fn told(bound: &mut Option<Bound>, can_write: bool) -> Happened {
+    let Some(Bound { outbox, .. }) = bound else { return std::future::pending().await };
+    tokio::select! {
+        Some(error) = outbox.kicked.recv() => Happened::Kicked(error),
+        Some(item) = outbox.queue.recv(), if can_write => Happened::ToWrite(item),
+        else => std::future::pending().await,
+    }
 }
 
 fn unguessable_resource() -> Option<String> {

@@ -1,0 +1,85 @@
+use gatehouse_xmpp::{StanzaCondition, StreamCondition};
+
+use super::{World, address};
+
+#[tokio::test]
+async fn the_newer_session_wins_and_inherits_what_waits() {
+    let mut world = World::new().await;
+    world.befriend("bob@ours.example", "romeo@them.example").await;
+    let alice = world.online("alice", "a").await;
+    let mut older = world.online("bob", "b").await;
+    alice.send("<message to='bob@ours.example'><body>unread</body></message>").await;
+
+    let mut newer = world.bind("bob", "b").await;
+    let error = older.outbox.kicked.try_recv().unwrap();
+    assert_eq!(error.condition, StreamCondition::Conflict);
+    assert_eq!(world.sent(), ["presence:unavailable bob@ours.example/b > romeo@them.example"]);
+    older.leave().await;
+    assert!(world.sent().is_empty(), "told once");
+    newer.send("<presence/>").await;
+    assert!(newer.got().iter().any(|text| text.contains("unread")));
+}
+
+#[tokio::test]
+async fn another_resource_is_no_conflict_until_there_are_too_many() {
+    let world = World::new().await;
+    let mut clients = Vec::new();
+    for resource in ["1", "2", "3"] {
+        clients.push(world.bind("bob", resource).await);
+    }
+    let refusal = world.try_bind("bob", "4").await.err().unwrap();
+    assert_eq!(refusal.condition, StanzaCondition::ResourceConstraint);
+    // Taking over an address needs no further place.
+    clients.push(world.bind("bob", "1").await);
+    clients.remove(1).leave().await;
+    assert!(world.try_bind("bob", "4").await.is_ok());
+    let refusal = world.try_bind("nobody", "1").await.err().unwrap();
+    assert_eq!(refusal.condition, StanzaCondition::NotAllowed);
+}
+
+#[tokio::test]
+async fn what_a_broken_session_left_goes_to_the_others_or_waits() {
+    let mut world = World::new().await;
+    let mut alice = world.online("alice", "a").await;
+    let broken = world.online("bob", "broken").await;
+    alice.send("<message to='bob@ours.example/broken'><body>1</body></message>").await;
+    alice.send("<iq type='get' id='q' to='bob@ours.example/broken'><q xmlns='x'/></iq>").await;
+    alice.send("<message type='groupchat' id='g' to='bob@ours.example/broken'/>").await;
+    let mut other = world.online("bob", "other").await;
+    broken.leave().await;
+    let got = other.got();
+    assert!(got[0].starts_with("presence:unavailable bob@ours.example/broken"), "{got:?}");
+    assert_eq!(got[1..], ["message alice@ours.example/a > bob@ours.example [body \"1\"]"]);
+    assert_eq!(
+        alice.got(),
+        [
+            "iq:error#q bob@ours.example/broken > alice@ours.example/a [error:cancel [service-unavailable]]",
+            "message:error#g bob@ours.example > alice@ours.example/a [error:cancel [service-unavailable]]",
+        ]
+    );
+
+    alice.send("<message to='bob@ours.example'><body>2</body></message>").await;
+    other.leave().await;
+    let stored = world.router.store.offline(&address("bob@ours.example")).await.unwrap();
+    assert_eq!(stored.len(), 1);
+}
+
+#[tokio::test]
+async fn a_copy_that_another_resource_read_is_not_sent_again() {
+    let mut world = World::new().await;
+    let alice = world.online("alice", "a").await;
+    let broken = world.online("bob", "broken").await;
+    let mut reading = world.online("bob", "reading").await;
+    alice.send("<message to='bob@ours.example'><body>1</body></message>").await;
+    assert_eq!(reading.got().len(), 1);
+    broken.leave().await;
+    assert!(!reading.got().iter().any(|text| text.starts_with("message")));
+
+    // Neither read it: it waits, once.
+    let second = world.online("bob", "second").await;
+    alice.send("<message to='bob@ours.example'><body>2</body></message>").await;
+    reading.leave().await;
+    second.leave().await;
+    let stored = world.router.store.offline(&address("bob@ours.example")).await.unwrap();
+    assert_eq!(stored.len(), 1);
+}
