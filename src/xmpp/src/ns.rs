@@ -24,6 +24,8 @@ pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
 pub const DIALBACK: &str = "jabber:server:dialback";
 /// Dialback stream feature (XEP-0220).
 pub const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
+/// Bidirectional S2S streams (XEP-0288); only recognised, to be ignored.
+pub const BIDI: &str = "urn:xmpp:bidi";
 /// Stream management (XEP-0198).
 pub const SM: &str = "urn:xmpp:sm:3";
 /// Rosters.

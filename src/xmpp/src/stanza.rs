@@ -179,16 +179,7 @@ impl Stanza {
             return None;
         }
         let mut answer = self.answer("error");
-        let error = Element::builder("error", ns::CLIENT)
-            .attr(TYPE.to_owned(), kind.as_str())
-            .append(Element::bare(condition.as_str(), ns::STANZA_ERRORS))
-            .append(
-                Element::builder("text", ns::STANZA_ERRORS)
-                    .attr_ns(Namespace::XML, xml_ncname!("lang").to_owned(), "en")
-                    .append(text)
-                    .build(),
-            )
-            .build();
+        let error = error_element(kind, condition, text);
         answer.element.append_child(error);
         Some(answer)
     }
@@ -247,7 +238,40 @@ impl StanzaCondition {
             Self::UnexpectedRequest => "unexpected-request",
         }
     }
+
+    /// The condition of that element name; unknown names are `undefined-condition`.
+    pub fn from_name(name: &str) -> Self {
+        CONDITIONS
+            .into_iter()
+            .find(|condition| condition.as_str() == name)
+            .unwrap_or(Self::UndefinedCondition)
+    }
 }
+
+const CONDITIONS: [StanzaCondition; 22] = [
+    StanzaCondition::BadRequest,
+    StanzaCondition::Conflict,
+    StanzaCondition::FeatureNotImplemented,
+    StanzaCondition::Forbidden,
+    StanzaCondition::Gone,
+    StanzaCondition::InternalServerError,
+    StanzaCondition::ItemNotFound,
+    StanzaCondition::JidMalformed,
+    StanzaCondition::NotAcceptable,
+    StanzaCondition::NotAllowed,
+    StanzaCondition::NotAuthorized,
+    StanzaCondition::PolicyViolation,
+    StanzaCondition::RecipientUnavailable,
+    StanzaCondition::Redirect,
+    StanzaCondition::RegistrationRequired,
+    StanzaCondition::RemoteServerNotFound,
+    StanzaCondition::RemoteServerTimeout,
+    StanzaCondition::ResourceConstraint,
+    StanzaCondition::ServiceUnavailable,
+    StanzaCondition::SubscriptionRequired,
+    StanzaCondition::UndefinedCondition,
+    StanzaCondition::UnexpectedRequest,
+];
 
 impl ErrorKind {
     /// The value of the `type` attribute.
@@ -260,6 +284,19 @@ impl ErrorKind {
             Self::Wait => "wait",
         }
     }
+}
+
+/// `<error/>` of a stanza (RFC 6120, section 8.3.2).
+pub(crate) fn error_element(kind: ErrorKind, condition: StanzaCondition, text: &str) -> Element {
+    let sentence = Element::builder("text", ns::STANZA_ERRORS)
+        .attr_ns(Namespace::XML, xml_ncname!("lang").to_owned(), "en")
+        .append(text)
+        .build();
+    Element::builder("error", ns::CLIENT)
+        .attr(TYPE.to_owned(), kind.as_str())
+        .append(Element::bare(condition.as_str(), ns::STANZA_ERRORS))
+        .append(sentence)
+        .build()
 }
 
 const FROM: &NcNameStr = xml_ncname!("from");
@@ -330,8 +367,9 @@ mod tests {
 
     #[test]
     fn bounce_goes_back_with_a_reason() {
-        let message =
-            stanza("<message from='a@x.example/r' to='b@y.example' id='7'><body>hi</body></message>");
+        let message = stanza(
+            "<message from='a@x.example/r' to='b@y.example' id='7'><body>hi</body></message>",
+        );
         let bounce = message
             .bounce(ErrorKind::Wait, StanzaCondition::RemoteServerTimeout, "y.example is silent")
             .unwrap();

@@ -72,16 +72,21 @@ impl StreamError {
             .map_or(StreamCondition::UndefinedCondition, |child| {
                 StreamCondition::from_name(child.name())
             });
-        let text = own().find(|child| child.name() == "text").map(|child| {
-            let readable = |character: char| if character.is_control() { ' ' } else { character };
-            child.text().chars().take(ERROR_TEXT_CHARS_MAX).map(readable).collect()
-        });
+        let text = own().find(|child| child.name() == "text").map(|child| readable(&child.text()));
         Some(Self { condition, text })
     }
 }
 
+/// A peer's words, cut to what a log line can take, without control characters.
+pub(crate) fn readable(text: &str) -> String {
+    text.chars()
+        .take(PEER_TEXT_CHARS_MAX)
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .collect()
+}
+
 /// How much of a peer's words we repeat.
-const ERROR_TEXT_CHARS_MAX: usize = 256;
+const PEER_TEXT_CHARS_MAX: usize = 256;
 
 impl From<StreamCondition> for StreamError {
     fn from(condition: StreamCondition) -> Self {

@@ -15,6 +15,10 @@ pub(super) fn stream_error(error: Error) -> StreamError {
         // RFC 6120, section 11.1: comments, processing instructions, DTDs, and references to
         // entities other than the predefined ones.
         Error::RestrictedXml(_) | Error::UndeclaredEntity => StreamCondition::RestrictedXml,
+        // Its word for `<!` and anything but a comment or CDATA: a DTD.
+        Error::InvalidSyntax("malformed cdata or comment section start") => {
+            StreamCondition::RestrictedXml
+        }
         Error::InvalidEof(_)
         | Error::InvalidChar(..)
         | Error::UnexpectedChar(..)

@@ -24,6 +24,8 @@ pub struct Framer {
     input: BytesMut,
     /// Bytes that the parser has taken since the last frame, keepalives not counted.
     used: usize,
+    /// Between elements: the next byte that counts is a `<`.
+    between: bool,
     phase: Phase,
     scope: Scope,
     head: Option<Head>,
@@ -86,6 +88,7 @@ impl Framer {
             parser: RawParser::new(),
             input: BytesMut::new(),
             used: 0,
+            between: true,
             phase: Phase::Header,
             scope: Scope::default(),
             head: None,
@@ -148,6 +151,7 @@ impl Framer {
     fn stop(&mut self, phase: Phase) {
         self.parser = RawParser::new();
         self.used = 0;
+        self.between = true;
         self.scope = Scope::default();
         self.head = None;
         self.open = Vec::new();
@@ -161,41 +165,53 @@ impl Framer {
     }
 
     fn advance(&mut self) -> Result<Option<Frame>, StreamError> {
-        if self.used == 0 && matches!(self.phase, Phase::Header) {
-            // A keepalive may have been on its way when the stream was restarted.
-            let spaces = self.input.iter().take_while(|byte| is_space(**byte)).count();
-            self.input.advance(spaces);
-        }
         loop {
+            if self.between && !self.skip_spaces()? {
+                // Most streams are silent most of the time.
+                self.parser.release_temporaries();
+                return Ok(None);
+            }
             // One byte over the limit is enough to know. The parser sees no more, so that the
             // outcome does not depend on how the bytes were cut.
             let window = self.bytes_max().saturating_add(1).saturating_sub(self.used);
             let mut rest = self.input.get(..window).unwrap_or(&self.input);
             let before = rest.len();
-            // Inside an element text is collected; between elements a keepalive is seen at once.
-            self.parser.set_text_buffering(!self.open.is_empty());
             let outcome = self.parser.parse(&mut rest, false);
             let taken = before - rest.len();
             self.input.advance(taken);
             self.used += taken;
+            self.check_bytes()?;
 
-            let frame = match outcome {
-                Ok(Some(event)) => self.step(event)?,
-                Ok(None) | Err(EndOrError::NeedMoreData) => {
-                    self.check_bytes()?;
-                    if self.open.is_empty() && self.head.is_none() {
-                        // Most streams are silent most of the time.
-                        self.parser.release_temporaries();
+            match outcome {
+                Ok(Some(event)) => {
+                    let frame = self.step(event)?;
+                    if frame.is_some() {
+                        return Ok(frame);
                     }
-                    return Ok(None);
                 }
-                Err(EndOrError::Error(error)) => {
-                    self.check_bytes()?;
-                    return Err(stream_error(error));
-                }
-            };
-            if frame.is_some() {
-                return Ok(frame);
+                Ok(None) | Err(EndOrError::NeedMoreData) => return Ok(None),
+                Err(EndOrError::Error(error)) => return Err(stream_error(error)),
+            }
+        }
+    }
+
+    /// Drops the white space between two elements; false if nothing else is there yet.
+    fn skip_spaces(&mut self) -> Result<bool, StreamError> {
+        let spaces = self.input.iter().take_while(|byte| is_space(**byte)).count();
+        self.input.advance(spaces);
+        match *self.input {
+            [] | [b'<'] => Ok(false),
+            [b'<', b'!', ..] => {
+                let text = "a stream holds neither comments, nor DTDs, nor CDATA between elements";
+                Err(StreamError::new(StreamCondition::RestrictedXml, text))
+            }
+            [b'<', ..] => {
+                self.between = false;
+                Ok(true)
+            }
+            _ => {
+                let text = "only white space may stand between the elements of a stream";
+                Err(StreamError::new(StreamCondition::NotWellFormed, text))
             }
         }
     }
@@ -220,18 +236,11 @@ impl Framer {
     }
 
     fn step(&mut self, event: RawEvent) -> Result<Option<Frame>, StreamError> {
-        if let RawEvent::Text(metrics, text) = &event
-            && self.open.is_empty()
-        {
-            self.used = self.used.saturating_sub(metrics.len());
-            if !text.bytes().all(is_space) {
-                let text = "there is text between the elements of the stream";
-                return Err(StreamError::new(StreamCondition::BadFormat, text));
-            }
-        }
-        self.check_bytes()?;
         match event {
-            RawEvent::XmlDeclaration(..) => Ok(None),
+            RawEvent::XmlDeclaration(..) => {
+                self.between = true;
+                Ok(None)
+            }
             RawEvent::ElementHeadOpen(_, (prefix, name)) => {
                 self.open_head(prefix, name)?;
                 Ok(None)
@@ -313,6 +322,7 @@ impl Framer {
             self.dialback_declared = self.scope.declares(ns::DIALBACK);
             self.phase = Phase::Stream;
             self.used = 0;
+            self.between = true;
             return Ok(Some(Frame::Header(header(attributes))));
         }
         let is_content = *namespace == ns::CLIENT || *namespace == ns::SERVER;
@@ -340,6 +350,7 @@ impl Framer {
             return None;
         }
         self.used = 0;
+        self.between = true;
         self.elements = 0;
         Some(Frame::Element(element))
     }

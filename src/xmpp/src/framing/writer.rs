@@ -15,8 +15,12 @@ pub fn write_header(out: &mut BytesMut, content: ContentNamespace, header: &Stre
     if content == ContentNamespace::Server {
         attribute(out, "xmlns:db", ns::DIALBACK);
     }
-    let attributes =
-        [("from", &header.from), ("to", &header.to), ("id", &header.id), ("xml:lang", &header.lang)];
+    let attributes = [
+        ("from", &header.from),
+        ("to", &header.to),
+        ("id", &header.id),
+        ("xml:lang", &header.lang),
+    ];
     for (name, value) in attributes {
         if let Some(value) = value {
             attribute(out, name, value);

@@ -1,7 +1,13 @@
 //! Server-to-server streams: the receiving and the initiating side.
 
 mod initiator;
+mod key;
+mod pairs;
 mod receiver;
+mod wire;
+
+#[cfg(test)]
+mod tests;
 
 use gatehouse_identity::AuthenticatedPeer;
 use gatehouse_types::{Domain, Local, Remote};

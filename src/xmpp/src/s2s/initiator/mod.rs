@@ -1,0 +1,320 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use gatehouse_identity::{AuthenticatedPeer, TlsFacts};
+use gatehouse_types::{Domain, Local, Machine, Remote, StreamLimits};
+use minidom::Element;
+
+use super::wire::{Channel, Wire};
+use super::{Authentication, DialbackQuestion, S2sEvent, Terms};
+use crate::dialback::DialbackSecret;
+use crate::framing::{Frame, Leftover, StreamHeader};
+use crate::stream::CloseReason;
+use crate::{Entry, Seed, Stanza, StreamCondition, StreamError};
+
+mod negotiation;
+
+/// What all initiators share.
+#[derive(Clone, Debug)]
+pub struct InitiatorConfig {
+    /// Bounds.
+    pub limits: StreamLimits,
+    /// For making dialback keys.
+    pub dialback_secret: DialbackSecret,
+}
+
+/// Why we dial.
+#[derive(Clone, Debug)]
+pub enum Purpose {
+    /// To send stanzas.
+    Stanzas,
+    /// To ask an authoritative server about a key (XEP-0220, section 2.3); no authentication.
+    VerifyKey(DialbackQuestion),
+}
+
+/// The initiating side of an S2S stream: we dialled the partner.
+///
+/// The responder is always verified: with [`Terms`] that ask for a certificate the stream opens
+/// only if the responder's certificate proves its domain.
+pub struct S2sInitiator {
+    config: Arc<InitiatorConfig>,
+    from: Local<Domain>,
+    to: Remote<Domain>,
+    purpose: Purpose,
+    terms: Terms,
+    wire: Wire,
+    state: State,
+    setup_deadline: Instant,
+    last_sent: Instant,
+}
+
+/// How far the stream has come. Each state holds what is true in it.
+enum State {
+    /// Our header is out; the responder's must come.
+    AwaitHeader { session: Session },
+    /// The headers are exchanged; features must come.
+    AwaitFeatures { session: Session, stream: ResponderStream },
+    /// `<starttls/>` is out.
+    AwaitProceed,
+    /// The responder said `<proceed/>`.
+    Upgrading,
+    /// `<auth mechanism='EXTERNAL'/>` is out.
+    AwaitSasl { session: Session, stream: ResponderStream },
+    /// `<success/>` came and our new header is out; the responder's and its features must come.
+    AwaitRestart { peer: AuthenticatedPeer, heard: Restarted },
+    /// Our dialback key is out.
+    AwaitResult { session: Session },
+    /// The question is out.
+    AwaitVerdict,
+    /// Stanzas may go.
+    Open,
+    /// We said our farewell; the responder may still have one.
+    Closing { until: Instant },
+    /// Over.
+    Closed,
+}
+
+/// What carries the stream, and what it proved about the responder.
+struct Session {
+    channel: Channel,
+    /// By certificate; nothing without one that proves its domain.
+    responder: Option<AuthenticatedPeer>,
+}
+
+/// What the responder's header said.
+struct ResponderStream {
+    id: Option<String>,
+    dialback: DialbackOffer,
+}
+
+/// Whether the responder takes dialback keys.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum DialbackOffer {
+    Offered,
+    Absent,
+}
+
+/// How far the stream after SASL has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Restarted {
+    /// No header yet.
+    Nothing,
+    /// A header, no features.
+    Header,
+}
+
+impl S2sInitiator {
+    /// A connection from `from` to `to` that has just been made.
+    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own")]
+    pub fn new(
+        config: Arc<InitiatorConfig>,
+        from: Local<Domain>,
+        to: Remote<Domain>,
+        purpose: Purpose,
+        terms: Terms,
+        entry: Entry,
+        seed: Seed,
+        now: Instant,
+    ) -> Self {
+        // The responder makes the ids of a stream; nothing here is random.
+        drop(seed);
+        let mut machine = Self {
+            wire: Wire::new(&config.limits),
+            state: State::Closed,
+            setup_deadline: now + config.limits.setup_timeout,
+            last_sent: now,
+            config,
+            from,
+            to,
+            purpose,
+            terms,
+        };
+        match entry {
+            Entry::StartTls => {
+                let session = Session { channel: Channel::Plain, responder: None };
+                machine.send_header();
+                machine.state = State::AwaitHeader { session };
+            }
+            Entry::Direct(facts) => machine.begin_tls(facts),
+        }
+        machine
+    }
+
+    /// The upgrade that [`Machine::wants_upgrade`] asked for is done.
+    pub fn handle_tls(&mut self, facts: TlsFacts, _now: Instant) {
+        if matches!(self.state, State::Upgrading) {
+            self.wire.restart(Leftover::Drop);
+            self.begin_tls(facts);
+        }
+    }
+
+    /// Writes a stanza; only once opened. The bytes are in the next `poll_transmit`.
+    pub fn send(&mut self, stanza: &Stanza, now: Instant) {
+        if matches!(self.state, State::Open) {
+            self.wire.write(stanza.element());
+            self.last_sent = now;
+        }
+    }
+
+    /// Judges the responder before a word is said to it.
+    fn begin_tls(&mut self, facts: TlsFacts) {
+        let channel = Channel::Tls(facts);
+        let responder = match (channel.judge(&self.to), self.terms.authentication) {
+            (Some(Ok(peer)), _) => Some(peer),
+            (Some(Err(error)), Authentication::Certificate) => {
+                let to = &self.to.0;
+                return self.finish(CloseReason::NoAgreement(format!(
+                    "whoever answers for {to} did not prove to be it: {error}"
+                )));
+            }
+            (_, Authentication::Certificate | Authentication::CertificateOrDialback) => None,
+        };
+        self.send_header();
+        self.state = State::AwaitHeader { session: Session { channel, responder } };
+    }
+
+    fn send_header(&mut self) {
+        self.wire.write_header(&StreamHeader {
+            from: Some(self.from.0.to_unicode().into_owned()),
+            to: Some(self.to.0.to_unicode().into_owned()),
+            id: None,
+            version: None,
+            lang: Some("en".to_owned()),
+        });
+    }
+
+    /// Takes the state, and puts the next one in its place.
+    fn take_step(&mut self, frame: Frame) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        let closing = matches!(state, State::Closing { .. });
+        match self.step(state, frame) {
+            Ok(next) => self.state = next,
+            // The owner knows already.
+            Err(_) if closing => {}
+            Err(reason) => self.finish(reason),
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Closed | State::Closing { .. } => {}
+            _ => self.finish(reason),
+        }
+    }
+
+    fn finish(&mut self, reason: CloseReason) {
+        self.wire.say_farewell(&reason);
+        self.wire.tell(S2sEvent::Closed(reason));
+        self.state = State::Closed;
+    }
+
+    fn open(&mut self, peer: AuthenticatedPeer) -> State {
+        let (local, rule) = (self.from.clone(), String::new());
+        self.wire.tell(S2sEvent::Opened { peer, local, rule });
+        State::Open
+    }
+
+    fn step(&mut self, state: State, frame: Frame) -> Result<State, CloseReason> {
+        match (state, frame) {
+            (_, Frame::Footer) => Err(CloseReason::PeerClosed),
+            (state, Frame::Header(header)) => self.on_header(state, header),
+            (state, Frame::Element(element)) => self.on_element(state, &element),
+        }
+    }
+
+    fn on_element(&mut self, state: State, element: &Element) -> Result<State, CloseReason> {
+        if let Some(error) = StreamError::from_element(element) {
+            return Err(CloseReason::PeerRefused(error));
+        }
+        match state {
+            State::AwaitFeatures { session, stream } => self.on_features(session, stream, element),
+            State::AwaitProceed => self.on_starttls_answer(element),
+            State::AwaitSasl { session, stream } => self.on_sasl_answer(session, stream, element),
+            State::AwaitRestart { peer, heard: Restarted::Header } if is_features(element) => {
+                Ok(self.open(peer))
+            }
+            State::AwaitResult { session } => self.on_result(session, element),
+            State::AwaitVerdict => self.on_verdict(element),
+            // Without bidi, stanzas flow from the initiator only: what comes here is nobody's.
+            state => Ok(state),
+        }
+    }
+}
+
+impl Machine for S2sInitiator {
+    type Event = S2sEvent;
+
+    fn handle_data(&mut self, data: &[u8], _now: Instant) {
+        if matches!(self.state, State::Upgrading) {
+            return self.close(CloseReason::WeRefused(clear_after_proceed()));
+        }
+        self.wire.push(data);
+        while !matches!(self.state, State::Closed | State::Upgrading) {
+            match self.wire.next_frame() {
+                Ok(Some(frame)) => self.take_step(frame),
+                Ok(None) => break,
+                Err(error) => self.close(CloseReason::WeRefused(error)),
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.poll_timeout().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        match self.state {
+            State::Closed => {}
+            State::Open => {
+                // The owner sends nothing more; the connection stays for what is on its way, until
+                // the responder says its farewell too (XEP-0190).
+                self.finish(CloseReason::Idle);
+                self.state = State::Closing { until: now + self.config.limits.write_timeout };
+            }
+            State::Closing { .. } => self.state = State::Closed,
+            _ => self.close(CloseReason::SetupTimeout),
+        }
+    }
+
+    fn handle_eof(&mut self, _now: Instant) {
+        self.close(CloseReason::Disconnected);
+    }
+
+    fn handle_shutdown(&mut self, _now: Instant) {
+        self.close(CloseReason::Shutdown);
+    }
+
+    fn poll_event(&mut self) -> Option<S2sEvent> {
+        self.wire.next_event()
+    }
+
+    fn poll_transmit(&mut self) -> Option<Bytes> {
+        self.wire.next_bytes()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Closed => None,
+            State::Open => Some(self.last_sent + self.config.limits.idle_timeout),
+            State::Closing { until } => Some(until),
+            _ => Some(self.setup_deadline),
+        }
+    }
+
+    fn wants_upgrade(&self) -> bool {
+        matches!(self.state, State::Upgrading)
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+}
+
+fn clear_after_proceed() -> StreamError {
+    let text = "nothing may follow in the clear once TLS is agreed";
+    StreamError::new(StreamCondition::PolicyViolation, text)
+}
+
+fn is_features(element: &Element) -> bool {
+    element.is("features", crate::ns::STREAM)
+}

@@ -1,0 +1,336 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use gatehouse_identity::{AuthenticatedPeer, TlsFacts};
+use gatehouse_types::{Domain, Local, Machine, Remote, StreamId, StreamLimits};
+use minidom::Element;
+
+use super::key::KeyElement;
+use super::pairs::Pairs;
+use super::wire::{Channel, Wire};
+use super::{DialbackAnswer, DialbackQuestion, Gate, S2sEvent, Terms};
+use crate::dialback::DialbackSecret;
+use crate::framing::{Frame, Leftover};
+use crate::stream::CloseReason;
+use crate::{Entry, Seed, StreamCondition, StreamError, ns};
+
+mod dialback;
+mod negotiation;
+mod stanzas;
+
+pub(super) use self::negotiation::is_old;
+
+/// What all receivers share.
+#[derive(Clone, Debug)]
+pub struct ReceiverConfig {
+    /// Bounds.
+    pub limits: StreamLimits,
+    /// For answering `db:verify`.
+    pub dialback_secret: DialbackSecret,
+}
+
+/// The receiving side of an S2S stream: the partner dialled us.
+pub struct S2sReceiver {
+    config: Arc<ReceiverConfig>,
+    gate: Arc<dyn Gate>,
+    wire: Wire,
+    seed: Seed,
+    stream_id: StreamId,
+    state: State,
+    /// Keys that somebody is asked about. They belong to the current stream id.
+    questions: Vec<DialbackQuestion>,
+    /// Failed tries to authenticate.
+    failures: usize,
+    header_told: HeaderTold,
+    setup_deadline: Instant,
+    last_heard: Instant,
+}
+
+/// How far the stream has come. Each state holds what is true in it; what a state does not know
+/// how to take ends the stream.
+enum State {
+    /// A stream header must come.
+    AwaitHeader { channel: Channel },
+    /// Headers and features are exchanged; nobody is proved.
+    Negotiating { channel: Channel, to: Local<Domain>, claim: Option<Claim> },
+    /// `<proceed/>` was said.
+    Upgrading,
+    /// `<success/>` was said: a new header must come.
+    AwaitRestart { channel: Channel, peer: AuthenticatedPeer },
+    /// Stanzas may flow between the pairs; there is at least one.
+    Open { channel: Channel, pairs: Pairs },
+    /// We said our farewell after a silence; the peer may still have something on the way.
+    Closing { pairs: Pairs, until: Instant },
+    /// Over.
+    Closed,
+}
+
+/// Whom the initiator claims to be, and what that takes.
+struct Claim {
+    domain: Remote<Domain>,
+    terms: Terms,
+    /// Its proof, or why its certificate is none. Nothing without TLS.
+    judgement: Option<Result<AuthenticatedPeer, String>>,
+}
+
+/// Whether the owner has heard of the peer's header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum HeaderTold {
+    No,
+    Yes,
+}
+
+/// How a step ends a stream.
+enum Over {
+    /// With an error of ours.
+    Refuse(StreamError),
+    /// Because the peer said so.
+    Peer(CloseReason),
+}
+
+impl From<StreamError> for Over {
+    fn from(error: StreamError) -> Self {
+        Self::Refuse(error)
+    }
+}
+
+/// Failed tries to authenticate on one stream.
+const FAILURES_MAX: usize = 3;
+
+impl S2sReceiver {
+    /// A stream that has just been accepted. `seed` makes the stream ids.
+    pub fn new(
+        config: Arc<ReceiverConfig>,
+        gate: Arc<dyn Gate>,
+        entry: Entry,
+        mut seed: Seed,
+        now: Instant,
+    ) -> Self {
+        let channel = match entry {
+            Entry::StartTls => Channel::Plain,
+            Entry::Direct(facts) => Channel::Tls(facts),
+        };
+        Self {
+            wire: Wire::new(&config.limits),
+            stream_id: next_id(&mut seed),
+            state: State::AwaitHeader { channel },
+            questions: Vec::new(),
+            failures: 0,
+            header_told: HeaderTold::No,
+            setup_deadline: now + config.limits.setup_timeout,
+            last_heard: now,
+            config,
+            gate,
+            seed,
+        }
+    }
+
+    /// The upgrade that [`Machine::wants_upgrade`] asked for is done.
+    pub fn handle_tls(&mut self, facts: TlsFacts, now: Instant) {
+        if matches!(self.state, State::Upgrading) {
+            self.last_heard = now;
+            self.restart(Leftover::Drop);
+            self.state = State::AwaitHeader { channel: Channel::Tls(facts) };
+        }
+    }
+
+    /// Answers [`S2sEvent::VerifyKey`].
+    pub fn dialback_answer(
+        &mut self,
+        question: &DialbackQuestion,
+        answer: DialbackAnswer,
+        _now: Instant,
+    ) {
+        // The stream may have been restarted since: then the key belongs to no stream any more.
+        let Some(at) = self.questions.iter().position(|pending| pending == question) else {
+            return;
+        };
+        let question = self.questions.swap_remove(at);
+        self.take_step(|machine, state| machine.settle(state, &question, answer));
+    }
+
+    /// Ends the stream with `error` (policy was reloaded, the partner is too fast, ...).
+    pub fn close_with(&mut self, error: StreamError, _now: Instant) {
+        self.close(CloseReason::WeRefused(error));
+    }
+
+    /// The id of the current stream.
+    pub fn stream_id(&self) -> &StreamId {
+        &self.stream_id
+    }
+
+    /// Takes the state, and puts the next one in its place.
+    fn take_step(&mut self, step: impl FnOnce(&mut Self, State) -> Result<State, Over>) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        let after_silence = matches!(state, State::Closing { .. });
+        match step(self, state) {
+            Ok(next) => self.state = next,
+            Err(_) if after_silence => self.finish(CloseReason::Idle),
+            Err(Over::Refuse(error)) => self.finish(CloseReason::WeRefused(error)),
+            Err(Over::Peer(reason)) => self.finish(reason),
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Closed => {}
+            State::Closing { .. } => self.finish(CloseReason::Idle),
+            _ => self.finish(reason),
+        }
+    }
+
+    fn finish(&mut self, reason: CloseReason) {
+        self.wire.say_farewell(&reason);
+        self.questions.clear();
+        self.wire.tell(S2sEvent::Closed(reason));
+    }
+
+    /// A new stream on the same connection: a new id, and the old keys mean nothing.
+    fn restart(&mut self, leftover: Leftover) {
+        self.wire.restart(leftover);
+        self.stream_id = next_id(&mut self.seed);
+        self.questions.clear();
+    }
+
+    fn step(&mut self, state: State, frame: Frame) -> Result<State, Over> {
+        match (state, frame) {
+            (State::AwaitHeader { channel }, Frame::Header(header)) => {
+                self.on_header(channel, header).map_err(Over::Refuse)
+            }
+            (State::AwaitRestart { channel, peer }, Frame::Header(header)) => {
+                self.on_restart(channel, peer, header).map_err(Over::Refuse)
+            }
+            (state, Frame::Element(element)) => self.on_element(state, element),
+            (_, Frame::Footer) => Err(Over::Peer(CloseReason::PeerClosed)),
+            // The framer gives one header per stream.
+            (_, Frame::Header(_)) => Err(StreamCondition::BadFormat.into_over()),
+        }
+    }
+
+    fn on_element(&mut self, state: State, element: Element) -> Result<State, Over> {
+        if let Some(error) = StreamError::from_element(&element) {
+            return Err(Over::Peer(CloseReason::PeerRefused(error)));
+        }
+        if element.has_ns(ns::BIDI) {
+            // COMPAT(ejabberd, 24.12): offered or not, some ask; both sides work without.
+            return Ok(state);
+        }
+        let key = KeyElement::read(&element).transpose()?;
+        match (state, key) {
+            (State::Closing { pairs, until }, _) => {
+                if is_stanza(&element) {
+                    self.on_stanza(&pairs, element)?;
+                }
+                Ok(State::Closing { pairs, until })
+            }
+            (state, Some(key)) => self.on_key_element(state, key),
+            (State::Open { channel, pairs }, None) => {
+                self.on_stanza(&pairs, element)?;
+                Ok(State::Open { channel, pairs })
+            }
+            (State::Negotiating { channel, to, claim }, None) => {
+                self.negotiate(channel, to, claim, &element).map_err(Over::Refuse)
+            }
+            // The framer gives no element before a header.
+            (_, None) => Err(StreamCondition::BadFormat.into_over()),
+        }
+    }
+}
+
+impl StreamCondition {
+    fn into_over(self) -> Over {
+        Over::Refuse(self.into())
+    }
+}
+
+impl Machine for S2sReceiver {
+    type Event = S2sEvent;
+
+    fn handle_data(&mut self, data: &[u8], now: Instant) {
+        if matches!(self.state, State::Upgrading) {
+            let text = "nothing may follow in the clear once TLS is agreed";
+            let error = StreamError::new(StreamCondition::PolicyViolation, text);
+            return self.close(CloseReason::WeRefused(error));
+        }
+        self.last_heard = now;
+        self.wire.push(data);
+        while !matches!(self.state, State::Closed | State::Upgrading) {
+            match self.wire.next_frame() {
+                Ok(Some(frame)) => self.take_step(|machine, state| machine.step(state, frame)),
+                Ok(None) => break,
+                Err(error) => self.close(CloseReason::WeRefused(error)),
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.poll_timeout().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Closed => {}
+            State::Open { pairs, .. } => {
+                // What the peer has on the way must not be lost: the farewell is said, and the
+                // connection stays until the peer's own (XEP-0190).
+                self.wire.say_farewell(&CloseReason::Idle);
+                self.questions.clear();
+                self.state =
+                    State::Closing { pairs, until: now + self.config.limits.write_timeout };
+            }
+            State::Closing { .. } => self.finish(CloseReason::Idle),
+            State::AwaitHeader { .. }
+            | State::Negotiating { .. }
+            | State::Upgrading
+            | State::AwaitRestart { .. } => self.finish(CloseReason::SetupTimeout),
+        }
+    }
+
+    fn handle_eof(&mut self, _now: Instant) {
+        self.close(CloseReason::Disconnected);
+    }
+
+    fn handle_shutdown(&mut self, _now: Instant) {
+        self.close(CloseReason::Shutdown);
+    }
+
+    fn poll_event(&mut self) -> Option<S2sEvent> {
+        self.wire.next_event()
+    }
+
+    fn poll_transmit(&mut self) -> Option<Bytes> {
+        self.wire.next_bytes()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        match &self.state {
+            State::Closed => None,
+            State::Open { .. } => Some(self.last_heard + self.config.limits.idle_timeout),
+            State::Closing { until, .. } => Some(*until),
+            State::AwaitHeader { .. }
+            | State::Negotiating { .. }
+            | State::Upgrading
+            | State::AwaitRestart { .. } => Some(self.setup_deadline),
+        }
+    }
+
+    fn wants_upgrade(&self) -> bool {
+        matches!(self.state, State::Upgrading)
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+}
+
+fn next_id(seed: &mut Seed) -> StreamId {
+    let mut id = [0; 16];
+    for (to, from) in id.iter_mut().zip(seed.next_bytes()) {
+        *to = from;
+    }
+    StreamId::from_random(id)
+}
+
+fn is_stanza(element: &Element) -> bool {
+    element.has_ns(ns::CLIENT) && matches!(element.name(), "message" | "presence" | "iq")
+}
