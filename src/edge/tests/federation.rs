@@ -65,7 +65,7 @@ async fn external_over_starttls_both_ways() {
     for kind in [StreamKind::S2sIn, StreamKind::S2sOut] {
         let status = ours.stream(kind).await;
         assert_eq!((status.info.local.as_str(), status.info.peer.as_str()), (OURS, THEM));
-        assert_eq!(status.info.authentication, "EXTERNAL (dNSName them.example)");
+        assert_eq!(status.info.authentication, "EXTERNAL (SRVName _xmpp-server.them.example)");
         assert_eq!(
             (status.info.tls.as_str(), status.stanzas_in + status.stanzas_out),
             ("TLSv1.3", 1)
@@ -86,7 +86,7 @@ async fn external_over_direct_tls_both_ways() {
     .await;
     exchange(&mut ours, &mut them).await;
     let status = ours.stream(StreamKind::S2sOut).await;
-    assert_eq!(status.info.authentication, "EXTERNAL (dNSName them.example)");
+    assert_eq!(status.info.authentication, "EXTERNAL (SRVName _xmpp-server.them.example)");
 }
 
 #[tokio::test]

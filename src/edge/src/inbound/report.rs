@@ -4,7 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use gatehouse_net::now;
-use gatehouse_types::{Domain, Remote, StreamId};
+use gatehouse_policy::Require;
+use gatehouse_types::{Domain, Local, Remote, StreamId};
 use gatehouse_xmpp::StreamCondition;
 use gatehouse_xmpp::stream::CloseReason;
 use tracing::{debug, warn};
@@ -25,6 +26,38 @@ pub(super) fn tls_failed(
         warn!(peer.addr = %address, peer.domain = peer, direction = "in", %error, "TLS handshake failed");
     } else {
         debug!(peer.addr = %address, peer.domain = peer, direction = "in", %error, "TLS handshake failed");
+    }
+}
+
+/// A way of authentication failed. Where policy asks for a certificate someone should look, because
+/// this partner cannot get in; else dialback may still do.
+pub(super) fn authentication_failed(
+    edge: &Edge,
+    id: &StreamId,
+    address: SocketAddr,
+    claimed: (Option<&Remote<Domain>>, Option<&Local<Domain>>),
+    method: &str,
+    reason: &str,
+) {
+    metrics::counter!("gatehouse_s2s_refused_total", "reason" => "authentication").increment(1);
+    let needs_certificate = match claimed {
+        (Some(from), Some(to)) => edge
+            .policy()
+            .conditions(to, from)
+            .is_ok_and(|conditions| conditions.require == Require::Certificate),
+        _ => false,
+    };
+    let peer = claimed.0.map(tracing::field::display);
+    if needs_certificate && edge.peer_warnings.may_warn(address.ip(), now()) {
+        warn!(
+            stream.id = %id, peer.addr = %address, peer.domain = peer, direction = "in", method,
+            reason, fault = "peer", "authentication failed, and policy asks for a certificate"
+        );
+    } else {
+        debug!(
+            stream.id = %id, peer.addr = %address, peer.domain = peer, direction = "in", method,
+            reason, "authentication failed; the stream goes on"
+        );
     }
 }
 
@@ -65,7 +98,13 @@ fn refusal(reason: &CloseReason) -> Option<(&'static str, &'static str)> {
         | CloseReason::Shutdown
         | CloseReason::Idle => None,
         CloseReason::SetupTimeout => Some(("setup-timeout", "network")),
-        CloseReason::PeerRefused(_) => Some(("peer-refused", "peer")),
+        CloseReason::PeerRefused(error) => match error.condition {
+            // Its way of saying goodbye.
+            StreamCondition::SystemShutdown
+            | StreamCondition::ConnectionTimeout
+            | StreamCondition::Reset => None,
+            _ => Some(("peer-refused", "peer")),
+        },
         CloseReason::NoAgreement(_) => Some(("no-agreement", "peer")),
         CloseReason::WeRefused(error) => {
             let fault = match error.condition {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use gatehouse_identity::{AuthenticatedPeer, TlsVersion};
 use gatehouse_net::{Connection, Step, now};
-use gatehouse_policy::{Permit, Policy};
+use gatehouse_policy::{Denial, Permit, Policy};
 use gatehouse_telemetry::{StreamHandle, StreamInfo, StreamKind, StreamState};
 use gatehouse_types::{Chain, Domain, Local, Machine, Remote};
 use gatehouse_xmpp::s2s::{DialbackAnswer, DialbackQuestion, S2sEvent};
@@ -43,6 +43,8 @@ pub(super) struct Session {
     answers: mpsc::Receiver<(DialbackQuestion, DialbackAnswer)>,
     answer: mpsc::Sender<(DialbackQuestion, DialbackAnswer)>,
     verifying: usize,
+    /// Why policy closed the stream, for the log only.
+    detail: Option<String>,
     /// Set once the stream is being closed: when to cut the connection.
     leave_at: Option<Instant>,
 }
@@ -83,6 +85,7 @@ impl Session {
             answers,
             answer,
             verifying: 0,
+            detail: None,
             leave_at: None,
         }
     }
@@ -132,11 +135,13 @@ impl Session {
             S2sEvent::Opened { peer, local, rule: _ } => self.opened(peer, local),
             S2sEvent::VerifyKey(question) => self.verify(question),
             S2sEvent::Stanza(stanza) => self.stanza(stanza).await,
-            S2sEvent::AuthenticationFailed { method, reason } => info!(
-                stream.id = %self.connection.machine().stream_id(),
-                peer.domain = self.claimed.0.as_ref().map(tracing::field::display),
-                peer.addr = %self.address, direction = "in", method, reason,
-                "authentication failed; the stream goes on"
+            S2sEvent::AuthenticationFailed { method, reason } => report::authentication_failed(
+                &self.edge,
+                self.connection.machine().stream_id(),
+                self.address,
+                (self.claimed.0.as_ref(), self.claimed.1.as_ref()),
+                method,
+                &reason,
             ),
             S2sEvent::Closed(reason) => {
                 self.closed(&reason);
@@ -187,7 +192,10 @@ impl Session {
                 return self.close_with(error);
             }
             // Policy changed between the machine's question and now.
-            Err(_) => return self.close_with(not_allowed(peer.domain(), &local)),
+            Err(denial) => {
+                let error = not_allowed(peer.domain(), &local);
+                return self.deny(&denial, error);
+            }
         };
         let (id, proof) = (self.connection.machine().stream_id(), proof_text(peer.proof()));
         info!(
@@ -250,17 +258,18 @@ impl Session {
             match policy.decide(permit.local(), permit.peer().clone()) {
                 Ok(permit) => permits.push(permit),
                 Err(denial) => {
-                    warn!(
-                        stream.id = %self.connection.machine().stream_id(),
-                        peer.domain = %permit.peer().domain(), peer.addr = %self.address,
-                        direction = "in", reason = %denial, "stream closed: policy has changed"
-                    );
                     let error = not_allowed(permit.peer().domain(), permit.local());
-                    return self.close_with(error);
+                    return self.deny(&denial, error);
                 }
             }
         }
         self.permits = permits;
+    }
+
+    /// Closes because of policy; the log says which rule, the peer is not told.
+    fn deny(&mut self, denial: &Denial, error: StreamError) {
+        self.detail = Some(denial.to_string());
+        self.close_with(error);
     }
 
     /// Refuses everything from here on.
@@ -272,6 +281,7 @@ impl Session {
 
     fn closed(&self, reason: &CloseReason) {
         let detail = match (reason, &self.claimed) {
+            _ if self.detail.is_some() => self.detail.clone(),
             (CloseReason::WeRefused(error), (Some(from), Some(to)))
                 if error.condition == StreamCondition::PolicyViolation =>
             {

@@ -17,6 +17,9 @@ use crate::shared::Edge;
 /// How long a stream that has served its purpose may take to say goodbye.
 const FAREWELL: time::Duration = time::Duration::from_secs(2);
 
+/// How long the stream error of a failed attempt may take: the next target waits for it.
+const LAST_WORDS: time::Duration = time::Duration::from_millis(500);
+
 /// One address of one endpoint.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
@@ -91,13 +94,17 @@ impl<'a> Attempt<'a> {
                     }
                 }
                 Step::Event(S2sEvent::KeyVerdict { valid }) => {
-                    say_goodbye(connection).await;
+                    connection.machine_mut().handle_shutdown(now());
+                    finish(connection, FAREWELL).await;
                     return Ok(Outcome::Verdict { valid });
                 }
                 Step::Event(S2sEvent::AuthenticationFailed { method, reason }) => {
                     debug!(peer.domain = %self.call.remote, method, reason, "authentication failed");
                 }
-                Step::Event(S2sEvent::Closed(reason)) => return Err(AttemptError::Closed(reason)),
+                Step::Event(S2sEvent::Closed(reason)) => {
+                    finish(connection, LAST_WORDS).await;
+                    return Err(AttemptError::Closed(reason));
+                }
                 // Of receivers only, or nothing to act on.
                 Step::Event(
                     S2sEvent::Header { .. } | S2sEvent::VerifyKey(_) | S2sEvent::Stanza(_),
@@ -154,9 +161,9 @@ impl<'a> Attempt<'a> {
     }
 }
 
-async fn say_goodbye(mut connection: Connection<S2sInitiator>) {
-    connection.machine_mut().handle_shutdown(now());
+/// Lets the machine's last words leave. What the other side makes of them does not matter: the
+/// outcome is known.
+async fn finish(mut connection: Connection<S2sInitiator>, timeout: time::Duration) {
     let farewell = async { while let Ok(Step::Event(_)) = connection.next().await {} };
-    // The answer is there; how the other side takes our leave does not matter.
-    let _ = time::timeout(FAREWELL, farewell).await;
+    let _ = time::timeout(timeout, farewell).await;
 }
