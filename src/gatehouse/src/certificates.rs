@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::fs;
 
 use gatehouse_config::Roles;
-use gatehouse_pki::{CertDir, Ensured, NamePlan, PlanOptions};
+use gatehouse_pki::{CertDir, NamePlan, PlanOptions};
 use gatehouse_tls::{KeyEntry, SystemRoots};
 use gatehouse_types::Domain;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::clock;
 use crate::commands::Failure;
@@ -34,11 +34,9 @@ pub(crate) fn ensure(setup: &Setup) -> Result<(), Failure> {
     }
     let directory = directory(setup)?;
     for domain in &setup.settings.domains {
-        let ensured = directory.ensure(&plan(setup, domain), clock::unix_seconds());
-        match ensured.map_err(|error| Failure::from(&error))? {
-            Ensured::Issued(reason) => info!(%domain, %reason, "issued a certificate"),
-            Ensured::Kept | Ensured::Imported => {}
-        }
+        directory
+            .ensure(&plan(setup, domain), clock::unix_seconds())
+            .map_err(|error| Failure::from(&error))?;
     }
     Ok(())
 }

@@ -5,7 +5,6 @@ use gatehouse_policy::Policy;
 use gatehouse_types::Domain;
 
 use crate::cli::Place;
-use crate::commands::Failure;
 
 /// The file that is read if it is there and no other is named.
 const DEFAULT_FILE: &str = "gatehouse.toml";

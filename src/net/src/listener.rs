@@ -58,6 +58,8 @@ pub async fn serve<F>(
             };
             match listener.accept().await {
                 Ok((stream, peer)) => {
+                    // An IPv4 peer of an IPv6 socket is shown, and counted, as what it is.
+                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                     if let Err(error) = stream.set_nodelay(true) {
                         warn!(%error, peer.addr = %peer, "cannot set TCP_NODELAY");
                     }

@@ -15,17 +15,17 @@ pub(super) fn show(setup: &Setup) -> Result<(), Failure> {
     let mut text =
         format!("\nGatehouse {} is running ({}).\n", env!("CARGO_PKG_VERSION"), setup.origin());
     if settings.roles.has_core() {
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "\nClients connect to  {} (STARTTLS)  {} (direct TLS)\n",
+            "\nClients connect to  {} (STARTTLS)  {} (direct TLS)",
             addresses(&settings.listen.c2s),
             addresses(&settings.listen.c2s_direct_tls)
         );
     }
     if settings.roles.has_edge() {
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "Servers connect to  {} (STARTTLS)  {} (direct TLS)\n",
+            "Servers connect to  {} (STARTTLS)  {} (direct TLS)",
             addresses(&settings.listen.s2s),
             addresses(&settings.listen.s2s_direct_tls)
         );

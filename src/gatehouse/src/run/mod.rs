@@ -37,20 +37,20 @@ pub(crate) async fn run(place: Place) -> Result<(), Failure> {
     let shared = Shared::prepare(&setup, policy, streams.clone())?;
     start_admin(&setup, streams, &tasks)?;
     let reloader = Reloader::new(place, &shared);
-    roles::start(&setup, shared, &tasks).await?;
+    let store = roles::start(&setup, shared, &tasks).await?;
     banner::show(&setup)?;
     info!(version = env!("CARGO_PKG_VERSION"), settings = setup.origin(), "started");
 
-    loop {
-        match signals.next().await {
-            Told::Reload => reloader.reload(),
-            Told::Stop => break,
-        }
+    while let Told::Reload = signals.next().await {
+        reloader.reload();
     }
     info!("stopping");
     match tasks.shut_down(SHUTDOWN_GRACE).await {
         Ok(()) => info!("stopped"),
         Err(cut) => error!(error = %Chain(&cut), "stopped the hard way"),
+    }
+    if let Some(store) = store {
+        store.close().await;
     }
     Ok(())
 }

@@ -47,27 +47,37 @@ impl Shared {
     }
 }
 
-/// Opens every port of the roles, then starts them.
-pub(super) async fn start(setup: &Setup, shared: Shared, tasks: &Tasks) -> Result<(), Failure> {
-    match setup.settings.roles {
+/// Opens every port of the roles, then starts them. Gives the store, to be closed at the end.
+pub(super) async fn start(
+    setup: &Setup,
+    shared: Shared,
+    tasks: &Tasks,
+) -> Result<Option<Store>, Failure> {
+    let store = match setup.settings.roles {
         Roles::EdgeAndCore => {
             let (core_end, edge_end) = gatehouse_trunk::in_process();
             let edge = edge_parts(setup, &shared, edge_end)?;
             let core = core_parts(setup, &shared, core_end).await?;
+            let store = core.store.clone();
             gatehouse_edge::start(edge, tasks);
             gatehouse_core::start(core, tasks);
+            Some(store)
         }
         Roles::Edge => {
             let listeners = bind_all(&setup.settings.listen.trunk, "listen.trunk")?;
             let end = trunk::listen(setup, listeners, shared.streams.clone(), tasks)?;
             gatehouse_edge::start(edge_parts(setup, &shared, end)?, tasks);
+            None
         }
         Roles::Core => {
             let end = trunk::dial(setup, shared.streams.clone(), tasks)?;
-            gatehouse_core::start(core_parts(setup, &shared, end).await?, tasks);
+            let core = core_parts(setup, &shared, end).await?;
+            let store = core.store.clone();
+            gatehouse_core::start(core, tasks);
+            Some(store)
         }
-    }
-    Ok(())
+    };
+    Ok(store)
 }
 
 fn edge_parts(setup: &Setup, shared: &Shared, trunk: Trunk) -> Result<EdgeParts, Failure> {
