@@ -9,10 +9,11 @@ use tracing::{info, warn};
 
 use super::carry::{Carried, Carry};
 use super::dial::{Call, OpenStream, Outcome};
-use super::failure::{DialFailure, going_down};
+use super::failure::DialFailure;
 use super::memory::Memory;
 use super::pool::{denied, log_denial};
 use super::queue::{Links, Pair, Queue, Waiting};
+use super::refusal::going_down;
 use crate::bounce::Refusal;
 use crate::gate::terms;
 use crate::shared::Edge;

@@ -7,6 +7,7 @@ mod link;
 mod memory;
 mod pool;
 mod queue;
+mod refusal;
 mod target;
 
 pub(crate) use self::failure::reason_text;

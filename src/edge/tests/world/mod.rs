@@ -4,6 +4,7 @@
 
 mod dns;
 mod peer;
+mod receiver;
 mod side;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::time;
 
 pub(crate) use self::dns::Zone;
 pub(crate) use self::peer::Peer;
+pub(crate) use self::receiver::{Manners, Receiver};
 pub(crate) use self::side::{Ports, Side, SideConfig, port};
 
 /// How long a test waits for what must come.
