@@ -108,15 +108,13 @@ class RawPeer(asyncio.Protocol):
         return context
 
     async def _hello(self):
-        header = (
+        sender = f' from="{self._request["from"]}"' if self._request["from"] else ""
+        self.write(
             f'<?xml version="1.0"?><stream:stream xmlns="{self.namespace}"'
             f' xmlns:stream="http://etherx.jabber.org/streams"'
             f' xmlns:db="jabber:server:dialback"'
-            f' from="{self._request["from"]}" to="{self._request["to"]}" version="1.0">'
+            f'{sender} to="{self._request["to"]}" version="1.0">'
         )
-        if self._request["until"] == "features" or not self._request["from"]:
-            header = header.replace(' from=""', "")
-        self.write(header)
         if self._request["until"] != "features":
             await self._await("<stream:features/>")
 

@@ -61,13 +61,14 @@ impl Authority {
         self.ca.root_pem()
     }
 
-    /// Makes a certificate for `domain` and writes it into `directory`.
+    /// Makes a certificate for `domain` and writes it into `directory`, which is made if need be.
     pub(crate) fn issue(
         &self,
         domain: &str,
         flavour: Flavour,
         directory: &Path,
     ) -> Result<Files, Failure> {
+        fs::create_dir_all(directory).map_err(Failure::io("make", directory))?;
         let made = self.make(domain, flavour);
         let files = Files {
             certificate: directory.join(format!("{domain}.crt")),

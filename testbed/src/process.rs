@@ -160,6 +160,12 @@ impl Process {
         Ok(())
     }
 
+    /// How it ended, if it has, in words.
+    pub(crate) fn death(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten()?;
+        Some(format!("{} ended with {status}; see {}", self.name, self.log.display()))
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         // Both fail only if it is dead already, which is what we want.

@@ -63,10 +63,9 @@ impl Scenario {
         if self.world.us.is_none() {
             return vec![Shape::None];
         }
-        match only {
-            Some(shape) => vec![shape],
-            None => vec![Shape::One, Shape::Two],
-        }
+        let mut shapes = vec![Shape::One, Shape::Two];
+        shapes.retain(|shape| [only, self.world.shape].iter().flatten().all(|one| one == shape));
+        shapes
     }
 
     /// The sentence under the README's title.

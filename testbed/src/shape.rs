@@ -1,9 +1,13 @@
 use std::fmt;
 
+use serde::Deserialize;
+
 /// How our side is cut into processes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Shape {
     /// The scenario has no side of ours.
+    #[serde(skip)]
     #[value(skip)]
     None,
     /// Edge and core in one process.

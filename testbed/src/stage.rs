@@ -107,8 +107,9 @@ impl Stage {
             let trust = if peer.trusts_us { &both } else { &root };
             stage.add_prosody(peer, address, &authority, trust)?;
         }
-        for raw in &world.raws {
-            let files = authority.issue(&raw.domain, raw.certificate, directory)?;
+        for raw in world.raws.iter().filter(|raw| !raw.domain.is_empty()) {
+            let files =
+                authority.issue(&raw.domain, raw.certificate, &directory.join(&raw.name))?;
             stage.raw_certificates.insert(raw.name.clone(), files);
         }
         stage.start_us()?;

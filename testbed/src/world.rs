@@ -4,11 +4,14 @@ use serde::Deserialize;
 
 use crate::authority::Flavour;
 use crate::failure::Failure;
+use crate::shape::Shape;
 
 /// `world.toml`: who takes part in a scenario.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct World {
+    /// The one shape in which the scenario makes sense; without it, both.
+    pub(crate) shape: Option<Shape>,
     /// Our side; a scenario about peers only has none.
     pub(crate) us: Option<Us>,
     /// Real servers.
@@ -88,9 +91,11 @@ pub(crate) struct Peer {
 pub(crate) struct Raw {
     /// The name in the script.
     pub(crate) name: String,
-    /// The domain it says it is; empty for a client that does not say.
+    /// The domain in its certificate; empty for a client, which has none.
     #[serde(default)]
     pub(crate) domain: String,
+    /// The domain it says it is, if that is another one.
+    pub(crate) claims: Option<String>,
     /// What kind of certificate it shows.
     #[serde(default)]
     pub(crate) certificate: Flavour,
