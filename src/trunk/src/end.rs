@@ -83,4 +83,12 @@ impl TrunkSender {
             Way::Streams(dispatch) => dispatch.send(stanza).await,
         }
     }
+
+    #[cfg(test)]
+    pub(crate) fn dispatch(&self) -> Arc<Dispatch> {
+        match &self.way {
+            Way::InProcess { .. } => panic!("there is none in one process"),
+            Way::Streams(dispatch) => Arc::clone(dispatch),
+        }
+    }
 }

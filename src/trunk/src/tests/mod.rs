@@ -1,1 +1,8 @@
+//! Whole trunks over loopback TCP with TLS, each in a world of its own.
 
+mod cut;
+mod failover;
+mod flow;
+mod in_process;
+mod refused;
+mod world;

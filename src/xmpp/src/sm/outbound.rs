@@ -12,8 +12,10 @@ pub struct Window {
 }
 
 impl Default for Window {
+    /// Wide, because one stanza that takes its time holds back the acknowledgement of all that
+    /// came after it.
     fn default() -> Self {
-        Self { len_max: 1024, bytes_max: 4 * 1024 * 1024 }
+        Self { len_max: 16 * 1024, bytes_max: 32 * 1024 * 1024 }
     }
 }
 

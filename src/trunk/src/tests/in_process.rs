@@ -1,0 +1,38 @@
+use super::world::{id, out};
+use crate::in_process;
+
+#[tokio::test]
+async fn values_cross_in_order() {
+    let (core, mut edge) = in_process();
+    for id in 0..10 {
+        core.sender.send(out(id)).await.unwrap();
+    }
+    for number in 0..10 {
+        let transfer = edge.incoming.recv().await.unwrap();
+        assert_eq!((id(&transfer), &transfer.stanza), (number, &out(number)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_is_waited_for_but_not_for_ever() {
+    let (core, mut edge) = in_process();
+    let mut sent = 0;
+    let error = loop {
+        match core.sender.send(out(sent)).await {
+            Ok(()) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.role, "edge");
+    assert_eq!(*error.stanza, out(sent));
+    edge.incoming.recv().await.unwrap();
+    core.sender.send(out(sent)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stopped_role_is_unreachable_at_once() {
+    let (core, edge) = in_process();
+    drop(core);
+    let error = edge.sender.send(out(0)).await.unwrap_err();
+    assert_eq!(error.to_string(), "the core cannot be reached: it has stopped");
+}
