@@ -333,6 +333,11 @@ impl Framer {
             let text = format!("stanzas on this stream are in {}", self.content.as_str());
             return Err(StreamError::new(StreamCondition::InvalidNamespace, text));
         }
+        if self.open.is_empty() && *namespace == ns::STREAM && head.name == "stream" {
+            // COMPAT(ejabberd, 24.12): falling back from direct TLS, it may say its header twice.
+            let text = "a stream cannot hold a stream: the header came twice";
+            return Err(StreamError::new(StreamCondition::BadFormat, text));
+        }
         let namespace = if is_content { ns::CLIENT } else { namespace.as_str() };
         let mut element = Element::bare(head.name.as_str(), namespace);
         *element.attrs_mut() = attributes;

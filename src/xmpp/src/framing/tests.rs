@@ -174,6 +174,7 @@ fn hostile_input_ends_the_stream() {
         ("<a b=c/>", C::NotWellFormed),
         ("<a:b:c/>", C::NotWellFormed),
         ("</wrong>", C::NotWellFormed),
+        ("<stream:stream xmlns='jabber:server'>", C::BadFormat),
         ("hello", C::NotWellFormed),
         ("<message/> x", C::NotWellFormed),
         ("<![CDATA[x]]>", C::RestrictedXml),

@@ -46,6 +46,7 @@ pub struct S2sInitiator {
     wire: Wire,
     state: State,
     setup_deadline: Instant,
+    /// When the stream opened or a stanza was last sent.
     last_sent: Instant,
 }
 
@@ -245,9 +246,12 @@ impl S2sInitiator {
 impl Machine for S2sInitiator {
     type Event = S2sEvent;
 
-    fn handle_data(&mut self, data: &[u8], _now: Instant) {
+    fn handle_data(&mut self, data: &[u8], now: Instant) {
         if matches!(self.state, State::Upgrading) {
             return self.close(CloseReason::WeRefused(clear_after_proceed()));
+        }
+        if !matches!(self.state, State::Open) {
+            self.last_sent = now;
         }
         self.wire.push(data);
         while !matches!(self.state, State::Closed | State::Upgrading) {

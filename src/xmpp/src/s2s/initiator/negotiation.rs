@@ -14,7 +14,7 @@ use crate::s2s::key::{KeyContent, KeyElement, KeyKind};
 use crate::s2s::receiver::is_old;
 use crate::s2s::{Encryption, S2sEvent};
 use crate::stream::{CloseReason, readable};
-use crate::{StreamCondition, ns};
+use crate::{StanzaCondition, StreamCondition, ns};
 
 impl S2sInitiator {
     pub(super) fn on_header(
@@ -179,7 +179,7 @@ impl S2sInitiator {
                 "says that our dialback key is wrong: do all edges share one dialback secret?",
             )),
             KeyContent::Error(condition, text) => Err(self
-                .no_agreement(&format!("refused our dialback key: {} {text}", condition.as_str()))),
+                .no_agreement(&format!("refused our dialback key: {}", joined(condition, &text)))),
         }
     }
 
@@ -190,8 +190,8 @@ impl S2sInitiator {
             Some(KeyContent::Invalid) => false,
             Some(KeyContent::Error(condition, text)) => {
                 return Err(self.no_agreement(&format!(
-                    "could not say whether the key is its own: {} {text}",
-                    condition.as_str()
+                    "could not say whether the key is its own: {}",
+                    joined(condition, &text)
                 )));
             }
         };
@@ -228,8 +228,13 @@ impl S2sInitiator {
     }
 
     fn no_agreement(&self, what: &str) -> CloseReason {
-        CloseReason::NoAgreement(format!("{} {}", self.to.0, what.trim_end()))
+        CloseReason::NoAgreement(format!("{} {}", self.to.0, what))
     }
+}
+
+fn joined(condition: StanzaCondition, text: &str) -> String {
+    let condition = condition.as_str();
+    if text.is_empty() { condition.to_owned() } else { format!("{condition} ({text})") }
 }
 
 fn sasl_failure(element: &Element) -> String {
@@ -238,7 +243,7 @@ fn sasl_failure(element: &Element) -> String {
         .find(|child| child.name() != "text")
         .map_or_else(|| "no condition".to_owned(), |child| readable(child.name()));
     match element.get_child("text", ns::SASL) {
-        Some(text) => format!("{condition}: {}", readable(&text.text())),
+        Some(text) => format!("{condition} ({})", readable(&text.text())),
         None => condition,
     }
 }

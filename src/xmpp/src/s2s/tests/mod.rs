@@ -1,0 +1,7 @@
+//! Both ends against each other and against hand-written peers, in memory.
+
+mod flows;
+mod hostile;
+mod table;
+mod timeouts;
+mod world;
