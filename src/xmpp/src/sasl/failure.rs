@@ -16,7 +16,7 @@ pub(crate) enum Failure {
     /// No such account, or the proof is wrong: nobody is told which.
     NotAuthorized,
     /// We cannot look up accounts at the moment.
-    TemporaryAuthFailure,
+    TemporaryAuth,
 }
 
 impl Failure {
@@ -30,7 +30,7 @@ impl Failure {
             Self::InvalidMechanism => "invalid-mechanism",
             Self::MalformedRequest => "malformed-request",
             Self::NotAuthorized => "not-authorized",
-            Self::TemporaryAuthFailure => "temporary-auth-failure",
+            Self::TemporaryAuth => "temporary-auth-failure",
         }
     }
 }

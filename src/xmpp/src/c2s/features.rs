@@ -1,0 +1,53 @@
+use minidom::Element;
+use rxml::xml_ncname;
+
+use crate::ns;
+use crate::sasl::Mechanism;
+
+/// What a client may do next.
+pub(super) enum Offer<'a> {
+    /// Encrypt. There is nothing else before.
+    StartTls,
+    /// Authenticate, over TLS with this keying material.
+    Login { exporter: Option<&'a [u8; 32]> },
+    /// Bind a resource.
+    Session,
+}
+
+/// The one place where a client's stream features are made.
+pub(super) fn features(offer: &Offer<'_>) -> Element {
+    let features = Element::builder("features", ns::STREAM);
+    match offer {
+        Offer::StartTls => {
+            let required = Element::bare("required", ns::TLS);
+            let starttls = Element::builder("starttls", ns::TLS).append(required);
+            features.append(starttls.build()).build()
+        }
+        Offer::Login { exporter } => {
+            let names = Mechanism::offered(*exporter).map(|mechanism| {
+                Element::builder("mechanism", ns::SASL).append(mechanism.name()).build()
+            });
+            let mechanisms = Element::builder("mechanisms", ns::SASL).append_all(names);
+            let binding = exporter.map(|_| channel_binding());
+            features.append(mechanisms.build()).append_all(binding).build()
+        }
+        Offer::Session => {
+            let optional = Element::bare("optional", ns::SESSION);
+            let session = Element::builder("session", ns::SESSION).append(optional);
+            features
+                .append(Element::bare("bind", ns::BIND))
+                .append(session.build())
+                .append(Element::bare("ver", ns::ROSTER_VERSIONING))
+                .append(Element::bare("sub", ns::PRE_APPROVAL))
+                .build()
+        }
+    }
+}
+
+/// XEP-0440, section 3.
+fn channel_binding() -> Element {
+    let kind = Element::builder("channel-binding", ns::SASL_CHANNEL_BINDING)
+        .attr(xml_ncname!("type").to_owned(), "tls-exporter")
+        .build();
+    Element::builder("sasl-channel-binding", ns::SASL_CHANNEL_BINDING).append(kind).build()
+}

@@ -1,0 +1,8 @@
+//! Whole dialogues with a client that is scripted here, in memory.
+
+mod login;
+mod refusals;
+mod session;
+mod table;
+mod timers;
+mod world;

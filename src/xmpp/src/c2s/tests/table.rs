@@ -1,0 +1,206 @@
+use std::collections::BTreeMap;
+
+use gatehouse_types::Machine as _;
+
+use super::world::*;
+use crate::c2s::{C2sEvent, C2sServer};
+use crate::stream::CloseReason;
+use crate::{StanzaCondition, StreamCondition, StreamError};
+
+/// Every state, reached as a client reaches it.
+fn states() -> [fn() -> World; 13] {
+    [
+        World::clear,
+        || after(World::clear(), &[HEADER]),
+        || after(World::clear(), &[HEADER, STARTTLS]),
+        World::direct,
+        World::offered,
+        || after(World::offered(), &[&auth("SCRAM-SHA-1", "")]),
+        || after(silent(World::offered()), &[&auth("SCRAM-SHA-1", "n,,n=alice,r=x")]),
+        || after(World::offered(), &[&auth("SCRAM-SHA-1", "n,,n=alice,r=x")]),
+        || after(World::offered(), &[&plain("alice", PASSWORD)]),
+        World::authenticated,
+        || after(silent(World::authenticated()), &[BIND]),
+        World::bound,
+        || after(World::bound(), &[FOOTER]),
+    ]
+}
+
+type Input = (&'static str, fn(&mut World));
+
+fn inputs() -> [Input; 17] {
+    [
+        ("header", |world| drop(world.says(HEADER))),
+        ("starttls", |world| drop(world.says(STARTTLS))),
+        ("auth", |world| drop(world.says(&plain("alice", PASSWORD)))),
+        ("response", |world| drop(world.says(&response("n,,n=alice,r=x")))),
+        ("abort", |world| {
+            world.says("<abort xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>");
+        }),
+        ("bind iq", |world| drop(world.says(BIND))),
+        ("message", |world| drop(world.says(MESSAGE))),
+        ("other element", |world| drop(world.says("<enable xmlns='urn:xmpp:sm:3'/>"))),
+        ("stream error", |world| drop(world.says("<stream:error/>"))),
+        ("footer", |world| drop(world.says(FOOTER))),
+        ("eof", |world| drop(world.owner(C2sServer::handle_eof))),
+        ("tls done", |world| {
+            world.owner(|server, now| server.handle_tls(facts(None), now));
+        }),
+        ("keys", |world| drop(world.owner(|server, now| server.credentials(keys(), now)))),
+        ("no keys now", |world| drop(world.owner(C2sServer::credentials_unavailable))),
+        ("address", |world| drop(world.owner(|server, now| server.bind(jid(FULL), now)))),
+        ("no address", |world| {
+            let condition = StanzaCondition::Conflict;
+            world.owner(|server, now| server.refuse_bind(condition, "taken", now));
+        }),
+        ("owner's error", |world| {
+            let error = StreamError::from(StreamCondition::Conflict);
+            world.owner(|server, now| server.close_with(error, now));
+        }),
+    ]
+}
+
+fn silent(mut world: World) -> World {
+    world.owner = Owner::Silent;
+    world
+}
+
+fn after(mut world: World, said: &[&str]) -> World {
+    for said in said {
+        world.says(said);
+    }
+    world
+}
+
+fn shown(event: &C2sEvent) -> String {
+    match event {
+        C2sEvent::Credentials { .. } => "Credentials".to_owned(),
+        C2sEvent::AuthenticationFailed { condition, .. } => format!("Failed({condition})"),
+        C2sEvent::Authenticated { .. } => "Authenticated".to_owned(),
+        C2sEvent::Bind { .. } => "Bind".to_owned(),
+        C2sEvent::Stanza(_) => "Stanza".to_owned(),
+        C2sEvent::Closed(CloseReason::WeRefused(error)) => error.condition.as_str().to_owned(),
+        C2sEvent::Closed(CloseReason::PeerRefused(_)) => "PeerRefused".to_owned(),
+        C2sEvent::Closed(reason) => format!("{reason:?}"),
+    }
+}
+
+/// Every state meets every input. The owner is silent, so that what it is asked shows.
+#[test]
+fn transition_table() {
+    let mut table = String::new();
+    for state in states() {
+        let name = state().server.state.name();
+        table += &format!("{name}\n");
+        let mut outcomes = BTreeMap::<_, Vec<_>>::new();
+        for (input, act) in inputs() {
+            let mut world = silent(state());
+            world.events.clear();
+            act(&mut world);
+            let events: Vec<_> = world.events.iter().map(shown).collect();
+            let next = world.server.state.name();
+            let outcome = format!("{next} {}", events.join(" ")).trim_end().to_owned();
+            if outcome != name {
+                outcomes.entry(outcome).or_default().push(input);
+            }
+        }
+        for (outcome, inputs) in outcomes {
+            table += &format!("    {} -> {outcome}\n", inputs.join(", "));
+        }
+    }
+    insta::assert_snapshot!(table, @r"
+    AwaitHeader(Clear)
+        header -> AwaitStartTls
+        eof -> Closed Disconnected
+        owner's error -> Closed conflict
+        starttls, auth, response, abort, bind iq, message, other element -> Closed invalid-namespace
+        stream error, footer -> Closed not-well-formed
+    AwaitStartTls
+        auth -> AwaitStartTls Failed(encryption-required)
+        eof -> Closed Disconnected
+        footer -> Closed PeerClosed
+        stream error -> Closed PeerRefused
+        owner's error -> Closed conflict
+        bind iq, message -> Closed not-authorized
+        header -> Closed restricted-xml
+        response, abort, other element -> Closed unsupported-stanza-type
+        starttls -> Upgrading
+    Upgrading
+        tls done -> AwaitHeader(Encrypted)
+        eof -> Closed Disconnected
+        owner's error -> Closed conflict
+        header, starttls, auth, response, abort, bind iq, message, other element, stream error, footer -> Closed policy-violation
+    AwaitHeader(Encrypted)
+        header -> AwaitAuth
+        eof -> Closed Disconnected
+        owner's error -> Closed conflict
+        starttls, auth, response, abort, bind iq, message, other element -> Closed invalid-namespace
+        stream error, footer -> Closed not-well-formed
+    AwaitAuth
+        abort -> AwaitAuth Failed(aborted)
+        response -> AwaitAuth Failed(malformed-request)
+        auth -> AwaitKeys Credentials
+        eof -> Closed Disconnected
+        footer -> Closed PeerClosed
+        stream error -> Closed PeerRefused
+        owner's error -> Closed conflict
+        bind iq, message -> Closed not-authorized
+        header -> Closed restricted-xml
+        starttls, other element -> Closed unsupported-stanza-type
+    AwaitInitial
+        abort -> AwaitAuth Failed(aborted)
+        auth -> AwaitAuth Failed(malformed-request)
+        response -> AwaitKeys Credentials
+        eof -> Closed Disconnected
+        footer -> Closed PeerClosed
+        stream error -> Closed PeerRefused
+        owner's error -> Closed conflict
+        bind iq, message -> Closed not-authorized
+        header -> Closed restricted-xml
+        starttls, other element -> Closed unsupported-stanza-type
+    AwaitKeys
+        no keys now -> AwaitAuth Failed(temporary-auth-failure)
+        keys -> AwaitProof
+        eof -> Closed Disconnected
+        owner's error -> Closed conflict
+    AwaitProof
+        abort -> AwaitAuth Failed(aborted)
+        auth, response -> AwaitAuth Failed(malformed-request)
+        eof -> Closed Disconnected
+        footer -> Closed PeerClosed
+        stream error -> Closed PeerRefused
+        owner's error -> Closed conflict
+        bind iq, message -> Closed not-authorized
+        header -> Closed restricted-xml
+        starttls, other element -> Closed unsupported-stanza-type
+    AwaitHeader(Authenticated)
+        header -> AwaitBind
+        eof -> Closed Disconnected
+        owner's error -> Closed conflict
+        starttls, auth, response, abort, bind iq, message, other element -> Closed invalid-namespace
+        stream error, footer -> Closed not-well-formed
+    AwaitBind
+        bind iq -> AwaitResource Bind
+        eof -> Closed Disconnected
+        footer -> Closed PeerClosed
+        stream error -> Closed PeerRefused
+        owner's error -> Closed conflict
+        message -> Closed not-authorized
+        header -> Closed restricted-xml
+        starttls, auth, response, abort, other element -> Closed unsupported-stanza-type
+    AwaitResource
+        no address -> AwaitBind
+        address -> Bound
+        eof -> Closed Disconnected
+        owner's error -> Closed conflict
+    Bound
+        message -> Bound Stanza
+        eof -> Closed Disconnected
+        footer -> Closed PeerClosed
+        stream error -> Closed PeerRefused
+        owner's error -> Closed conflict
+        header -> Closed restricted-xml
+        starttls, auth, response, abort, other element -> Closed unsupported-stanza-type
+    Closed
+    ");
+}
