@@ -174,7 +174,7 @@ fn policy_says_what_it_makes_of_a_partner() {
         .expect("write");
     let ask = |partner: &str| output(&mut gatehouse(&place, &["policy", partner])).1;
     assert!(ask("them.example").contains("allowed by rule `them`"));
-    assert!(ask("others.example").contains("refused"));
+    assert!(ask("others.example").contains("not allowed"));
 }
 
 #[test]
