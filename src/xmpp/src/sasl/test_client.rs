@@ -35,12 +35,6 @@ impl ScramClient {
         }
     }
 
-    pub(crate) fn with_nonce(mut self, nonce: &str) -> Self {
-        let (name, _) = self.bare.split_once(",r=").unwrap();
-        self.bare = format!("{name},r={nonce}");
-        self
-    }
-
     pub(crate) fn first(&self) -> String {
         format!("{}{}", self.gs2_header, self.bare)
     }

@@ -1,5 +1,3 @@
-use gatehouse_types::Machine as _;
-
 use super::world::*;
 use crate::c2s::C2sEvent;
 use crate::sasl::ScramHash;
