@@ -107,6 +107,7 @@ impl Dispatch {
     }
 
     /// Puts `parcel` on its lane, or hands it back if that node is not there.
+    #[expect(clippy::result_large_err, reason = "it goes back to where it came from, once")]
     fn place(&self, parcel: Parcel, now: Instant) -> Result<(), Parcel> {
         let mut state = self.state.lock();
         let lane = match state.pins.get(&parcel.pair) {

@@ -39,8 +39,6 @@ pub(crate) enum Ending {
     Broken(ConnectionError),
     /// A newer connection of the same node took over.
     Replaced,
-    /// Nobody takes what comes in any more.
-    Abandoned,
 }
 
 /// One connection that serves one lane.
@@ -68,12 +66,11 @@ enum Phase {
     Left,
 }
 
+#[expect(clippy::large_enum_variant, reason = "it lives for one turn of the loop")]
 enum Stir {
     Revoked,
     Stop,
     Quiet,
-    Room(Transfer),
-    Abandoned,
     Work,
     Step(Result<Step<TrunkEvent<Parcel>>, ConnectionError>),
 }
@@ -134,17 +131,12 @@ impl<'a> Stream<'a> {
                 () = self.hub.stop.cancelled(), if self.may_stop() => Stir::Stop,
                 () = quiet(quiet_at) => Stir::Quiet,
                 room = self.hub.incoming.reserve(), if self.held.is_some() => {
-                    match (room, self.held.take()) {
-                        (Ok(room), Some(transfer)) => {
-                            room.send(transfer);
-                            self.connection.machine_mut().forgive_silence(now());
-                            Stir::Work
-                        }
-                        (_, Some(transfer)) => Stir::Room(transfer),
-                        (_, None) => Stir::Work,
+                    if let (Ok(room), Some(transfer)) = (room, self.held.take()) {
+                        room.send(transfer);
                     }
+                    self.connection.machine_mut().forgive_silence(now());
+                    Stir::Work
                 }
-                () = self.hub.incoming.closed() => Stir::Abandoned,
                 () = bell.notified() => Stir::Work,
                 () = receipts.news() => Stir::Work,
                 step = self.connection.next(), if self.held.is_none() => Stir::Step(step),
@@ -158,10 +150,7 @@ impl<'a> Stream<'a> {
     /// Gives the machine what it may send and what was done with.
     fn feed(&mut self) {
         let now = now();
-        for number in self.receipts.take() {
-            self.connection.machine_mut().handled(number, now);
-            self.active_at = now;
-        }
+        self.settle_receipts(now);
         if !matches!(self.phase, Phase::Open | Phase::Leaving(_)) {
             return;
         }
@@ -173,15 +162,23 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// Tells the machine what was done with. Once the role has stopped taking, receipts mean
+    /// nothing: those of stanzas that still waited for it are dropped with its queue.
+    fn settle_receipts(&mut self, now: Instant) {
+        let done = self.receipts.take();
+        if self.hub.incoming.is_closed() {
+            return;
+        }
+        for number in done {
+            self.connection.machine_mut().handled(number, now);
+            self.active_at = now;
+        }
+    }
+
     fn heed(&mut self, stir: Stir) -> Option<Ending> {
         match stir {
             Stir::Work => {}
             Stir::Revoked => return Some(Ending::Replaced),
-            Stir::Abandoned => return Some(Ending::Abandoned),
-            Stir::Room(transfer) => {
-                self.held = Some(transfer);
-                return Some(Ending::Abandoned);
-            }
             Stir::Stop if self.phase == Phase::Open => {
                 self.phase = Phase::Leaving(now() + self.hub.dispatch.tuning.farewell_max);
             }
@@ -205,8 +202,9 @@ impl<'a> Stream<'a> {
                 count("gatehouse_trunk_received_total", &self.peer, 1);
                 let transfer = Transfer { stanza, receipt: self.receipts.receipt(number) };
                 match self.hub.incoming.try_send(transfer) {
-                    Ok(()) => {}
-                    Err(TrySendError::Full(transfer) | TrySendError::Closed(transfer)) => {
+                    // Where nobody takes it, it is not acknowledged and comes again.
+                    Ok(()) | Err(TrySendError::Closed(_)) => {}
+                    Err(TrySendError::Full(transfer)) => {
                         // Nothing is read until it is taken: the peer's window fills.
                         self.held = Some(transfer);
                     }
@@ -282,9 +280,7 @@ impl<'a> Stream<'a> {
                 pass_on(&self.hub.incoming, transfer).await;
             }
         }
-        for number in self.receipts.take() {
-            self.connection.machine_mut().handled(number, now());
-        }
+        self.settle_receipts(now());
         let session = self.connection.machine_mut().take_session();
         let receipts = Arc::clone(&self.receipts);
         self.hub.dispatch.park(self.lane, Parked { session, receipts });
@@ -298,7 +294,6 @@ impl std::fmt::Display for Ending {
             Self::Closed(reason) => f.write_str(&describe(reason)),
             Self::Broken(error) => write!(f, "{}", Chain(error)),
             Self::Replaced => f.write_str("a newer connection took over"),
-            Self::Abandoned => f.write_str("this node takes nothing more"),
         }
     }
 }
@@ -318,7 +313,7 @@ fn describe(reason: &CloseReason) -> String {
 
 /// A slow role is waited for; its queue holds what came, in order.
 async fn pass_on(incoming: &mpsc::Sender<Transfer>, transfer: Transfer) {
-    // If it is gone for good, so is the receipt: nobody is left to tell.
+    // If the role is gone, it is not acknowledged and comes again.
     let _ = incoming.send(transfer).await;
 }
 

@@ -97,7 +97,7 @@ async fn a_core_that_starts_first_waits_for_its_edge() {
     let core = core(&ca, "core.example", &[("edge.example", proxy.address)], tuning());
     let sender = core.trunk.sender.clone();
     let turn = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        proxy.turns_one_away().await;
         proxy.turn(Some(edge.address));
     };
     let (sent, ()) = tokio::join!(soon(sender.send(out(0))), turn);

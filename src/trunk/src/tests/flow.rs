@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use gatehouse_testkit::TestCa;
 
-use super::world::{core, edge, inward, numbers, out, soon, take, tuning};
+use super::world::{Proxy, core, edge, inward, numbers, out, soon, take, tuning};
+use crate::Trunk;
 
 #[tokio::test]
 async fn stanzas_flow_both_ways_in_order() {
@@ -24,23 +25,26 @@ async fn stanzas_flow_both_ways_in_order() {
     assert_eq!(edge.diary.entries(), ["up core.example"]);
 }
 
+/// The last one that is finished is the first that came: until then all of them come again.
 #[tokio::test]
-async fn what_nobody_finished_is_not_acknowledged() {
+async fn acknowledgements_wait_for_the_first_that_is_open() {
     let ca = TestCa::new();
-    let mut edge = edge(&ca, "edge.example", &["core.example"], tuning()).await;
-    let core = core(&ca, "core.example", &[("edge.example", edge.address)], tuning());
-    let dispatch = core.trunk.sender.dispatch();
-    core.trunk.sender.send(out(0)).await.unwrap();
-    core.trunk.sender.send(out(1)).await.unwrap();
-    let first = soon(edge.trunk.incoming.recv()).await.unwrap();
-    let second = soon(edge.trunk.incoming.recv()).await.unwrap();
-    drop(second); // Out of turn: the first is still open.
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    assert_eq!(dispatch.pinned(), 2);
+    let mut old = edge(&ca, "edge.example", &["core.example"], tuning()).await;
+    let mut new = edge(&ca, "edge.example", &["core.example"], tuning()).await;
+    let proxy = Proxy::to(old.address).await;
+    let core = core(&ca, "core.example", &[("edge.example", proxy.address)], tuning());
+    for id in 0..100 {
+        core.trunk.sender.send(out(id)).await.unwrap();
+    }
+    let first = soon(old.trunk.incoming.recv()).await.unwrap();
+    let _ = take(&mut old, 99, |_| {}).await;
+    proxy.turn(Some(new.address));
+    assert_eq!(take(&mut new, 100, |_| {}).await, numbers(100));
     drop(first);
+    let dispatch = core.trunk.sender.dispatch();
     soon(async {
         while dispatch.pinned() > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
     })
     .await;
@@ -78,4 +82,27 @@ async fn shutdown_delivers_what_is_left() {
     assert_eq!(outcome, Ok(()));
     assert_eq!(got, numbers(200));
     edge.diary.wait("down core.example", 1).await;
+}
+
+/// A core that stops takes nothing more, but what its users say last still goes out.
+#[tokio::test]
+async fn a_role_that_takes_nothing_more_can_still_send_and_acknowledges_nothing() {
+    let ca = TestCa::new();
+    let mut edge = edge(&ca, "edge.example", &["core.example"], tuning()).await;
+    let old = core(&ca, "core.example", &[("edge.example", edge.address)], tuning());
+    old.diary.wait("up edge.example", 1).await;
+    let Trunk { sender, incoming } = old.trunk;
+    for id in 0..3 {
+        edge.trunk.sender.send(inward(id)).await.unwrap();
+    }
+    // Some wait in the queue that is dropped here, some come later.
+    drop(incoming);
+    edge.trunk.sender.send(inward(3)).await.unwrap();
+    for id in 0..3 {
+        sender.send(out(id)).await.unwrap();
+    }
+    assert_eq!(take(&mut edge, 3, |_| {}).await, numbers(3));
+    old.tasks.shut_down(Duration::from_secs(10)).await.unwrap();
+    let mut new = core(&ca, "core.example", &[("edge.example", edge.address)], tuning());
+    assert_eq!(take(&mut new, 4, |_| {}).await, numbers(4));
 }

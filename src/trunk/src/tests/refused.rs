@@ -18,10 +18,7 @@ fn impostor(ca: &TestCa, own: &str, keys: &Keys, edge: SocketAddr) -> Node {
     let (tasks, diary) = (Tasks::default(), Diary::new());
     let config = DialConfig {
         own: domain(own),
-        edges: vec![EdgeAddress {
-            name: domain("edge.example"),
-            address: edge.to_string(),
-        }],
+        edges: vec![EdgeAddress { name: domain("edge.example"), address: edge.to_string() }],
         tuning: hasty(),
         observer: Arc::new(diary.clone()),
     };

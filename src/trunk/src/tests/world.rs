@@ -141,10 +141,7 @@ pub(super) fn core(ca: &TestCa, name: &str, edges: &[(&str, SocketAddr)], tuning
         own: domain(name),
         edges: edges
             .iter()
-            .map(|(name, address)| EdgeAddress {
-                name: domain(name),
-                address: address.to_string(),
-            })
+            .map(|(name, address)| EdgeAddress { name: domain(name), address: address.to_string() })
             .collect(),
         tuning,
         observer: Arc::new(diary.clone()),
@@ -158,6 +155,8 @@ pub(super) struct Proxy {
     pub(super) address: SocketAddr,
     target: Arc<Mutex<Option<SocketAddr>>>,
     cuts: watch::Sender<()>,
+    /// Connections that went nowhere.
+    turned_away: watch::Receiver<usize>,
     _tasks: Tasks,
 }
 
@@ -167,11 +166,15 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let target = Arc::new(Mutex::new(Some(target)));
         let cuts = watch::Sender::new(());
+        let (away, turned_away) = watch::channel(0);
         let tasks = Tasks::default();
         let (spawner, aim, cut) = (tasks.clone(), Arc::clone(&target), cuts.subscribe());
         tasks.spawn(Span::none(), async move {
             while let Ok((mut near, _)) = listener.accept().await {
-                let Some(target) = *aim.lock() else { continue };
+                let Some(target) = *aim.lock() else {
+                    away.send_modify(|count| *count += 1);
+                    continue;
+                };
                 let mut cut = cut.clone();
                 cut.mark_unchanged();
                 spawner.spawn(Span::none(), async move {
@@ -184,7 +187,12 @@ impl Proxy {
                 });
             }
         });
-        Self { address, target, cuts, _tasks: tasks }
+        Self { address, target, cuts, turned_away, _tasks: tasks }
+    }
+
+    /// Waits until a connection went nowhere.
+    pub(super) async fn turns_one_away(&self) {
+        soon(self.turned_away.clone().wait_for(|count| *count > 0)).await.unwrap();
     }
 
     /// Breaks every connection.
@@ -200,7 +208,11 @@ impl Proxy {
 }
 
 /// Takes `len` stanzas; receipts are dropped late and out of order, as by a busy role.
-pub(super) async fn take(node: &mut Node, len: usize, mut between: impl FnMut(usize)) -> Vec<usize> {
+pub(super) async fn take(
+    node: &mut Node,
+    len: usize,
+    mut between: impl FnMut(usize),
+) -> Vec<usize> {
     let (mut ids, mut held) = (Vec::new(), Vec::<Receipt>::new());
     while ids.len() < len {
         let transfer = soon(node.trunk.incoming.recv()).await.unwrap();

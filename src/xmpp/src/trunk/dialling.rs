@@ -8,7 +8,7 @@ pub(super) enum Dialling {
     /// Its header came.
     AwaitMechanisms,
     /// We asked for EXTERNAL.
-    AwaitSuccess,
+    Authenticating,
     /// Authenticated, our second header is out.
     AwaitNewHeader,
     /// Its second header came.
@@ -76,13 +76,13 @@ impl Dialling {
         let (next, deed) = match (self, heard) {
             (Self::AwaitHeader, Heard::Header) => (Self::AwaitMechanisms, Deed::Nothing),
             (Self::AwaitMechanisms, Heard::Features { external: true, .. }) => {
-                (Self::AwaitSuccess, Deed::Authenticate)
+                (Self::Authenticating, Deed::Authenticate)
             }
             (Self::AwaitMechanisms, Heard::Features { .. }) => {
                 return Err(no_agreement("the peer does not offer SASL EXTERNAL"));
             }
-            (Self::AwaitSuccess, Heard::Success) => (Self::AwaitNewHeader, Deed::Restart),
-            (Self::AwaitSuccess, Heard::AuthenticationFailure { condition }) => {
+            (Self::Authenticating, Heard::Success) => (Self::AwaitNewHeader, Deed::Restart),
+            (Self::Authenticating, Heard::AuthenticationFailure { condition }) => {
                 return Err(no_agreement(format!(
                     "the peer does not accept our certificate: {condition}"
                 )));
@@ -128,7 +128,7 @@ mod tests {
         let states = [
             AwaitHeader,
             AwaitMechanisms,
-            AwaitSuccess,
+            Authenticating,
             AwaitNewHeader,
             AwaitManagement,
             AwaitResumed,
@@ -168,10 +168,10 @@ mod tests {
         insta::assert_snapshot!(table, @r"
         AwaitHeader + Header (Session) -> AwaitMechanisms Nothing
         AwaitHeader + Header (None) -> AwaitMechanisms Nothing
-        AwaitMechanisms + Features { external: true, management: false } (Session) -> AwaitSuccess Authenticate
-        AwaitMechanisms + Features { external: true, management: false } (None) -> AwaitSuccess Authenticate
-        AwaitSuccess + Success (Session) -> AwaitNewHeader Restart
-        AwaitSuccess + Success (None) -> AwaitNewHeader Restart
+        AwaitMechanisms + Features { external: true, management: false } (Session) -> Authenticating Authenticate
+        AwaitMechanisms + Features { external: true, management: false } (None) -> Authenticating Authenticate
+        Authenticating + Success (Session) -> AwaitNewHeader Restart
+        Authenticating + Success (None) -> AwaitNewHeader Restart
         AwaitNewHeader + Header (Session) -> AwaitManagement Nothing
         AwaitNewHeader + Header (None) -> AwaitManagement Nothing
         AwaitManagement + Features { external: false, management: true } (Session) -> AwaitResumed Resume

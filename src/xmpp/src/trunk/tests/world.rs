@@ -181,23 +181,21 @@ impl World {
         }
     }
 
-    pub(super) fn carry_to_edge(&mut self, bytes_max: usize) {
+    /// Carries so many bytes, or all there are; returns how many.
+    pub(super) fn carry_to_edge(&mut self, bytes_max: usize) -> usize {
         let len = bytes_max.min(self.to_edge.len());
         let bytes: Vec<u8> = self.to_edge.drain(..len).collect();
         self.acceptor.handle_data(&bytes, self.now);
         self.settle();
+        len
     }
 
-    pub(super) fn carry_to_core(&mut self, bytes_max: usize) {
+    pub(super) fn carry_to_core(&mut self, bytes_max: usize) -> usize {
         let len = bytes_max.min(self.to_core.len());
         let bytes: Vec<u8> = self.to_core.drain(..len).collect();
         self.dialler.handle_data(&bytes, self.now);
         self.settle();
-    }
-
-    /// Bytes on the wire.
-    pub(super) fn under_way(&self, to_edge: bool) -> usize {
-        if to_edge { self.to_edge.len() } else { self.to_core.len() }
+        len
     }
 
     pub(super) fn finish_at_core(&mut self, which: usize) {
