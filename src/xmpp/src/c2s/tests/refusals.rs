@@ -273,3 +273,17 @@ fn too_much_over_many_questions() {
     world.says(&many);
     assert_eq!(refused(&world), Some(StreamCondition::PolicyViolation));
 }
+
+/// What was read does not count any more.
+#[test]
+fn much_over_many_questions() {
+    let mut world = World::authenticated();
+    let condition = crate::StanzaCondition::Conflict;
+    for _ in 0..3 {
+        world.owner = Owner::Silent;
+        world.says(BIND);
+        world.says(&" ".repeat(config().limits.stanza_bytes_max));
+        world.owner(|server, now| server.refuse_bind(condition, "taken", now));
+        assert_eq!(refused(&world), None);
+    }
+}
