@@ -145,13 +145,14 @@ impl Client {
         }
     }
 
-    /// Removes stored messages that were written.
+    /// Removes stored messages that were written; more may be written while one lot is removed.
     async fn forget_delivered(&mut self) -> Result<(), ConnectionError> {
-        let (Some(id), Some(bound)) = (self.offline_written.take(), &self.bound) else {
-            return Ok(());
-        };
-        let (router, session) = (self.ports.router.clone(), Arc::clone(&bound.session));
-        self.while_writing(async move { router.offline_written(&session, id).await }).await
+        while let (Some(id), Some(bound)) = (self.offline_written, &self.bound) {
+            self.offline_written = None;
+            let (router, session) = (self.ports.router.clone(), Arc::clone(&bound.session));
+            self.while_writing(async move { router.offline_written(&session, id).await }).await?;
+        }
+        Ok(())
     }
 
     async fn handle(&mut self, event: C2sEvent) -> Result<(), ConnectionError> {
