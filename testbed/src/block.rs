@@ -1,10 +1,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use crate::failure::Failure;
+use crate::port;
 use crate::shape::Shape;
 
-/// Held for as long as the block is in use; the operating system gives it back whatever happens.
-const CLAIM: (u8, u16) = (253, 5999);
+/// The last octet that is listened on for as long as the block is in use; the operating system
+/// gives it back whatever happens.
+const CLAIM: u8 = 253;
 
 /// A block of 254 loopback addresses that belongs to one scenario.
 #[derive(Debug)]
@@ -23,14 +25,26 @@ impl Block {
             Shape::None | Shape::One => 0,
             Shape::Two => 1,
         };
-        (first..=u8::MAX)
+        let block = (first..=u8::MAX)
             .step_by(2)
             .find_map(|third| {
-                let address = Ipv4Addr::new(127, second, third, CLAIM.0);
-                let claim = TcpListener::bind((address, CLAIM.1)).ok()?;
+                let address = Ipv4Addr::new(127, second, third, CLAIM);
+                let claim = TcpListener::bind((address, port::CLAIM)).ok()?;
                 Some(Self { second, third, _claim: claim })
             })
-            .ok_or_else(|| Failure::world(format!("no free addresses in 127.{second}.0.0/16")))
+            .ok_or_else(|| Failure::world(format!("no free addresses in 127.{second}.0.0/16")))?;
+        block.refuse_strangers().map(|()| block)
+    }
+
+    /// Makes sure that nobody listens on all addresses at one of our ports: whoever did would answer
+    /// in the place of a server of the scenario.
+    fn refuse_strangers(&self) -> Result<(), Failure> {
+        match port::ALL.iter().find(|port| TcpListener::bind(self.at(CLAIM, **port)).is_err()) {
+            Some(port) => Err(Failure::world(format!(
+                "port {port} is taken on all addresses; `ss -ltnp` tells by whom: stop it"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// One address of the block.

@@ -8,6 +8,7 @@ use crate::authority::{Authority, Flavour};
 use crate::block::Block;
 use crate::failure::Failure;
 use crate::place;
+use crate::port;
 use crate::process::Process;
 use crate::prosody::{Prosody, Surroundings};
 use crate::shape::Shape;
@@ -76,19 +77,21 @@ fn partner() -> Peer {
 }
 
 fn config(block: &Block, root: &Path, data: &Path) -> String {
-    let (us, dns) = (block.host(US), block.at(DNS.0, DNS.1));
-    let (root, data) = (root.display(), data.display());
+    let (us, dns) = (block.host(US), block.at(DNS, port::DNS));
+    let (root, data, admin) = (root.display(), data.display(), port::ADMIN);
+    let (c2s, c2s_direct_tls) = (port::C2S, port::C2S_DIRECT_TLS);
+    let (s2s, s2s_direct_tls) = (port::S2S, port::S2S_DIRECT_TLS);
     format!(
         r#"domains = ["ours.example"]
 edge-host = "edge.ours.example"
 data = "{data}"
 
 [listen]
-c2s = ["{us}:5222"]
-c2s-direct-tls = ["{us}:5223"]
-s2s = ["{us}:5269"]
-s2s-direct-tls = ["{us}:5270"]
-admin = "{us}:5280"
+c2s = ["{us}:{c2s}"]
+c2s-direct-tls = ["{us}:{c2s_direct_tls}"]
+s2s = ["{us}:{s2s}"]
+s2s-direct-tls = ["{us}:{s2s_direct_tls}"]
+admin = "{us}:{admin}"
 
 [dns]
 servers = ["{dns}"]
@@ -101,7 +104,7 @@ system-roots = false
 }
 
 fn tell(block: &Block, settings: &Path, data: &Path, logs: &Path) -> io::Result<()> {
-    let (us, them) = (block.host(US), block.host(THEM));
+    let (us, them, c2s) = (block.host(US), block.host(THEM), port::C2S);
     let (settings, data, logs) = (settings.display(), data.display(), logs.display());
     write!(
         io::stdout(),
@@ -116,7 +119,7 @@ In a third, create a user:
 
     target/release/gatehouse user add alice@ours.example --config {settings}
 
-Then connect two clients, port 5222 each:
+Then connect two clients, port {c2s} each:
 
     alice@ours.example   server {us}     authority {data}/certs/local-ca.crt
     bob@them.example     server {them}     authority {logs}/testbed-ca.pem     password bob

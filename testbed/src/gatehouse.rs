@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use crate::admin;
 use crate::block::Block;
 use crate::clock::poll;
 use crate::failure::Failure;
+use crate::port;
 use crate::process::{Account, Process, Program, run_to_end};
 use crate::shape::Shape;
 use crate::world::{Us, World};
@@ -17,8 +18,6 @@ use crate::zone::DNS;
 
 const EDGE: u8 = 2;
 const CORE: u8 = 3;
-const ADMIN_PORT: u16 = 5280;
-const TRUNK_PORT: u16 = 5275;
 const START_WITHIN: Duration = Duration::from_secs(20);
 
 /// Our side of one scenario: its settings, and how to start each of its processes.
@@ -66,7 +65,7 @@ impl Gatehouse {
                 config: file,
                 log: directory.join(format!("{name}.log")),
                 ports: ports(name, host, block),
-                admin: block.at(host, ADMIN_PORT),
+                admin: block.at(host, port::ADMIN),
             };
             gatehouse.parts.insert(name, part);
         }
@@ -192,30 +191,30 @@ impl Gatehouse {
         let host = if edge { EDGE } else { CORE };
         let mut roles = Vec::new();
         let mut listen = Table::new();
-        let at = |port| Value::from(vec![block.at(host, port).to_string()]);
+        let at = |port: u16| Value::from(vec![block.at(host, port).to_string()]);
         if edge {
             roles.push("edge");
-            listen.insert("s2s".into(), at(5269));
-            listen.insert("s2s-direct-tls".into(), at(5270));
+            listen.insert("s2s".into(), at(port::S2S));
+            listen.insert("s2s-direct-tls".into(), at(port::S2S_DIRECT_TLS));
         }
         if core {
             roles.push("core");
-            listen.insert("c2s".into(), at(5222));
-            listen.insert("c2s-direct-tls".into(), at(5223));
+            listen.insert("c2s".into(), at(port::C2S));
+            listen.insert("c2s-direct-tls".into(), at(port::C2S_DIRECT_TLS));
         }
         let mut trunk = Table::new();
         if name == "edge" {
-            listen.insert("trunk".into(), at(TRUNK_PORT));
+            listen.insert("trunk".into(), at(port::TRUNK));
             trunk.insert("cores".into(), vec!["core"].into());
         } else if name == "core" {
-            let address = block.at(EDGE, TRUNK_PORT).to_string();
+            let address = block.at(EDGE, port::TRUNK).to_string();
             let edge = table([("name", "edge".into()), ("address", address.into())]);
             trunk.insert("edges".into(), vec![Value::Table(edge)].into());
         }
         if !trunk.is_empty() {
             trunk.insert("name".into(), name.into());
         }
-        listen.insert("admin".into(), block.at(host, ADMIN_PORT).to_string().into());
+        listen.insert("admin".into(), block.at(host, port::ADMIN).to_string().into());
         let trust: Vec<String> = if us.trusts_testbed {
             vec![self.directory.join("testbed-ca.pem").display().to_string()]
         } else {
@@ -229,7 +228,7 @@ impl Gatehouse {
             ("edge-host", edge_host(us).into()),
             ("log", table([("format", "json".into()), ("filter", "debug,rustls=info,hickory_net=info,hickory_resolver=info,hyper=info,sqlx=warn".into())]).into()),
             ("listen", listen.into()),
-            ("dns", table([("servers", vec![block.at(DNS.0, DNS.1).to_string()].into())]).into()),
+            ("dns", table([("servers", vec![block.at(DNS, port::DNS).to_string()].into())]).into()),
             ("tls", table([("trust", trust.into()), ("system-roots", false.into())]).into()),
             ("policy", table([("file", path("policy.toml"))]).into()),
             (
@@ -253,34 +252,34 @@ pub(crate) fn edge_host(us: &Us) -> String {
 /// Where servers reach us, and where clients do.
 pub(crate) fn addresses(block: &Block, shape: Shape) -> (SocketAddr, SocketAddr) {
     let clients = if shape == Shape::Two { CORE } else { EDGE };
-    (block.at(EDGE, 5269), block.at(clients, 5222))
+    (block.at(EDGE, port::S2S), block.at(clients, port::C2S))
 }
 
 fn ports(name: &str, host: u8, block: &Block) -> Vec<SocketAddr> {
     let ports: &[u16] = match name {
-        "edge" => &[5269, 5270, TRUNK_PORT, ADMIN_PORT],
-        "core" => &[5222, 5223, ADMIN_PORT],
-        _ => &[5222, 5223, 5269, 5270, ADMIN_PORT],
+        "edge" => &[port::S2S, port::S2S_DIRECT_TLS, port::TRUNK, port::ADMIN],
+        "core" => &[port::C2S, port::C2S_DIRECT_TLS, port::ADMIN],
+        _ => &[port::C2S, port::C2S_DIRECT_TLS, port::S2S, port::S2S_DIRECT_TLS, port::ADMIN],
     };
     ports.iter().map(|port| block.at(host, *port)).collect()
 }
 
 /// The scenario's rules; without any, one rule per peer that asks for a certificate.
 fn policy_of(us: &Us, world: &World) -> Table {
-    let domains = world.peers.iter().map(|peer| &peer.domain);
-    let domains = domains.chain(world.raws.iter().map(|raw| &raw.domain));
+    let raws = world.raws.iter().map(|raw| raw.domain.as_str());
+    let peers = world.peers.iter().map(|peer| peer.domain.as_str());
+    let domains: BTreeSet<&str> = peers.chain(raws).filter(|domain| !domain.is_empty()).collect();
+    let allow = |domain: &str| {
+        table([
+            ("name", domain.into()),
+            ("remote", vec![domain].into()),
+            ("action", "allow".into()),
+            ("require", "certificate".into()),
+            ("tls", "required".into()),
+        ])
+    };
     let rules: Vec<Table> = if us.rules.is_empty() {
-        domains
-            .map(|domain| {
-                table([
-                    ("name", domain.as_str().into()),
-                    ("remote", vec![domain.as_str()].into()),
-                    ("action", "allow".into()),
-                    ("require", "certificate".into()),
-                    ("tls", "required".into()),
-                ])
-            })
-            .collect()
+        domains.into_iter().map(allow).collect()
     } else {
         us.rules.clone()
     };

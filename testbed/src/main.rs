@@ -16,6 +16,7 @@ mod gatehouse;
 mod place;
 mod play;
 mod player;
+mod port;
 mod process;
 mod prosody;
 mod report;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::admin;
 use crate::clock::{now, poll};
 use crate::failure::Failure;
+use crate::port;
 use crate::scenario::Scenario;
 use crate::shape::Shape;
 use crate::stage::Stage;
@@ -88,7 +89,7 @@ impl<'a> Player<'a> {
             "jid": format!("{}/{resource}", person.address),
             "password": login.password.as_ref().unwrap_or(&person.password),
             "host": person.host,
-            "port": if login.direct_tls { 5223 } else { 5222 },
+            "port": if login.direct_tls { port::C2S_DIRECT_TLS } else { port::C2S },
             "tls": if login.direct_tls { "direct" } else { "starttls" },
             "trust": person.trust,
             "mechanism": login.mechanism,
@@ -105,9 +106,11 @@ impl<'a> Player<'a> {
         let shape = self.stage.gatehouse.as_ref().map_or(Shape::None, |us| us.shape());
         let (servers, clients) = crate::gatehouse::addresses(&self.stage.block, shape);
         let (host, port, namespace, tls) = match opening.port {
-            Port::Client => (clients.ip(), 5222, "jabber:client", "starttls"),
-            Port::Server => (servers.ip(), 5269, "jabber:server", "starttls"),
-            Port::ServerDirectTls => (servers.ip(), 5270, "jabber:server", "direct"),
+            Port::Client => (clients.ip(), port::C2S, "jabber:client", "starttls"),
+            Port::Server => (servers.ip(), port::S2S, "jabber:server", "starttls"),
+            Port::ServerDirectTls => {
+                (servers.ip(), port::S2S_DIRECT_TLS, "jabber:server", "direct")
+            }
         };
         let until = match opening.until {
             Until::Header => "features",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::authority::Files;
 use crate::block::Block;
 use crate::failure::Failure;
+use crate::port;
 use crate::process::{Account, Process, Program, is_root};
 use crate::world::Peer;
 use crate::zone::DNS;
@@ -72,9 +73,9 @@ impl Prosody {
     }
 
     fn ports(&self, block: &Block) -> Vec<SocketAddr> {
-        let mut ports = vec![5222, 5269];
+        let mut ports = vec![port::C2S, port::S2S];
         if self.peer.dns.has_direct_tls() {
-            ports.push(5270);
+            ports.push(port::S2S_DIRECT_TLS);
         }
         ports.into_iter().map(|port| block.at(self.address, port)).collect()
     }
@@ -99,9 +100,12 @@ impl Prosody {
     fn config(&self, surroundings: &Surroundings<'_>) -> String {
         let Peer { domain, secure_auth, require_encryption, lua, .. } = &self.peer;
         let dialback = if self.peer.dialback { "\"dialback\";" } else { "" };
-        let direct_tls = if self.peer.dns.has_direct_tls() { "5270" } else { "" };
+        let (c2s, s2s) = (port::C2S, port::S2S);
+        let has_direct_tls = self.peer.dns.has_direct_tls();
+        let direct_tls =
+            if has_direct_tls { port::S2S_DIRECT_TLS.to_string() } else { String::new() };
         let address = surroundings.block.host(self.address);
-        let (dns, dns_port) = (surroundings.block.host(DNS.0), DNS.1);
+        let (dns, dns_port) = (surroundings.block.host(DNS), port::DNS);
         let (data, log) = (self.data(), self.log());
         let (data, log) = (data.display(), log.display());
         let empty = self.directory.join("no-certificates");
@@ -117,6 +121,8 @@ log = {{ {{ levels = {{ min = "debug" }}, to = "file", filename = "{log}", times
 use_ipv6 = false
 interfaces = {{ "{address}" }}
 local_interfaces = {{ "{address}" }}
+c2s_ports = {{ {c2s} }}
+s2s_ports = {{ {s2s} }}
 c2s_direct_tls_ports = {{ }}
 s2s_direct_tls_ports = {{ {direct_tls} }}
 -- The resolver inside Prosody does not ask a name server on this machine unless told to.

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use crate::block::Block;
 use crate::failure::Failure;
+use crate::port;
 use crate::process::{Account, Process, Program};
 use crate::world::Service;
 
-/// Where the name server listens: not 53, so that nobody needs to be root.
-pub(crate) const DNS: (u8, u16) = (53, 5053);
+/// The last octet of the name server's address.
+pub(crate) const DNS: u8 = 53;
 
 const START_WITHIN: Duration = Duration::from_secs(10);
 
@@ -50,13 +51,19 @@ impl Zone {
         self.add(&format!("{host}. A {}", servers.ip()));
         self.add(&format!("im.{domain}. A {}", clients.ip()));
         if service.has_starttls() {
-            self.add(&format!("_xmpp-server._tcp.{domain}. SRV 10 0 5269 {host}."));
+            self.add(&format!("_xmpp-server._tcp.{domain}. SRV 10 0 {} {host}.", port::S2S));
         }
         if service.has_direct_tls() {
-            self.add(&format!("_xmpps-server._tcp.{domain}. SRV 5 0 5270 {host}."));
+            self.add(&format!(
+                "_xmpps-server._tcp.{domain}. SRV 5 0 {} {host}.",
+                port::S2S_DIRECT_TLS
+            ));
         }
-        self.add(&format!("_xmpp-client._tcp.{domain}. SRV 10 0 5222 im.{domain}."));
-        self.add(&format!("_xmpps-client._tcp.{domain}. SRV 5 0 5223 im.{domain}."));
+        self.add(&format!("_xmpp-client._tcp.{domain}. SRV 10 0 {} im.{domain}.", port::C2S));
+        self.add(&format!(
+            "_xmpps-client._tcp.{domain}. SRV 5 0 {} im.{domain}.",
+            port::C2S_DIRECT_TLS
+        ));
     }
 
     /// Starts the name server.
@@ -72,12 +79,12 @@ impl Zone {
         let mut process = Program::new("unbound", program, Account::Own, log)
             .arguments(&["-d", "-c", &file.display().to_string()])
             .start()?;
-        process.await_ports(&[block.at(DNS.0, DNS.1)], START_WITHIN)?;
+        process.await_ports(&[block.at(DNS, port::DNS)], START_WITHIN)?;
         Ok(process)
     }
 
     fn config(&self, block: &Block, directory: &Path) -> String {
-        let (address, port) = (block.host(DNS.0), DNS.1);
+        let (address, port) = (block.host(DNS), port::DNS);
         let (records, directory) = (&self.records, directory.display());
         format!(
             r#"server:

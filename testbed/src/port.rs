@@ -1,0 +1,22 @@
+//! The well-known ports plus 10000: peers are found by SRV records, so any port will do, and these
+//! leave room for an XMPP server that this machine may run anyway.
+
+/// Clients, STARTTLS.
+pub(crate) const C2S: u16 = 15222;
+/// Clients, direct TLS.
+pub(crate) const C2S_DIRECT_TLS: u16 = 15223;
+/// Servers, STARTTLS.
+pub(crate) const S2S: u16 = 15269;
+/// Servers, direct TLS.
+pub(crate) const S2S_DIRECT_TLS: u16 = 15270;
+/// Core to edge.
+pub(crate) const TRUNK: u16 = 15275;
+/// Our metrics and status.
+pub(crate) const ADMIN: u16 = 15280;
+/// The name server.
+pub(crate) const DNS: u16 = 15053;
+/// Held while an address block is in use.
+pub(crate) const CLAIM: u16 = 15999;
+
+/// Those that somebody else might hold on all addresses.
+pub(crate) const ALL: [u16; 7] = [C2S, C2S_DIRECT_TLS, S2S, S2S_DIRECT_TLS, TRUNK, ADMIN, DNS];
