@@ -127,7 +127,7 @@ impl Framer {
     }
 
     /// True if the stream header bound a prefix to `jabber:server:dialback`: how servers said that
-    /// they know dialback before there were stream features (XEP-0220, section 2.1).
+    /// they know dialback before there were stream features (XEP-0220).
     pub fn dialback_declared(&self) -> bool {
         self.dialback_declared
     }
@@ -327,9 +327,7 @@ impl Framer {
         }
         let is_content = *namespace == ns::CLIENT || *namespace == ns::SERVER;
         if is_content && self.open.is_empty() && *namespace != self.content.as_str() {
-            //= https://www.rfc-editor.org/rfc/rfc6120#section-4.8.2
-            //# The content namespace is used as the default namespace of data sent over the
-            //# stream [...] and MUST be the same for the initial stream and the response stream
+            // RFC 6120, section 4.8.2: a stream has one content namespace, in both directions.
             let text = format!("stanzas on this stream are in {}", self.content.as_str());
             return Err(StreamError::new(StreamCondition::InvalidNamespace, text));
         }

@@ -4,7 +4,7 @@ use rxml::xml_ncname;
 
 use crate::{ErrorKind, StanzaCondition, StreamCondition, StreamError, ns};
 
-/// A dialback element: `db:result` or `db:verify` (XEP-0220, section 2).
+/// A dialback element: `db:result` or `db:verify` (XEP-0220).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct KeyElement {
     pub(super) kind: KeyKind,
@@ -57,9 +57,7 @@ impl KeyElement {
     }
 
     fn read_as(kind: KeyKind, element: &Element) -> Result<Self, StreamError> {
-        //= https://xmpp.org/extensions/xep-0220.html#section-2.2.1
-        //# if the value of the 'to' address does not match [...] or lacks 'from' or 'to' [...]
-        //# the Receiving Server MUST generate an <improper-addressing/> stream error
+        // Without both domains there is nobody to answer: the stream ends (XEP-0220).
         let address = |name: &'static str| {
             element.attr(name).and_then(|text| text.parse::<Domain>().ok()).ok_or_else(|| {
                 let text = format!("`{name}` of db:{} is missing or no domain", kind.as_str());

@@ -4,7 +4,11 @@ use gatehouse_types::{Domain, Local};
 /// Pairs of domains that one stream may serve, those that wait for a dialback answer included.
 pub(super) const PAIRS_MAX: usize = 50;
 
-/// The pairs of domains that are open on one stream (XEP-0220, section 2.6).
+/// Keys of one stream that somebody is asked about at the same time. Each makes us dial a domain
+/// of the peer's choice, before it has proved anything.
+pub(super) const QUESTIONS_MAX: usize = 8;
+
+/// The pairs of domains that are open on one stream (XEP-0220, multiplexing).
 #[derive(Debug, Default)]
 pub(super) struct Pairs(Vec<(AuthenticatedPeer, Local<Domain>)>);
 

@@ -1,16 +1,16 @@
 //! `db:result` and `db:verify` (XEP-0220).
 
 use gatehouse_identity::AuthenticatedPeer;
-use gatehouse_types::{Local, Remote};
+use gatehouse_types::{Domain, Local, Remote};
 
-use super::{Over, S2sReceiver, State};
+use super::{Claim, Over, S2sReceiver, State};
 use crate::s2s::key::{KeyContent, KeyElement, KeyKind};
-use crate::s2s::pairs::{PAIRS_MAX, Pairs};
+use crate::s2s::pairs::{PAIRS_MAX, Pairs, QUESTIONS_MAX};
 use crate::s2s::wire::Channel;
 use crate::s2s::{Authentication, DialbackAnswer, DialbackQuestion, Encryption, S2sEvent, Terms};
 use crate::{StanzaCondition, StreamCondition, StreamError};
 
-/// A dialback error (XEP-0220, section 2.4).
+/// A dialback error (XEP-0220).
 type Refusal = (StanzaCondition, String);
 
 impl S2sReceiver {
@@ -25,7 +25,7 @@ impl S2sReceiver {
             }
             State::Open { channel, pairs } => (channel, pairs, None),
             // The framer gives no element before a header.
-            _ => return Err(StreamCondition::BadFormat.into_over()),
+            _ => return Err(StreamCondition::BadFormat.into()),
         };
         match (element.kind, &element.content) {
             (KeyKind::Verify, KeyContent::Key(key)) => {
@@ -77,29 +77,26 @@ impl S2sReceiver {
         if self.questions.iter().any(pending) {
             return Ok(());
         }
-        let terms = match self.dialback_terms(channel, element) {
+        let terms = match self.may_ask(channel, pairs, element) {
             Ok(terms) => terms,
-            Err((condition, text)) => {
-                return self.refuse_key(element, condition, text).map_err(Over::Refuse);
-            }
+            Err(refusal) => return self.refuse_key(pairs, element, refusal),
         };
-        if pairs.len() + self.questions.len() >= PAIRS_MAX {
-            let text = format!("one stream serves at most {PAIRS_MAX} pairs of domains");
-            return self
-                .refuse_key(element, StanzaCondition::ResourceConstraint, text)
-                .map_err(Over::Refuse);
-        }
         match (channel.judge(&from), terms.authentication) {
             // XEP-0344: what the certificate proves need not be asked.
             (Some(Ok(peer)), _) => self.admit_key(pairs, element, peer, to),
-            (Some(Err(error)), Authentication::Certificate) => self
-                .refuse_key(element, StanzaCondition::NotAuthorized, error.to_string())
-                .map_err(Over::Refuse),
-            (None, Authentication::Certificate) => {
-                let text = "this server asks for a certificate".to_owned();
-                self.refuse_key(element, StanzaCondition::NotAuthorized, text).map_err(Over::Refuse)
+            (judgement, Authentication::Certificate) => {
+                let text = match judgement {
+                    Some(Err(error)) => error.to_string(),
+                    _ => "this server asks for a certificate".to_owned(),
+                };
+                self.refuse_key(pairs, element, (StanzaCondition::NotAuthorized, text))
             }
             (_, Authentication::CertificateOrDialback) => {
+                if self.questions.len() >= QUESTIONS_MAX {
+                    let text = "too many keys at once; wait for an answer".to_owned();
+                    let refusal = (StanzaCondition::ResourceConstraint, text);
+                    return self.refuse_key(pairs, element, refusal);
+                }
                 let question = DialbackQuestion {
                     originating: from,
                     receiving: to,
@@ -111,6 +108,21 @@ impl S2sReceiver {
                 Ok(())
             }
         }
+    }
+
+    /// What a key would take, if there is room for one more pair.
+    fn may_ask(
+        &self,
+        channel: &Channel,
+        pairs: &Pairs,
+        element: &KeyElement,
+    ) -> Result<Terms, Refusal> {
+        let terms = self.dialback_terms(channel, element)?;
+        if pairs.len() + self.questions.len() >= PAIRS_MAX {
+            let text = format!("one stream serves at most {PAIRS_MAX} pairs of domains");
+            return Err((StanzaCondition::ResourceConstraint, text));
+        }
+        Ok(terms)
     }
 
     /// An answer to one of our questions came.
@@ -143,7 +155,7 @@ impl S2sReceiver {
             DialbackAnswer::Invalid => {
                 self.wire.write(&element.answer(KeyContent::Invalid).to_element());
                 let reason = format!("the server of {} denied the key", question.originating.0);
-                self.count_failure("dialback", reason)?;
+                self.count_key_failure(&pairs, reason)?;
             }
             DialbackAnswer::Unreachable(reason) => {
                 // The reason is for our log; it may name what is none of the peer's business.
@@ -151,7 +163,7 @@ impl S2sReceiver {
                 let condition = StanzaCondition::RemoteServerNotFound;
                 let answer = element.answer(KeyContent::Error(condition, text));
                 self.wire.write(&answer.to_element());
-                self.wire.tell(S2sEvent::AuthenticationFailed { method: "dialback", reason });
+                self.count_key_failure(&pairs, reason)?;
             }
         }
         Ok(next_state(channel, pairs, fallback))
@@ -163,7 +175,7 @@ impl S2sReceiver {
         pairs: &mut Pairs,
         element: &KeyElement,
         peer: AuthenticatedPeer,
-        local: Local<gatehouse_types::Domain>,
+        local: Local<Domain>,
     ) -> Result<(), Over> {
         match self.gate.admit(&peer, &local) {
             Ok(rule) => {
@@ -183,13 +195,22 @@ impl S2sReceiver {
 
     fn refuse_key(
         &mut self,
+        pairs: &Pairs,
         element: &KeyElement,
-        condition: StanzaCondition,
-        text: String,
-    ) -> Result<(), StreamError> {
+        (condition, text): Refusal,
+    ) -> Result<(), Over> {
         let answer = element.answer(KeyContent::Error(condition, text.clone()));
         self.wire.write(&answer.to_element());
-        self.count_failure("dialback", text)
+        self.count_key_failure(pairs, text)
+    }
+
+    /// Failed keys end a stream only while nothing else is open on it.
+    fn count_key_failure(&mut self, pairs: &Pairs, reason: String) -> Result<(), Over> {
+        if pairs.is_empty() {
+            return self.count_failure("dialback", reason).map_err(Over::Refuse);
+        }
+        self.wire.tell(S2sEvent::AuthenticationFailed { method: "dialback", reason });
+        Ok(())
     }
 
     /// What must be true before a key is looked at, whoever asks.
@@ -215,7 +236,7 @@ impl S2sReceiver {
     }
 }
 
-type Fallback = Option<(Local<gatehouse_types::Domain>, Option<super::Claim>)>;
+type Fallback = Option<(Local<Domain>, Option<Claim>)>;
 
 /// Open as soon as there is a pair, else where the stream was.
 fn next_state(channel: Channel, pairs: Pairs, fallback: Fallback) -> State {

@@ -89,6 +89,12 @@ enum Over {
     Peer(CloseReason),
 }
 
+impl From<StreamCondition> for Over {
+    fn from(condition: StreamCondition) -> Self {
+        Self::Refuse(condition.into())
+    }
+}
+
 impl From<StreamError> for Over {
     fn from(error: StreamError) -> Self {
         Self::Refuse(error)
@@ -204,7 +210,7 @@ impl S2sReceiver {
             (state, Frame::Element(element)) => self.on_element(state, element),
             (_, Frame::Footer) => Err(Over::Peer(CloseReason::PeerClosed)),
             // The framer gives one header per stream.
-            (_, Frame::Header(_)) => Err(StreamCondition::BadFormat.into_over()),
+            (_, Frame::Header(_)) => Err(StreamCondition::BadFormat.into()),
         }
     }
 
@@ -233,14 +239,8 @@ impl S2sReceiver {
                 self.negotiate(channel, to, claim, &element).map_err(Over::Refuse)
             }
             // The framer gives no element before a header.
-            (_, None) => Err(StreamCondition::BadFormat.into_over()),
+            (_, None) => Err(StreamCondition::BadFormat.into()),
         }
-    }
-}
-
-impl StreamCondition {
-    fn into_over(self) -> Over {
-        Over::Refuse(self.into())
     }
 }
 

@@ -23,8 +23,7 @@ impl S2sReceiver {
 
     fn check_addresses(&self, pairs: &Pairs, stanza: &Stanza) -> Result<(), StreamError> {
         let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else {
-            //= https://www.rfc-editor.org/rfc/rfc6120#section-4.9.3.7
-            //# The stanza sent between two servers lacks a 'to' or 'from' attribute
+            // RFC 6120, section 4.9.3.7.
             let text = "a stanza between servers needs `from` and `to`";
             return Err(StreamError::new(StreamCondition::ImproperAddressing, text));
         };

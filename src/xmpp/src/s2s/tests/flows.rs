@@ -280,13 +280,41 @@ fn one_stream_serves_several_pairs() {
 #[test]
 fn pairs_on_one_stream_are_bounded() {
     let mut played = Played::open(DIALBACK);
-    let mut asked = 0;
+    let mut refused = 0;
     for n in 0..60 {
+        let key = format!("<db:result from='d{n}.example' to='us.example'>k</db:result>");
+        refused += usize::from(played.say(&key).contains("resource-constraint"));
+        if let Some(S2sEvent::VerifyKey(question)) = played.events().pop() {
+            played.receiver.dialback_answer(&question, DialbackAnswer::Valid, played.now);
+            assert!(opened(&played.events()).is_some());
+        }
+    }
+    assert_eq!(refused, 11, "fifty with the one that was open");
+    assert!(!gatehouse_types::Machine::is_closed(&played.receiver));
+}
+
+#[test]
+fn questions_at_once_are_bounded() {
+    let mut played = Played::open(DIALBACK);
+    let mut asked = 0;
+    for n in 0..20 {
         played.say(&format!("<db:result from='d{n}.example' to='us.example'>k</db:result>"));
         let events = played.events();
         asked += events.iter().filter(|event| matches!(event, S2sEvent::VerifyKey(_))).count();
     }
-    assert_eq!(asked, 49, "fifty with the one that is open");
+    assert_eq!(asked, 8);
+}
+
+#[test]
+fn a_refused_key_does_not_harm_the_other_pairs() {
+    let mut played = Played::open(DIALBACK);
+    for n in 0..5 {
+        let said =
+            played.say(&format!("<db:result from='them.example' to='d{n}.example'>k</db:result>"));
+        assert!(said.contains("item-not-found"), "{said}");
+    }
+    played.say(MESSAGE);
+    assert!(matches!(played.events().last(), Some(S2sEvent::Stanza(_))));
 }
 
 #[test]
