@@ -15,7 +15,7 @@ use tracing::{Instrument as _, debug, error, info_span};
 
 use crate::login::FailedLogins;
 use crate::router::Router;
-use crate::session::Client;
+use crate::session::{Client, version_name};
 
 /// What all client connections share.
 #[derive(Debug)]
@@ -54,6 +54,10 @@ impl ClientPorts {
             error!("no randomness: a client was turned away");
             return;
         }
+        let tls = match &entry {
+            Entry::StartTls => "",
+            Entry::Direct(facts) => version_name(facts.version),
+        };
         let machine = C2sServer::new(Arc::clone(&self.config), entry, Seed::new(random), now());
         let id = machine.stream_id().to_string();
         let row = self.streams.open(StreamInfo {
@@ -62,7 +66,7 @@ impl ClientPorts {
             local: String::new(),
             peer: String::new(),
             address: peer.to_string(),
-            tls: String::new(),
+            tls: tls.to_owned(),
             authentication: String::new(),
             state: StreamState::Opening,
         });

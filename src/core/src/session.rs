@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
+use gatehouse_identity::TlsVersion;
 use gatehouse_net::{Connection, ConnectionError, Step, now};
 use gatehouse_store::StoredKeys;
 use gatehouse_telemetry::{StreamHandle, StreamState};
@@ -279,6 +280,7 @@ impl Client {
         let handshake = time::timeout(limit, self.ports.starttls.accept(io, domain.as_ref()));
         match stop.run_until_cancelled(handshake).await {
             Some(Ok(Ok((io, facts)))) => {
+                self.row.update(|row| version_name(facts.version).clone_into(&mut row.tls));
                 self.connection.put_io(Box::new(io));
                 self.connection.machine_mut().handle_tls(facts, now());
                 true
@@ -303,6 +305,14 @@ async fn told(bound: &mut Option<Bound>, can_write: bool) -> Happened {
         Some(error) = outbox.kicked.recv() => Happened::Kicked(error),
         Some(item) = outbox.queue.recv(), if can_write => Happened::ToWrite(item),
         else => std::future::pending().await,
+    }
+}
+
+/// A TLS version as the status shows it.
+pub(crate) fn version_name(version: TlsVersion) -> &'static str {
+    match version {
+        TlsVersion::Tls12 => "TLSv1.2",
+        TlsVersion::Tls13 => "TLSv1.3",
     }
 }
 

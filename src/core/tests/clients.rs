@@ -257,6 +257,7 @@ async fn two_clients_and_a_partner_talk() {
     core.edge.sender.send(reply).await.unwrap();
     assert!(bob.expect("</message>").await.contains(">in<"));
 
+    assert!(core.streams.list().iter().all(|status| status.info.tls == "TLSv1.3"));
     let mut listed: Vec<(StreamKind, StreamState, String)> = core
         .streams
         .list()
