@@ -33,7 +33,8 @@ pub(crate) fn run() -> Result<(), Failure> {
     let root = directory.join("testbed-ca.pem");
     fs::write(&root, authority.root_pem()).map_err(Failure::io("write", &root))?;
     let mut dns = zone(&block).serve(&block, &directory)?;
-    let data = directory.join("gatehouse-data");
+    // Where `gatehouse run` without settings keeps things, so that a user made there is here too.
+    let data = place::repository().join("gatehouse-data");
     let settings = directory.join("gatehouse.toml");
     fs::write(&settings, config(&block, &root, &data)).map_err(Failure::io("write", &settings))?;
 
@@ -115,7 +116,7 @@ In a second terminal, run Gatehouse beside it (its settings are in {settings}):
 
     cargo run --release -- run --config {settings}
 
-In a third, create a user:
+In a third, create a user, unless you have one:
 
     target/release/gatehouse user add alice@ours.example --config {settings}
 

@@ -10,6 +10,12 @@ pub(crate) fn testbed() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The repository itself.
+pub(crate) fn repository() -> PathBuf {
+    let testbed = testbed();
+    testbed.parent().map(Path::to_owned).unwrap_or(testbed)
+}
+
 /// Finds everything that a run needs.
 pub(crate) fn find(gatehouse: Option<&Path>) -> Result<Paths, Failure> {
     let testbed = testbed();
