@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use crate::Domain;
 
+/// RFC 7622, section 3: no part is longer, in octets.
+const PART_BYTES_MAX: usize = 1023;
+
 /// An XMPP address, prepared (RFC 6122 profiles) and with its domain in the form of [`Domain`].
 ///
 /// Two addresses are equal exactly when XMPP says they are. `Display` writes the wire form, with
@@ -31,11 +34,8 @@ impl Jid {
 
     /// The address of an account. Fails if `local` cannot be prepared.
     pub fn of_account(local: &str, domain: &Domain) -> Result<Self, InvalidJid> {
-        let node = jid::NodePart::new(local).map_err(|error| InvalidJid {
-            text: local.chars().take(80).collect(),
-            reason: error.to_string(),
-        })?;
-        Ok(Self { domain: domain.clone(), local: Some(node.as_str().into()), resource: None })
+        let local = prepare_local(local).map_err(|reason| InvalidJid::new(local, reason))?;
+        Ok(Self { domain: domain.clone(), local: Some(local), resource: None })
     }
 
     /// The part before `@`.
@@ -65,11 +65,9 @@ impl Jid {
 
     /// The same account at `resource`. Fails if `resource` cannot be prepared.
     pub fn with_resource(&self, resource: &str) -> Result<Self, InvalidJid> {
-        let part = jid::ResourcePart::new(resource).map_err(|error| InvalidJid {
-            text: resource.chars().take(80).collect(),
-            reason: error.to_string(),
-        })?;
-        Ok(Self { resource: Some(part.as_str().into()), ..self.clone() })
+        let resource =
+            prepare_resource(resource).map_err(|reason| InvalidJid::new(resource, reason))?;
+        Ok(Self { resource: Some(resource), ..self.clone() })
     }
 
     /// True if both are the same but for the resource.
@@ -78,24 +76,72 @@ impl Jid {
     }
 }
 
+impl InvalidJid {
+    fn new(text: &str, reason: String) -> Self {
+        Self { text: text.chars().take(80).collect(), reason }
+    }
+}
+
 impl FromStr for Jid {
     type Err = InvalidJid;
 
     fn from_str(input: &str) -> Result<Self, Self::Err> {
-        let invalid =
-            |reason: String| InvalidJid { text: input.chars().take(80).collect(), reason };
-        let parsed = jid::Jid::new(input).map_err(|error| invalid(error.to_string()))?;
-        let domain = parsed
-            .domain()
-            .as_str()
-            .parse::<Domain>()
-            .map_err(|error| invalid(error.to_string()))?;
+        let invalid = |reason: String| InvalidJid::new(input, reason);
+        // RFC 7622, section 3.1: the first `/` ends the domain, then the first `@` begins it.
+        let (bare, resource) = match input.split_once('/') {
+            Some((bare, resource)) => (bare, Some(resource)),
+            None => (input, None),
+        };
+        let (local, domain) = match bare.split_once('@') {
+            Some((local, domain)) => (Some(local), domain),
+            None => (None, bare),
+        };
         Ok(Self {
-            domain,
-            local: parsed.node().map(|node| node.as_str().into()),
-            resource: parsed.resource().map(|resource| resource.as_str().into()),
+            domain: domain.parse::<Domain>().map_err(|error| invalid(error.to_string()))?,
+            local: local.map(prepare_local).transpose().map_err(invalid)?,
+            resource: resource.map(prepare_resource).transpose().map_err(invalid)?,
         })
     }
+}
+
+/// Nodeprep (RFC 6122, appendix A), which is what the servers that we meet compare by.
+fn prepare_local(text: &str) -> Result<Arc<str>, String> {
+    let part = jid::NodePart::new(text).map_err(|error| error.to_string())?;
+    Ok(part.as_str().into())
+}
+
+/// Resourceprep (RFC 6122, appendix B) where it can. It ends with Unicode 3.2, and people like newer
+/// signs in the names of their devices: such a name is taken as it is, if all its characters are
+/// fit to be shown (in the spirit of RFC 7622, section 3.4, whose tables end with Unicode 6.3 in
+/// the libraries there are). A resource is compared, never looked at for meaning.
+fn prepare_resource(text: &str) -> Result<Arc<str>, String> {
+    match jid::ResourcePart::new(text) {
+        Ok(part) => Ok(part.as_str().into()),
+        Err(_)
+            if !text.is_empty()
+                && text.len() <= PART_BYTES_MAX
+                && text.chars().all(can_be_shown) =>
+        {
+            Ok(text.into())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// False for what Stringprep prohibits in tables C.1.2 to C.9 (RFC 3454): controls, spaces that are
+/// not the space, private use, non-characters, signs that turn the direction of text, tags.
+fn can_be_shown(sign: char) -> bool {
+    let prohibited = sign.is_control()
+        || (sign.is_whitespace() && sign != ' ')
+        || matches!(
+            sign,
+            '\u{ad}' | '\u{340}' | '\u{341}' | '\u{6dd}' | '\u{70f}' | '\u{180e}'
+            | '\u{200b}'..='\u{200c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2ff0}'..='\u{2ffb}' | '\u{e000}'..='\u{f8ff}'
+            | '\u{fdd0}'..='\u{fdef}' | '\u{feff}' | '\u{fff9}'..='\u{ffff}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}' | '\u{f0000}'..='\u{10ffff}'
+        );
+    !prohibited && u32::from(sign) & 0xfffe != 0xfffe
 }
 
 impl From<Domain> for Jid {
@@ -150,6 +196,34 @@ mod tests {
         {
             assert!(text.parse::<Jid>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn newer_signs_are_fit_for_a_resource_but_not_for_an_account() {
+        assert_eq!(jid("a@b.example/phone \u{1f973}").resource(), Some("phone \u{1f973}"));
+        assert_eq!(
+            jid("a@b.example").with_resource("\u{1f973}").unwrap(),
+            jid("a@b.example/\u{1f973}")
+        );
+        for text in [
+            "\u{1f973}@b.example",
+            "a@b.example/\u{7}",
+            "a@b.example/x\u{0}",
+            "a@b.example/\u{1f973}\u{202e}",
+            "a@b.example/\u{1fffe}",
+        ] {
+            assert!(text.parse::<Jid>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn parts_are_bounded() {
+        let fits = |len: usize| {
+            format!("{}@b.example/{}", "a".repeat(len), "r".repeat(len)).parse::<Jid>().is_ok()
+        };
+        assert!(fits(1023) && !fits(1024));
+        let emoji = format!("a@b.example/{}", "\u{1f973}".repeat(256));
+        assert!(emoji.parse::<Jid>().is_err());
     }
 
     #[test]
