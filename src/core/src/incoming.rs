@@ -1,4 +1,4 @@
-//! What comes over the trunk, taken in order per pair of users.
+//! What comes over the trunk, taken in order per author.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -10,7 +10,7 @@ use tracing::info_span;
 
 use crate::router::Router;
 
-/// Stanzas of different pairs of users are worked on at the same time by this many tasks.
+/// Stanzas of different authors are worked on at the same time by this many tasks.
 const LANES: usize = 8;
 /// Stanzas waiting in one lane; then the trunk waits too.
 const LANE_LEN_MAX: usize = 64;
@@ -34,7 +34,7 @@ pub(crate) fn start(router: &Router, mut incoming: mpsc::Receiver<Transfer>, tas
     tasks.spawn(info_span!("trunk.incoming"), async move {
         let dispatch = async {
             while let Some(transfer) = incoming.recv().await {
-                let lane = lane_of(transfer.stanza.from(), transfer.stanza.to());
+                let lane = lane_of(transfer.stanza.from());
                 let Some(lane) = lanes.get(lane) else { continue };
                 if lane.send(transfer).await.is_err() {
                     return;
@@ -46,10 +46,10 @@ pub(crate) fn start(router: &Router, mut incoming: mpsc::Receiver<Transfer>, tas
     });
 }
 
-/// The same lane for everything between two users.
-fn lane_of(from: Option<&Jid>, to: Option<&Jid>) -> usize {
+/// The same lane for everything from one user. So order holds for each pair of users, and an answer
+/// to a later stanza tells the author that the earlier ones are safe, whoever they were for.
+fn lane_of(from: Option<&Jid>) -> usize {
     let mut hasher = DefaultHasher::new();
     from.map(Jid::to_bare).hash(&mut hasher);
-    to.map(Jid::to_bare).hash(&mut hasher);
     usize::try_from(hasher.finish() % (LANES as u64)).unwrap_or_default()
 }

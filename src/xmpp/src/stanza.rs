@@ -86,25 +86,15 @@ pub enum InvalidStanza {
 impl Stanza {
     /// Reads the kind and addresses of `element`, which is in `jabber:client`.
     pub fn from_element(element: Element) -> Result<Self, InvalidStanza> {
-        let kind = match element.name() {
-            "message" => StanzaKind::Message,
-            "presence" => StanzaKind::Presence,
-            "iq" => StanzaKind::Iq,
-            other => return Err(InvalidStanza::NotAStanza(shorten(other))),
-        };
-        if !element.has_ns(ns::CLIENT) {
-            let name = format!("{} in {}", element.name(), shorten(&element.ns()));
-            return Err(InvalidStanza::NotAStanza(name));
+        Self::read(element).map_err(|refused| refused.0)
+    }
+
+    /// The same, and gives a refused element back.
+    pub(crate) fn read(element: Element) -> Result<Self, Box<(InvalidStanza, Element)>> {
+        match addressed(&element) {
+            Ok((kind, from, to)) => Ok(Self { kind, from, to, element }),
+            Err(error) => Err(Box::new((error, element))),
         }
-        let address = |attribute: &'static str| match element.attr(attribute) {
-            None => Ok(None),
-            Some(text) => match text.parse::<Jid>() {
-                Ok(jid) => Ok(Some(jid)),
-                Err(source) => Err(InvalidStanza::Address { attribute, source }),
-            },
-        };
-        let (from, to) = (address("from")?, address("to")?);
-        Ok(Self { kind, from, to, element })
     }
 
     /// The kind.
@@ -208,6 +198,28 @@ impl Stanza {
         set_address(&mut element, TO, self.from.as_ref());
         Self { kind: self.kind, from: self.to.clone(), to: self.from.clone(), element }
     }
+}
+
+/// What stands in the start tag of a stanza.
+fn addressed(element: &Element) -> Result<(StanzaKind, Option<Jid>, Option<Jid>), InvalidStanza> {
+    let kind = match element.name() {
+        "message" => StanzaKind::Message,
+        "presence" => StanzaKind::Presence,
+        "iq" => StanzaKind::Iq,
+        other => return Err(InvalidStanza::NotAStanza(shorten(other))),
+    };
+    if !element.has_ns(ns::CLIENT) {
+        let name = format!("{} in {}", element.name(), shorten(&element.ns()));
+        return Err(InvalidStanza::NotAStanza(name));
+    }
+    let address = |attribute: &'static str| match element.attr(attribute) {
+        None => Ok(None),
+        Some(text) => match text.parse::<Jid>() {
+            Ok(jid) => Ok(Some(jid)),
+            Err(source) => Err(InvalidStanza::Address { attribute, source }),
+        },
+    };
+    Ok((kind, address("from")?, address("to")?))
 }
 
 impl StanzaCondition {

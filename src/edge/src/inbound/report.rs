@@ -22,7 +22,9 @@ pub(super) fn tls_failed(
 ) {
     metrics::counter!("gatehouse_s2s_refused_total", "reason" => "tls").increment(1);
     let peer = peer.map(tracing::field::display);
-    if edge.peer_warnings.may_warn(address.ip(), now()) {
+    // Whoever hangs up before the handshake is a probe, and nobody needs to look.
+    let hung_up = error.kind() == io::ErrorKind::UnexpectedEof;
+    if !hung_up && edge.peer_warnings.may_warn(address.ip(), now()) {
         warn!(peer.addr = %address, peer.domain = peer, direction = "in", %error, "TLS handshake failed");
     } else {
         debug!(peer.addr = %address, peer.domain = peer, direction = "in", %error, "TLS handshake failed");

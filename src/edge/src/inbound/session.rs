@@ -135,6 +135,16 @@ impl Session {
             S2sEvent::Opened { peer, local, rule: _ } => self.opened(peer, local),
             S2sEvent::VerifyKey(question) => self.verify(question),
             S2sEvent::Stanza(stanza) => self.stanza(stanza).await,
+            S2sEvent::Malformed { answer, reason } => {
+                metrics::counter!("gatehouse_s2s_dropped_total").increment(1);
+                debug!(
+                    stream.id = %self.connection.machine().stream_id(), peer.addr = %self.address,
+                    direction = "in", reason, "a stanza was not taken"
+                );
+                if let Some(answer) = answer {
+                    send_back(&self.edge, *answer);
+                }
+            }
             S2sEvent::AuthenticationFailed { method, reason } => report::authentication_failed(
                 &self.edge,
                 self.connection.machine().stream_id(),
@@ -331,8 +341,15 @@ async fn forward(edge: &Edge, permit: &Permit, stanza: Stanza) {
     };
     let condition = StanzaCondition::ResourceConstraint.as_str();
     metrics::counter!("gatehouse_s2s_bounces_total", "condition" => condition).increment(1);
+    send_back(edge, answer);
+}
+
+/// Sends an answer of our own to an author outside. A peer can cause many of them, so nobody waits
+/// for room.
+fn send_back(edge: &Edge, answer: Stanza) {
     if edge.answers.try_send(answer).is_err() {
-        debug!(peer.domain = %permit.peer().domain(), "an answer was dropped: too many are waiting");
+        metrics::counter!("gatehouse_s2s_dropped_total").increment(1);
+        debug!("an answer was dropped: too many are waiting");
     }
 }
 

@@ -107,7 +107,10 @@ impl<'a> Attempt<'a> {
                 }
                 // Of receivers only, or nothing to act on.
                 Step::Event(
-                    S2sEvent::Header { .. } | S2sEvent::VerifyKey(_) | S2sEvent::Stanza(_),
+                    S2sEvent::Header { .. }
+                    | S2sEvent::VerifyKey(_)
+                    | S2sEvent::Stanza(_)
+                    | S2sEvent::Malformed { .. },
                 ) => {}
                 Step::Upgrade => self.upgrade(&mut connection).await?,
                 Step::Closed => return Err(AttemptError::Closed(CloseReason::Disconnected)),

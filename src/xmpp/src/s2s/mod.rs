@@ -84,6 +84,14 @@ pub enum S2sEvent {
     },
     /// A stanza between an opened pair; `from` and `to` are there and were checked.
     Stanza(Stanza),
+    /// A stanza with a malformed address was not taken; the stream goes on, so that one user of the
+    /// partner cannot end it for all others (RFC 6120, section 8.3.3.8).
+    Malformed {
+        /// What to send to its author, where that is known and may be told.
+        answer: Option<Box<Stanza>>,
+        /// What is malformed, for the log.
+        reason: String,
+    },
     /// A way of authentication failed but the stream goes on; for the log.
     AuthenticationFailed {
         /// `EXTERNAL` or `dialback`.

@@ -28,6 +28,11 @@ impl Pairs {
         self.0.iter().any(|(peer, _)| peer.domain().0 == *from)
     }
 
+    /// The domain of ours that `from` was opened for first.
+    pub(super) fn local_for(&self, from: &Domain) -> Option<&Local<Domain>> {
+        self.0.iter().find(|(peer, _)| peer.domain().0 == *from).map(|(_, local)| local)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

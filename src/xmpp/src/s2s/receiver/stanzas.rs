@@ -1,11 +1,14 @@
 //! Stanzas on an open stream.
 
+use gatehouse_types::Jid;
 use minidom::Element;
+use rxml::xml_ncname;
 
 use super::{S2sReceiver, is_stanza};
 use crate::s2s::S2sEvent;
 use crate::s2s::pairs::Pairs;
-use crate::{Stanza, StreamCondition, StreamError};
+use crate::stanza::InvalidStanza;
+use crate::{ErrorKind, Stanza, StanzaCondition, StreamCondition, StreamError};
 
 impl S2sReceiver {
     /// Hands on a stanza between an open pair; anything else ends the stream.
@@ -13,11 +16,43 @@ impl S2sReceiver {
         if !is_stanza(&element) {
             return Err(StreamCondition::UnsupportedStanzaType.into());
         }
-        let stanza = Stanza::from_element(element).map_err(|error| {
-            StreamError::new(StreamCondition::ImproperAddressing, error.to_string())
-        })?;
+        let stanza = match Stanza::read(element) {
+            Ok(stanza) => stanza,
+            Err(refused) => return self.on_malformed(pairs, refused.1, &refused.0),
+        };
         self.check_addresses(pairs, &stanza)?;
         self.wire.tell(S2sEvent::Stanza(stanza));
+        Ok(())
+    }
+
+    /// The partner's server let a user write an address that we cannot read; it may follow newer
+    /// or laxer rules than we do.
+    fn on_malformed(
+        &mut self,
+        pairs: &Pairs,
+        mut element: Element,
+        error: &InvalidStanza,
+    ) -> Result<(), StreamError> {
+        let reason = error.to_string();
+        element.attrs_mut().remove(rxml::Namespace::none(), xml_ncname!("to"));
+        // If it still cannot be read, it is `from`, and there is nobody to answer.
+        let stanza = Stanza::from_element(element).ok();
+        let Some((stanza, from)) =
+            stanza.as_ref().and_then(|stanza| Some((stanza, stanza.from()?)))
+        else {
+            self.wire.tell(S2sEvent::Malformed { answer: None, reason });
+            return Ok(());
+        };
+        let Some(local) = pairs.local_for(from.domain()) else {
+            let text = format!("{} was not proved on this stream", from.domain());
+            return Err(StreamError::new(StreamCondition::InvalidFrom, text));
+        };
+        let text = "the address in `to` is malformed";
+        let mut answer = stanza.bounce(ErrorKind::Modify, StanzaCondition::JidMalformed, text);
+        if let Some(answer) = &mut answer {
+            answer.set_from(Some(Jid::of_domain(local.0.clone())));
+        }
+        self.wire.tell(S2sEvent::Malformed { answer: answer.map(Box::new), reason });
         Ok(())
     }
 

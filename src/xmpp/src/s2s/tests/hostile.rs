@@ -65,8 +65,7 @@ fn forged_and_relayed_stanzas_end_the_stream() {
         ("<message from='a@them.example' to='b@rooms.us.example'/>", C::NotAuthorized),
         ("<message from='a@them.example'/>", C::ImproperAddressing),
         ("<message to='b@us.example'/>", C::ImproperAddressing),
-        ("<message from='' to='b@us.example'/>", C::ImproperAddressing),
-        ("<presence from='a b@them.example' to='b@us.example'/>", C::ImproperAddressing),
+        ("<message from='a@evil.example' to='@us.example'/>", C::InvalidFrom),
         ("<what from='a@them.example' to='b@us.example'/>", C::UnsupportedStanzaType),
         (
             "<message xmlns='urn:x' from='a@them.example' to='b@us.example'/>",
@@ -89,6 +88,33 @@ fn forged_and_relayed_stanzas_end_the_stream() {
     let mut played = Played::open(DIALBACK);
     assert_eq!(played.say(MESSAGE), "");
     assert!(matches!(played.events().as_slice(), [S2sEvent::Stanza(_)]));
+}
+
+#[test]
+fn one_malformed_address_does_not_end_the_stream_for_all() {
+    for (text, answered) in [
+        ("<message from='' to='b@us.example'/>", false),
+        ("<presence from='a b@them.example' to='b@us.example'/>", false),
+        ("<message from='a@them.example' to='@us.example' id='7'/>", true),
+        ("<message from='a@them.example' to='@us.example' type='error'/>", false),
+        ("<presence from='a@them.example' to='@us.example'/>", false),
+    ] {
+        let mut played = Played::open(DIALBACK);
+        played.say(text);
+        let events = played.events();
+        let [S2sEvent::Malformed { answer, reason }] = events.as_slice() else {
+            panic!("{text}: {events:?}");
+        };
+        assert!(reason.contains("malformed"), "{reason}");
+        assert_eq!(answer.is_some(), answered, "{text}");
+        if let Some(answer) = answer {
+            assert_eq!(answer.from().map(ToString::to_string).as_deref(), Some("us.example"));
+            assert_eq!(answer.to().map(ToString::to_string).as_deref(), Some("a@them.example"));
+            assert_eq!((answer.id(), answer.type_()), (Some("7"), Some("error")));
+        }
+        played.say(MESSAGE);
+        assert!(matches!(played.events().as_slice(), [S2sEvent::Stanza(_)]), "{text}");
+    }
 }
 
 #[test]

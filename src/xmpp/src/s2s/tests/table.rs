@@ -107,6 +107,7 @@ fn told(event: &S2sEvent) -> String {
         S2sEvent::VerifyKey(_) => "verify-key".to_owned(),
         S2sEvent::KeyVerdict { valid } => format!("verdict({valid})"),
         S2sEvent::Stanza(_) => "STANZA".to_owned(),
+        S2sEvent::Malformed { .. } => "malformed".to_owned(),
         S2sEvent::AuthenticationFailed { method, .. } => format!("failed({method})"),
         S2sEvent::Closed(CloseReason::WeRefused(error)) => {
             format!("refused({})", error.condition.as_str())
