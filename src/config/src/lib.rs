@@ -14,7 +14,7 @@ mod template;
 
 pub use self::policy_file::{parse_policy, read_policy};
 pub use self::problem::{Problem, Problems};
-pub use self::read::{load, parse};
+pub use self::read::{Overrides, load, parse};
 pub use self::settings::{
     Certificates, EdgeAddress, Limits, Listen, Log, LogFormat, Offline, PolicySource, Roles, S2s,
     Settings, Tls, Trunk,

@@ -23,8 +23,17 @@ const FILE: Form = Form { kind: "a file name in quotes", example: "[\"partner-ca
 /// Loopback, so that nobody outside sees metrics.
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5280);
 
+/// What the command line says besides the file; it wins.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Overrides {
+    /// Our IM domains; empty leaves the file's.
+    pub domains: Vec<Domain>,
+    /// The data directory.
+    pub data: Option<PathBuf>,
+}
+
 /// Reads and checks `file`, and the files that it names.
-pub fn load(file: &Path) -> Result<Settings, Problems> {
+pub fn load(file: &Path, overrides: &Overrides) -> Result<Settings, Problems> {
     let text = fs::read_to_string(file).map_err(|error| {
         Problems(vec![Problem {
             file: file.to_owned(),
@@ -35,11 +44,11 @@ pub fn load(file: &Path) -> Result<Settings, Problems> {
                 .into(),
         }])
     })?;
-    parse(file, &text)
+    parse(file, &text, overrides)
 }
 
 /// Reads and checks `text`, which stands in `file`: relative paths start beside it.
-pub fn parse(file: &Path, text: &str) -> Result<Settings, Problems> {
+pub fn parse(file: &Path, text: &str, overrides: &Overrides) -> Result<Settings, Problems> {
     let source = Source { file: file.to_owned(), text };
     let (table, errors) = DeTable::parse_recoverable(text);
     let syntax = errors.into_iter().map(|error| {
@@ -49,7 +58,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Settings, Problems> {
     });
     let problems = RefCell::new(syntax.collect::<Vec<_>>());
     let base = file.parent().unwrap_or_else(|| Path::new("."));
-    let settings = read(Section::root(&source, &problems, table.get_ref()), base);
+    let settings = read(Section::root(&source, &problems, table.get_ref()), base, overrides);
     check_files(&settings, &source, &problems);
     let mut problems = problems.into_inner();
     if problems.is_empty() {
@@ -60,12 +69,18 @@ pub fn parse(file: &Path, text: &str) -> Result<Settings, Problems> {
     Err(Problems(problems))
 }
 
-fn read(mut root: Section<'_>, base: &Path) -> Settings {
+fn read(mut root: Section<'_>, base: &Path, overrides: &Overrides) -> Settings {
     let roles = roles(&mut root);
-    let domains = domains(&mut root);
+    let mut domains = domains(&mut root);
+    if !overrides.domains.is_empty() {
+        // What follows from the first domain, such as the edge's host name, follows from these.
+        domains.clone_from(&overrides.domains);
+        domains.dedup();
+    }
     let data = root
         .text("data", Form { kind: "a directory", example: "\"gatehouse-data\"" }, path(base))
         .map_or_else(|| base.join("gatehouse-data"), |found| found.value);
+    let data = overrides.data.clone().unwrap_or(data);
     let edge_host = root.text("edge-host", DOMAIN, domain).map(|found| found.value);
     let edge_host = edge_host.unwrap_or_else(|| default_edge_host(&domains));
     let log = log(root.section("log"));
@@ -444,14 +459,18 @@ mod tests {
     use crate::TEMPLATE;
 
     fn problems(text: &str) -> Vec<(usize, String, String)> {
-        let problems = parse(Path::new("/nowhere/gatehouse.toml"), text).unwrap_err();
+        let problems =
+            parse(Path::new("/nowhere/gatehouse.toml"), text, &Overrides::default()).unwrap_err();
         problems.0.into_iter().map(|problem| (problem.line, problem.what, problem.remedy)).collect()
     }
 
     #[test]
     fn the_template_means_the_same_as_no_file() {
         let file = Path::new("/nowhere/gatehouse.toml");
-        assert_eq!(parse(file, TEMPLATE).unwrap(), parse(file, "").unwrap());
+        assert_eq!(
+            parse(file, TEMPLATE, &Overrides::default()).unwrap(),
+            parse(file, "", &Overrides::default()).unwrap()
+        );
     }
 
     #[test]
@@ -466,7 +485,7 @@ mod tests {
             })
             .collect();
         assert!(uncommented.contains("\nqueue-len-max = 256"));
-        parse(Path::new("/nowhere/gatehouse.toml"), &uncommented).unwrap();
+        parse(Path::new("/nowhere/gatehouse.toml"), &uncommented, &Overrides::default()).unwrap();
     }
 
     #[test]
@@ -528,7 +547,8 @@ per-account-max = -1
         let found = problems("roles = [\"core\"]\n");
         assert!(found[0].1.contains("trunk.edges"), "{found:?}");
         let good = "roles = [\"core\"]\n[trunk]\nedges = [{ name = \"edge\", address = \"192.0.2.1:5275\" }]\n";
-        let settings = parse(Path::new("/nowhere/gatehouse.toml"), good).unwrap();
+        let settings =
+            parse(Path::new("/nowhere/gatehouse.toml"), good, &Overrides::default()).unwrap();
         assert_eq!(
             (settings.trunk.edges.len(), settings.listen.s2s.len(), settings.listen.c2s.len()),
             (1, 0, 1)
@@ -536,8 +556,23 @@ per-account-max = -1
     }
 
     #[test]
+    fn the_command_line_wins() {
+        let domains = vec!["example.com".parse().unwrap()];
+        let overrides = Overrides { domains, data: Some("/srv/gatehouse".into()) };
+        let text = "domains = [\"ours.example\"]\ndata = \"d\"\n";
+        let settings = parse(Path::new("/nowhere/gatehouse.toml"), text, &overrides).unwrap();
+        assert_eq!(settings.edge_host.as_str(), "edge.example.com");
+        assert_eq!(settings.data, Path::new("/srv/gatehouse"));
+    }
+
+    #[test]
     fn relative_paths_start_beside_the_file() {
-        let settings = parse(Path::new("/etc/gatehouse/gatehouse.toml"), "data = \"d\"\n").unwrap();
+        let settings = parse(
+            Path::new("/etc/gatehouse/gatehouse.toml"),
+            "data = \"d\"\n",
+            &Overrides::default(),
+        )
+        .unwrap();
         assert_eq!(settings.data, Path::new("/etc/gatehouse/d"));
     }
 }

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use gatehouse_config::{PolicySource, Problems, Settings};
+use gatehouse_config::{Overrides, PolicySource, Problems, Settings};
 use gatehouse_policy::Policy;
 use gatehouse_types::Domain;
 
@@ -21,16 +21,11 @@ impl Setup {
     pub(crate) fn read(place: &Place) -> Result<Self, Problems> {
         let default = Path::new(DEFAULT_FILE);
         let file = place.config.clone().or_else(|| default.is_file().then(|| default.to_owned()));
-        let mut settings = match &file {
-            Some(file) => gatehouse_config::load(file)?,
-            None => gatehouse_config::parse(default, &domains_line(&place.domains))?,
+        let overrides = Overrides { domains: place.domains.clone(), data: place.data.clone() };
+        let settings = match &file {
+            Some(file) => gatehouse_config::load(file, &overrides)?,
+            None => gatehouse_config::parse(default, "", &overrides)?,
         };
-        if let (Some(_), false) = (&file, place.domains.is_empty()) {
-            settings.domains.clone_from(&place.domains);
-        }
-        if let Some(data) = &place.data {
-            settings.data.clone_from(data);
-        }
         Ok(Self { settings, file })
     }
 
@@ -59,14 +54,4 @@ impl Setup {
     pub(crate) fn database(&self) -> PathBuf {
         self.settings.data.join("gatehouse.sqlite")
     }
-}
-
-/// The defaults with the domains of the command line; everything that follows from the first
-/// domain (the edge's host name) follows from these.
-fn domains_line(domains: &[Domain]) -> String {
-    if domains.is_empty() {
-        return String::new();
-    }
-    let quoted: Vec<String> = domains.iter().map(|domain| format!("\"{domain}\"")).collect();
-    format!("domains = [{}]\n", quoted.join(", "))
 }

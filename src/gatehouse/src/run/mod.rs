@@ -12,6 +12,7 @@ use gatehouse_telemetry::{AdminState, LogFormat, Streams, init_log, serve_admin}
 use gatehouse_types::Chain;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, Interval, interval_at};
 use tracing::{Span, error, info};
 
 use self::reload::Reloader;
@@ -23,6 +24,9 @@ use crate::setup::Setup;
 
 /// How long streams may take to say goodbye.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+
+/// How often certificates are looked at; they are renewed 30 days before they end.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(12 * 3600);
 
 /// Runs the appliance until SIGTERM or SIGINT; SIGHUP reloads policy and certificates.
 pub(crate) async fn run(place: Place) -> Result<(), Failure> {
@@ -36,13 +40,17 @@ pub(crate) async fn run(place: Place) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let shared = Shared::prepare(&setup, policy, streams.clone())?;
     start_admin(&setup, streams, &tasks)?;
-    let reloader = Reloader::new(place, &shared);
+    let reloader = Reloader::new(place, &setup, &shared);
     let store = roles::start(&setup, shared, &tasks).await?;
     banner::show(&setup)?;
     info!(version = env!("CARGO_PKG_VERSION"), settings = setup.origin(), "started");
 
-    while let Told::Reload = signals.next().await {
-        reloader.reload();
+    loop {
+        match signals.next().await {
+            Told::Reload => reloader.reload(),
+            Told::Renew => reloader.renew(),
+            Told::Stop => break,
+        }
     }
     info!("stopping");
     match tasks.shut_down(SHUTDOWN_GRACE).await {
@@ -103,6 +111,7 @@ const EAFNOSUPPORT: i32 = 97;
 /// What the outside wants of us.
 enum Told {
     Reload,
+    Renew,
     Stop,
 }
 
@@ -110,6 +119,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    renewal: Interval,
 }
 
 impl Signals {
@@ -121,6 +131,7 @@ impl Signals {
             terminate: hear(SignalKind::terminate())?,
             interrupt: hear(SignalKind::interrupt())?,
             hangup: hear(SignalKind::hangup())?,
+            renewal: interval_at(Instant::now() + RENEWAL_INTERVAL, RENEWAL_INTERVAL),
         })
     }
 
@@ -129,6 +140,7 @@ impl Signals {
             _ = self.terminate.recv() => Told::Stop,
             _ = self.interrupt.recv() => Told::Stop,
             _ = self.hangup.recv() => Told::Reload,
+            _ = self.renewal.tick() => Told::Renew,
         }
     }
 }

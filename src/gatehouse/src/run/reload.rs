@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
+use gatehouse_config::Settings;
 use gatehouse_policy::Policy;
 use gatehouse_tls::{Keys, Roots};
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::roles::Shared;
 use crate::certificates;
@@ -18,15 +19,17 @@ pub(super) struct Reloader {
     policy: watch::Sender<Arc<Policy>>,
     keys: Keys,
     roots: Roots,
+    started_with: Settings,
 }
 
 impl Reloader {
-    pub(super) fn new(place: Place, shared: &Shared) -> Self {
+    pub(super) fn new(place: Place, setup: &Setup, shared: &Shared) -> Self {
         Self {
             place,
             policy: shared.policy.clone(),
             keys: shared.keys.clone(),
             roots: shared.roots.clone(),
+            started_with: setup.settings.clone(),
         }
     }
 
@@ -40,15 +43,46 @@ impl Reloader {
         }
     }
 
+    /// Renews what the local authority issued and what ends soon. Policy and trust stay as they
+    /// are: nobody asked for those.
+    pub(super) fn renew(&self) {
+        let renew = || {
+            let setup = Setup::read(&self.place)?;
+            certificates::ensure(&setup)?;
+            self.keys.replace(certificates::load(&setup)?).map_err(|error| Failure::from(&error))
+        };
+        if let Err(failure) = renew() {
+            error!(reason = failure.text(), "certificates cannot be renewed: those in use stay");
+        }
+    }
+
+    /// Whether something changed that a reload does not reach.
+    fn needs_restart(&self, now: &Settings) -> bool {
+        let reached = Settings {
+            policy: now.policy.clone(),
+            tls: now.tls.clone(),
+            certificates: now.certificates,
+            ..self.started_with.clone()
+        };
+        *now != reached
+    }
+
     fn try_reload(&self) -> Result<(), Failure> {
         let setup = Setup::read(&self.place)?;
         let policy = setup.policy()?;
-        let entries = certificates::load(&setup)?;
+        certificates::ensure(&setup)?;
         let trust = certificates::trust(&setup)?;
         let system = certificates::system_roots(&setup);
+        // Everything is read and checked before anything changes.
+        Roots::new(&trust, system).map_err(|error| Failure::from(&error))?;
+        self.keys.replace(certificates::load(&setup)?).map_err(|error| Failure::from(&error))?;
         self.roots.replace(&trust, system).map_err(|error| Failure::from(&error))?;
-        self.keys.replace(entries).map_err(|error| Failure::from(&error))?;
         self.policy.send_replace(Arc::new(policy));
+        if self.needs_restart(&setup.settings) {
+            warn!(
+                "settings besides policy, certificates and trust have changed: they need a restart"
+            );
+        }
         Ok(())
     }
 }
