@@ -77,15 +77,10 @@ impl Dispatch {
     pub(crate) async fn send(&self, stanza: Stanza) -> Result<(), Unreachable> {
         let deadline = time::Instant::from_std(now() + self.tuning.patience);
         let patience = self.tuning.patience.as_secs();
-        let unreachable = |reason, stanza| {
-            metrics::counter!("gatehouse_trunk_unreachable_total", "role" => self.role)
-                .increment(1);
-            Err(Unreachable { role: self.role, reason, stanza: Box::new(stanza) })
-        };
         let weight = weigh(&stanza).min(self.tuning.queue_kib_max);
         let room = Arc::clone(&self.budget).acquire_many_owned(weight);
         let Ok(Ok(room)) = time::timeout_at(deadline, room).await else {
-            return unreachable(format!("the queue was full for {patience} s"), stanza);
+            return self.unreachable(format!("the queue was full for {patience} s"), stanza);
         };
         let mut parcel = Parcel::new(stanza, room);
         let mut changed = self.changed.subscribe();
@@ -97,13 +92,31 @@ impl Dispatch {
             tokio::select! {
                 _ = changed.changed() => {}
                 () = self.stop.cancelled() => {
-                    return unreachable("this node is stopping".to_owned(), parcel.stanza);
+                    return self.unreachable("this node is stopping".to_owned(), parcel.stanza);
                 }
                 () = time::sleep_until(deadline) => {
-                    return unreachable(format!("none was there for {patience} s"), parcel.stanza);
+                    let reason = format!("none was there for {patience} s");
+                    return self.unreachable(reason, parcel.stanza);
                 }
             }
         }
+    }
+
+    /// Takes `stanza` for delivery if a node is there and there is room; never waits.
+    pub(crate) fn try_send(&self, stanza: Stanza) -> Result<(), Unreachable> {
+        let weight = weigh(&stanza).min(self.tuning.queue_kib_max);
+        let Ok(room) = Arc::clone(&self.budget).try_acquire_many_owned(weight) else {
+            return self.unreachable("the queue is full".to_owned(), stanza);
+        };
+        match self.place(Parcel::new(stanza, room), now()) {
+            Ok(()) => Ok(()),
+            Err(parcel) => self.unreachable("none is there".to_owned(), parcel.stanza),
+        }
+    }
+
+    fn unreachable(&self, reason: String, stanza: Stanza) -> Result<(), Unreachable> {
+        metrics::counter!("gatehouse_trunk_unreachable_total", "role" => self.role).increment(1);
+        Err(Unreachable { role: self.role, reason, stanza: Box::new(stanza) })
     }
 
     /// Puts `parcel` on its lane, or hands it back if that node is not there.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_xmpp::Stanza;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time;
 
 use crate::Receipt;
@@ -81,6 +81,25 @@ impl TrunkSender {
                 Err(Unreachable { role, reason, stanza: Box::new(stanza) })
             }
             Way::Streams(dispatch) => dispatch.send(stanza).await,
+        }
+    }
+
+    /// Hands `stanza` to the other role if that can be done at once: the role is there and there is
+    /// room. For what is worth nothing later, such as presence and probes.
+    pub fn try_send(&self, stanza: Stanza) -> Result<(), Unreachable> {
+        match &self.way {
+            Way::InProcess { role, queue, .. } => {
+                let reason = match queue.try_reserve() {
+                    Ok(slot) => {
+                        slot.send(Transfer { stanza, receipt: Receipt::default() });
+                        return Ok(());
+                    }
+                    Err(TrySendError::Closed(())) => "it has stopped",
+                    Err(TrySendError::Full(())) => "its queue is full",
+                };
+                Err(Unreachable { role, reason: reason.to_owned(), stanza: Box::new(stanza) })
+            }
+            Way::Streams(dispatch) => dispatch.try_send(stanza),
         }
     }
 

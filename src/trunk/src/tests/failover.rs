@@ -104,3 +104,21 @@ async fn a_core_that_starts_first_waits_for_its_edge() {
     sent.unwrap();
     assert_eq!(id(&soon(edge.trunk.incoming.recv()).await.unwrap()), 0);
 }
+
+#[tokio::test]
+async fn what_cannot_wait_goes_at_once_or_not_at_all() {
+    let ca = TestCa::new();
+    let mut narrow = tuning();
+    narrow.queue_kib_max = 2;
+    let mut edge = edge(&ca, "edge.example", &["core.example"], narrow.clone()).await;
+    let error = edge.trunk.sender.try_send(inward(0)).unwrap_err();
+    assert_eq!(error.to_string(), "the core cannot be reached: none is there");
+    assert_eq!(*error.stanza, inward(0));
+    let core = core(&ca, "core.example", &[("edge.example", edge.address)], narrow);
+    core.diary.wait("up edge.example", 1).await;
+    core.trunk.sender.try_send(out(0)).unwrap();
+    core.trunk.sender.try_send(out(1)).unwrap();
+    let error = core.trunk.sender.try_send(out(2)).unwrap_err();
+    assert_eq!(error.to_string(), "the edge cannot be reached: the queue is full");
+    assert_eq!(id(&soon(edge.trunk.incoming.recv()).await.unwrap()), 0);
+}

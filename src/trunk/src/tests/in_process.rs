@@ -36,3 +36,22 @@ async fn a_stopped_role_is_unreachable_at_once() {
     let error = edge.sender.send(out(0)).await.unwrap_err();
     assert_eq!(error.to_string(), "the core cannot be reached: it has stopped");
 }
+
+#[tokio::test]
+async fn what_cannot_wait_is_refused_by_a_full_queue_and_a_stopped_role() {
+    let (core, mut edge) = in_process();
+    let mut sent = 0;
+    let error = loop {
+        match core.sender.try_send(out(sent)) {
+            Ok(()) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(*error.stanza, out(sent));
+    assert_eq!(error.to_string(), "the edge cannot be reached: its queue is full");
+    edge.incoming.recv().await.unwrap();
+    core.sender.try_send(out(sent)).unwrap();
+    drop(edge);
+    let error = core.sender.try_send(out(0)).unwrap_err();
+    assert_eq!(error.to_string(), "the edge cannot be reached: it has stopped");
+}
