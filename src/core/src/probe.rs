@@ -14,7 +14,8 @@ use crate::router::{Consequences, Router};
 enum Right {
     /// Everything: a watcher, or the user's own other resource.
     All,
-    /// It waits for an answer; none is an answer too.
+    /// What it was shown by directed presence. It waits for an answer to its request; none is an
+    /// answer too.
     Waits,
     /// Only what it was shown by directed presence.
     Stranger,
@@ -44,7 +45,7 @@ impl Router {
                 }
                 consequences.extend(answers);
             }
-            Right::Waits => {}
+            Right::Waits => consequences.extend(shown_to_stranger(&sessions, prober)),
             Right::Stranger => {
                 let answers = shown_to_stranger(&sessions, prober);
                 if answers.is_empty() {
@@ -71,7 +72,8 @@ impl Router {
     }
 }
 
-/// RFC 6121, section 4.6.4: whoever got directed presence may probe it.
+/// RFC 6121, section 4.3.2, case 4: whoever got directed presence learns that the resource is there,
+/// and nothing else: what it says now was not meant for the prober.
 fn shown_to_stranger(sessions: &[Arc<Session>], prober: &Jid) -> Vec<Stanza> {
     let bare = prober.to_bare();
     sessions
@@ -79,9 +81,6 @@ fn shown_to_stranger(sessions: &[Arc<Session>], prober: &Jid) -> Vec<Stanza> {
         .filter(|session| {
             session.with(|state| state.directed.contains(prober) || state.directed.contains(&bare))
         })
-        .filter_map(|session| match session.presence() {
-            Some(presence) => Some(presence::copy_for(&presence, prober)),
-            None => presence::of_type(None, session.jid.clone(), prober.clone()),
-        })
+        .filter_map(|session| presence::of_type(None, session.jid.clone(), prober.clone()))
         .collect()
 }

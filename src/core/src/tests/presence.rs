@@ -131,3 +131,26 @@ async fn a_bad_priority_is_refused_and_changes_nothing() {
         .await;
     assert!(alice.got().is_empty() && world.sent().is_empty());
 }
+
+#[tokio::test]
+async fn who_was_shown_presence_once_learns_only_that_the_resource_is_there() {
+    let mut world = World::new().await;
+    let alice = world.online("alice", "a").await;
+    alice.send("<presence to='x@them.example/r'/>").await;
+    alice.send("<presence><show>away</show><status>private</status></presence>").await;
+    world
+        .receive("<presence type='subscribe' from='y@them.example' to='alice@ours.example'/>")
+        .await;
+    world.sent();
+    let probe = "<presence type='probe' from='WHO' to='alice@ours.example'/>";
+    let answer = ["presence alice@ours.example/a > x@them.example/r"];
+    world.receive(&probe.replace("WHO", "x@them.example/r")).await;
+    assert_eq!(world.sent(), answer);
+    // Asking for more does not take that away, and who only asks gets no answer.
+    world
+        .receive("<presence type='subscribe' from='x@them.example' to='alice@ours.example'/>")
+        .await;
+    world.receive(&probe.replace("WHO", "x@them.example/r")).await;
+    world.receive(&probe.replace("WHO", "y@them.example")).await;
+    assert_eq!(world.sent(), answer);
+}
