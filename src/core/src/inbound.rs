@@ -95,7 +95,7 @@ impl Router {
     }
 }
 
-/// Sends one copy to each session; true if at least one took it.
+/// Sends one copy to each session; true if at least one took it, and it was not lost meanwhile.
 async fn send_copies(sessions: &[Arc<Session>], stanza: &Arc<Stanza>) -> bool {
     let copies = Copies::default();
     let mut sent = false;
@@ -103,7 +103,9 @@ async fn send_copies(sessions: &[Arc<Session>], stanza: &Arc<Stanza>) -> bool {
         let copy = Outgoing { stanza: Arc::clone(stanza), copies: copies.clone(), offline: None };
         sent |= session.outbox.send(copy).await.is_ok();
     }
-    sent
+    // A session may have ended while another was waited for. It did not route its copy again, for
+    // this one was still there.
+    sent && !copies.lost()
 }
 
 /// RFC 6121, section 8.5.1. A probe gets the answer that a stranger's probe gets, so that it does

@@ -101,6 +101,12 @@ impl Outbox {
         self.gone.store(true, Ordering::Release);
     }
 
+    /// How many stanzas can be queued without a wait.
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> usize {
+        self.queue.capacity()
+    }
+
     /// True once nobody reads the queue any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.queue.is_closed()

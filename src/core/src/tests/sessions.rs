@@ -83,3 +83,27 @@ async fn a_copy_that_another_resource_read_is_not_sent_again() {
     let stored = world.router.store.offline(&address("bob@ours.example")).await.unwrap();
     assert_eq!(stored.len(), 1);
 }
+
+#[tokio::test]
+async fn a_copy_that_was_lost_while_another_was_waited_for_is_stored() {
+    let mut world = World::new().await;
+    let alice = world.online("alice", "a").await;
+    let first = world.online("bob", "first").await;
+    let second = world.online("bob", "second").await;
+    // The second does not read: its outbox is full.
+    let bob = address("bob@ours.example");
+    while second.session.outbox.room() > 0 {
+        let filler = super::stanza("<presence/>");
+        world.router.send(&second.session, filler).await;
+    }
+    let send = alice.send("<message to='bob@ours.example'><body>1</body></message>");
+    let first_leaves = async {
+        // By then the first has its copy, and the second is waited for.
+        while first.session.outbox.room() == 256 {
+            tokio::task::yield_now().await;
+        }
+        tokio::join!(first.leave(), second.leave());
+    };
+    tokio::join!(send, first_leaves);
+    assert_eq!(world.router.store.offline(&bob).await.unwrap().len(), 1);
+}
