@@ -12,6 +12,7 @@ use crate::outbox::{Copies, Outgoing};
 use crate::refusal::Refusal;
 use crate::router::Router;
 use crate::stamp;
+use crate::xml;
 
 /// Chat states (XEP-0085).
 const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
@@ -73,12 +74,17 @@ impl Router {
                 ));
             }
         }
+        let text = xml::storable(stanza.element()).ok_or_else(|| {
+            Refusal::modify(
+                StanzaCondition::NotAcceptable,
+                "The recipient is away, and this message holds XML that cannot be stored.",
+            )
+        })?;
         let inbox = account.inbox.lock().await;
         let reach = account.reach(to);
         if reach.willing || reach.resource {
             return Ok(Kept::UserIsBack);
         }
-        let text = String::from(stanza.element());
         let limits = self.config.offline;
         let stored =
             self.store.push_offline(&account.jid, self.clock.now_ms(), &text, limits).await;
@@ -125,13 +131,13 @@ impl Router {
         };
         let domain = session.jid.domain();
         for message in waiting {
-            // Claimed first: the session may have it written before this task goes on.
-            inbox.claim = Some(Claim { session: session.id, up_to: message.id });
             let read = message.stanza.parse::<Element>().ok();
             let Some(Ok(mut stanza)) = read.map(Stanza::from_element) else {
-                warn!(message.id, "an offline message cannot be read; it is skipped");
+                self.remove_unreadable(session, message.id).await;
                 continue;
             };
+            // Claimed first: the session may have it written before this task goes on.
+            inbox.claim = Some(Claim { session: session.id, up_to: message.id });
             if let Some(delay) = stamp::delay(domain, message.received_ms) {
                 stanza.payload_mut().append_child(delay);
             }
@@ -146,13 +152,24 @@ impl Router {
         }
     }
 
+    /// A row that nobody can read would take up room for ever.
+    async fn remove_unreadable(&self, session: &Session, id: i64) {
+        let account = &session.account.jid;
+        warn!(%account, message.id = id, "an offline message cannot be read; it is removed");
+        if let Err(failure) = self.store.remove_one_offline(account, id).await {
+            error!(error = %Chain(&failure), "cannot remove an unreadable offline message");
+        }
+    }
+
     /// `session` has written all stored messages up to `id` to its client: they can go.
     pub(crate) async fn offline_written(&self, session: &Session, id: i64) {
         let account = &session.account;
         let mut inbox = account.inbox.lock().await;
         if let Err(failure) = self.store.remove_offline(&account.jid, id).await {
-            // They will come twice, which is better than not at all.
+            // They will come twice, which is better than not at all; but not to this session, or
+            // they would come without end.
             error!(error = %Chain(&failure), "cannot remove delivered offline messages");
+            return;
         }
         if inbox.claim.is_some_and(|claim| claim.session == session.id && claim.up_to <= id) {
             inbox.claim = None;

@@ -158,13 +158,19 @@ impl Router {
                 self.send(session, copy_for(&presence, &session.jid)).await;
             }
         }
-        let asking = contacts.contacts.iter().filter_map(|contact| {
-            let request = contact.pending_in.as_ref()?;
-            (!blocking::is_blocked(blocked, &contact.jid)).then_some(request)
-        });
-        for request in asking {
+        for contact in &contacts.contacts {
+            let Some(request) = &contact.pending_in else { continue };
+            if blocking::is_blocked(blocked, &contact.jid) {
+                continue;
+            }
             let element = request.parse::<Element>().ok();
-            if let Some(Ok(request)) = element.map(Stanza::from_element) {
+            let request = element.and_then(|element| Stanza::from_element(element).ok());
+            // If what came with it cannot be read, the request itself is still there.
+            let bare = || {
+                let (from, to) = (contact.jid.clone(), session.account.jid.clone());
+                of_type(Some("subscribe"), from, to)
+            };
+            if let Some(request) = request.or_else(bare) {
                 self.send(session, request).await;
             }
         }

@@ -11,8 +11,10 @@ use crate::refusal::Refusal;
 use crate::roster;
 use crate::router::{Consequences, Router};
 use crate::subscription::{Action, Change, Effect, Outcome, inbound, outbound};
+use crate::xml;
 
-/// A stored request is what the asking side wrote; a long one is stored without its payload.
+/// A stored request is what the asking side wrote; one that is long or cannot be read
+/// again is stored without its payload.
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
 
 impl Router {
@@ -162,11 +164,11 @@ impl Router {
 
 /// The request as it is kept until the user answers it.
 fn request_text(stanza: &Stanza) -> String {
-    let text = String::from(stanza.element());
-    if text.len() <= REQUEST_BYTES_MAX {
+    let whole = xml::storable(stanza.element());
+    if let Some(text) = whole.filter(|text| text.len() <= REQUEST_BYTES_MAX) {
         return text;
     }
     let mut stanza = stanza.clone();
     stanza.payload_mut().take_nodes();
-    String::from(stanza.element())
+    xml::storable(stanza.element()).unwrap_or_default()
 }

@@ -21,6 +21,15 @@ pub(crate) fn text(name: &str, namespace: &str, text: &str) -> Element {
     element
 }
 
+/// The text of `element`, if it can be read again: what cannot must not be stored. Names and prefixes
+/// that XML reserves have come in by ways that others read differently.
+pub(crate) fn storable(element: &Element) -> Option<String> {
+    let mut bytes = Vec::new();
+    element.write_to(&mut bytes).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    text.parse::<Element>().is_ok().then_some(text)
+}
+
 /// The only child of `element`, or `None` if there is none or more than one.
 pub(crate) fn only_child(element: &Element) -> Option<&Element> {
     let mut children = element.children();

@@ -123,4 +123,20 @@ impl Store {
         .map_err(failed(ACTION))?;
         commit(transaction, ACTION).await
     }
+
+    /// Removes one waiting message.
+    pub async fn remove_one_offline(&self, account: &Jid, id: i64) -> Result<(), StoreError> {
+        const ACTION: &str = "removing an offline message";
+        let mut transaction = self.write(ACTION).await?;
+        sqlx::query(
+            "DELETE FROM offline_messages
+             WHERE account_id = (SELECT id FROM accounts WHERE jid = $1) AND id = $2",
+        )
+        .bind(key(account))
+        .bind(id)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed(ACTION))?;
+        commit(transaction, ACTION).await
+    }
 }

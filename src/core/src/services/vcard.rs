@@ -2,7 +2,7 @@
 
 use gatehouse_types::Chain;
 use gatehouse_xmpp::{Element, StanzaCondition, ns};
-use tracing::error;
+use tracing::warn;
 
 use super::Answer;
 use crate::account::Account;
@@ -33,7 +33,12 @@ impl Router {
         vcard: &Element,
     ) -> Result<(), Refusal> {
         check(vcard)?;
-        let text = String::from(vcard);
+        let text = xml::storable(vcard).ok_or_else(|| {
+            Refusal::modify(
+                StanzaCondition::NotAcceptable,
+                "This vCard holds XML that cannot be stored.",
+            )
+        })?;
         if text.len() > VCARD_BYTES_MAX {
             return Err(Refusal::modify(
                 StanzaCondition::NotAcceptable,
@@ -48,7 +53,7 @@ impl Router {
         match text.parse() {
             Ok(vcard) => Ok(Some(vcard)),
             Err(failure) => {
-                error!(account = %account.jid, error = %Chain(&failure), "a stored vCard is broken");
+                warn!(account = %account.jid, error = %Chain(&failure), "a stored vCard cannot be read");
                 Ok(None)
             }
         }

@@ -124,7 +124,10 @@ impl World {
 
 impl Client {
     pub(super) async fn send(&self, xml: &str) {
-        let mut stanza = stanza(xml);
+        self.send_stanza(stanza(xml)).await;
+    }
+
+    pub(super) async fn send_stanza(&self, mut stanza: Stanza) {
         stanza.set_from(Some(self.session.jid.clone()));
         self.router.take_from_client(&self.session, stanza).await;
     }
@@ -156,6 +159,20 @@ impl Client {
     pub(super) async fn leave(self) {
         self.router.unbind(&self.session, self.outbox, []).await;
     }
+}
+
+/// `stanza` with an element in it that comes in by ways that our own reader does not take.
+pub(super) fn with_unreadable(xml: &str) -> Stanza {
+    let mut stanza = stanza(xml);
+    let reserved = Element::bare("x", "http://www.w3.org/2000/xmlns/");
+    let place = match stanza.element().children().next().map(|child| child.name().to_owned()) {
+        Some(name) if name == "vCard" => {
+            stanza.payload_mut().get_child_mut("vCard", gatehouse_xmpp::ns::VCARD).unwrap()
+        }
+        _ => stanza.payload_mut(),
+    };
+    place.append_child(reserved);
+    stanza
 }
 
 pub(super) fn address(text: &str) -> Jid {

@@ -1,4 +1,6 @@
-use super::{World, address, show};
+use gatehouse_store::OfflineLimits;
+
+use super::{World, address, show, with_unreadable};
 
 const TO_BOB: &str = "<message type='chat' id='ID' to='bob@ours.example'><body>ID</body></message>";
 
@@ -108,4 +110,66 @@ async fn messages_from_outside_are_kept_too() {
         .await;
     let stored = world.router.store.offline(&address("bob@ours.example")).await.unwrap();
     assert_eq!(stored.len(), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_again_is_refused_and_nothing_of_it_stays() {
+    let mut world = World::new().await;
+    let mut alice = world.online("alice", "a").await;
+    let message = "<message id='1' to='bob@ours.example'><body>x</body></message>";
+    alice.send_stanza(with_unreadable(message)).await;
+    assert_eq!(
+        alice.got(),
+        ["message:error#1 bob@ours.example > alice@ours.example/a [error:modify [not-acceptable]]"]
+    );
+    let vcard = "<iq type='set' id='2'><vCard xmlns='vcard-temp'/></iq>";
+    alice.send_stanza(with_unreadable(vcard)).await;
+    assert_eq!(alice.got(), ["iq:error#2 alice@ours.example/a [error:modify [not-acceptable]]"]);
+
+    // A request comes without it.
+    let request = "<presence type='subscribe' from='x@them.example' to='bob@ours.example'/>";
+    world.router.take_from_edge(with_unreadable(request)).await;
+    let mut bob = world.bind("bob", "b").await;
+    bob.send("<presence/>").await;
+    let got = bob.got();
+    assert_eq!(
+        got,
+        [
+            "presence bob@ours.example/b > bob@ours.example/b",
+            "presence:subscribe x@them.example > bob@ours.example",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_unreadable_row_is_removed_and_holds_nothing_up() {
+    let mut world = World::new().await;
+    let alice = world.online("alice", "a").await;
+    let bob = address("bob@ours.example");
+    let store = world.router.store.clone();
+    alice.send(&TO_BOB.replace("ID", "1")).await;
+    store.push_offline(&bob, 0, "<xmlns:x/>", OfflineLimits::default()).await.unwrap();
+    let mut client = world.bind("bob", "b").await;
+    client.send("<presence/>").await;
+    let item = client.next().unwrap();
+    world.router.offline_written(&client.session, item.offline.unwrap()).await;
+    assert!(store.offline(&bob).await.unwrap().is_empty());
+    // Nothing is claimed any more: what comes next is delivered at once.
+    client.got();
+    alice.send(&TO_BOB.replace("ID", "2")).await;
+    assert_eq!(client.got().len(), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_removed_does_not_come_again_to_the_same_session() {
+    let mut world = World::new().await;
+    let alice = world.online("alice", "a").await;
+    alice.send(&TO_BOB.replace("ID", "1")).await;
+    let mut bob = world.bind("bob", "b").await;
+    bob.send("<presence/>").await;
+    let id = bob.next().unwrap().offline.unwrap();
+    world.router.store.close().await;
+    world.router.offline_written(&bob.session, id).await;
+    // Nobody else is sent them either, as long as this one is there.
+    assert!(bob.session.account.inbox.lock().await.claim.is_some());
 }
