@@ -21,7 +21,8 @@ pub(crate) struct Account {
     /// Bare.
     pub(crate) jid: Jid,
     /// Held while one of the account's sessions changes presence, roster or blocking and the
-    /// consequences are routed: others see the changes in the order in which they were made.
+    /// consequences are routed: others see the changes in the order in which they were made. Not
+    /// held while the edge is waited for.
     pub(crate) turn: tokio::sync::Mutex<()>,
     /// Held from reading a contact to writing it, and while the change is pushed.
     pub(crate) roster: tokio::sync::Mutex<()>,

@@ -40,8 +40,9 @@ impl Router {
                 let turn = session.account.turn.lock().await;
                 let mut consequences = Consequences::new();
                 self.presence_from(session, stanza, &mut consequences).await;
-                self.route_all(consequences).await;
+                let left = self.route_in_turn(consequences).await;
                 drop(turn);
+                self.route_left(left).await;
             }
             StanzaKind::Iq => self.iq_from(session, stanza).await,
         }
@@ -75,8 +76,9 @@ impl Router {
         let turn = session.account.turn.lock().await;
         let mut consequences = Consequences::new();
         Box::pin(self.serve_own(session, &stanza, &mut consequences)).await;
-        self.route_all(consequences).await;
+        let left = self.route_in_turn(consequences).await;
         drop(turn);
+        self.route_left(left).await;
     }
 
     async fn is_to_blocked(&self, session: &Session, stanza: &Stanza) -> Result<bool, Refusal> {

@@ -220,8 +220,9 @@ impl Router {
         farewell.set_to(None);
         let mut consequences = Consequences::new();
         self.unavailable(session, &farewell, &mut consequences).await;
-        self.route_all(consequences).await;
+        let left = self.route_in_turn(consequences).await;
         drop(turn);
+        self.route_left(left).await;
     }
 
     /// The presence of each available resource, or its absence, for one contact.

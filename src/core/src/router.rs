@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use gatehouse_store::{Store, StoreError};
 use gatehouse_trunk::TrunkSender;
@@ -15,6 +16,11 @@ use crate::account::{Account, Accounts, Session};
 use crate::outbox::Outgoing;
 use crate::refusal::Refusal;
 use crate::stamp::WallClock;
+
+/// How often, in all, one burst of presence is tried again when the edge has no room.
+const PASSING_TRIES: u32 = 10;
+/// And how long it waits each time.
+const PASSING_RETRY: Duration = Duration::from_millis(50);
 
 /// The router; cheap to clone.
 #[derive(Clone, Debug)]
@@ -43,6 +49,12 @@ enum Place {
 
 /// What a stanza brought with it: stanzas to be routed next, in this order.
 pub(crate) type Consequences = Vec<Stanza>;
+
+/// Presence that says how things are, and not what was agreed: a later one replaces it.
+fn is_passing(stanza: &Stanza) -> bool {
+    stanza.kind() == StanzaKind::Presence
+        && matches!(stanza.type_(), None | Some("unavailable" | "probe" | "error"))
+}
 
 impl std::ops::Deref for Router {
     type Target = Inner;
@@ -106,6 +118,37 @@ impl Router {
 
     /// Takes stanzas with both addresses set where they go, and then whatever they bring about.
     pub(crate) async fn route_all(&self, stanzas: impl IntoIterator<Item = Stanza>) {
+        self.route(stanzas, None).await;
+    }
+
+    /// The same while an account's turn is held, which must not wait for the edge: gives back what
+    /// the edge has no room for, for [`route_left`](Self::route_left) once the turn is over.
+    #[must_use]
+    pub(crate) async fn route_in_turn(
+        &self,
+        stanzas: impl IntoIterator<Item = Stanza>,
+    ) -> Vec<Stanza> {
+        let mut left = Vec::new();
+        self.route(stanzas, Some(&mut left)).await;
+        left
+    }
+
+    /// What was left of a turn.
+    pub(crate) async fn route_left(&self, left: Vec<Stanza>) {
+        let mut tries = PASSING_TRIES;
+        for stanza in left {
+            let mut consequences = Consequences::new();
+            self.send_out(stanza, &mut tries, &mut consequences).await;
+            self.route_all(consequences).await;
+        }
+    }
+
+    async fn route(
+        &self,
+        stanzas: impl IntoIterator<Item = Stanza>,
+        mut left: Option<&mut Vec<Stanza>>,
+    ) {
+        let mut tries = PASSING_TRIES;
         let mut queue: VecDeque<Stanza> = stanzas.into_iter().collect();
         while let Some(stanza) = queue.pop_front() {
             let Some(to) = stanza.to() else { continue };
@@ -116,13 +159,23 @@ impl Router {
                     // On the heap: a future for every kind of stanza is a large one.
                     Box::pin(self.deliver(stanza, &mut consequences)).await;
                 }
-                Place::Outside => self.send_out(stanza, &mut consequences).await,
+                Place::Outside => match &mut left {
+                    None => self.send_out(stanza, &mut tries, &mut consequences).await,
+                    // Behind what is left already, so that order holds.
+                    Some(left) if !left.is_empty() => left.push(stanza),
+                    Some(left) => {
+                        left.extend(self.trunk.try_send(stanza).err().map(|back| *back.stanza));
+                    }
+                },
             }
             queue.extend(consequences);
         }
     }
 
-    async fn send_out(&self, stanza: Stanza, consequences: &mut Consequences) {
+    async fn send_out(&self, stanza: Stanza, tries: &mut u32, consequences: &mut Consequences) {
+        if is_passing(&stanza) {
+            return self.send_passing(stanza, tries).await;
+        }
         let Err(unreachable) = self.trunk.send(stanza).await else { return };
         info!(reason = unreachable.reason, "no edge takes what goes to other domains");
         let refusal = Refusal::wait(
@@ -130,6 +183,22 @@ impl Router {
             "The gateway to other domains cannot be reached at the moment. Try again later.",
         );
         consequences.extend(refusal.answer(&unreachable.stanza));
+    }
+
+    /// Presence is worth nothing later: while the edge is away it is dropped, and the next one
+    /// mends it. A burst gets `tries` moments in all for the edge to make room.
+    async fn send_passing(&self, stanza: Stanza, tries: &mut u32) {
+        let mut stanza = stanza;
+        while let Err(unreachable) = self.trunk.try_send(stanza) {
+            if *tries == 0 {
+                debug!(reason = unreachable.reason, "dropped presence for another domain");
+                metrics::counter!("gatehouse_presence_dropped_total").increment(1);
+                return;
+            }
+            *tries -= 1;
+            stanza = *unreachable.stanza;
+            tokio::time::sleep(PASSING_RETRY).await;
+        }
     }
 
     /// The live state of a local user, or `None` if there is no such account.

@@ -154,3 +154,35 @@ async fn who_was_shown_presence_once_learns_only_that_the_resource_is_there() {
     world.receive(&probe.replace("WHO", "y@them.example")).await;
     assert_eq!(world.sent(), answer);
 }
+
+#[tokio::test]
+async fn an_edge_without_room_holds_up_nobodys_presence() {
+    let mut world = World::new().await;
+    world.befriend("alice@ours.example", "romeo@them.example").await;
+    let alice = world.online("alice", "a").await;
+    // The trunk is full, and nobody reads it.
+    let message = "<message to='romeo@them.example'><body>x</body></message>";
+    let filler = async {
+        while world.edge.incoming.len() < world.edge.incoming.max_capacity() {
+            alice.send(message).await;
+        }
+    };
+    filler.await;
+    let before = world.edge.incoming.len();
+    // Far below the patience of the trunk.
+    let soon = std::time::Duration::from_secs(10);
+    let away = alice.send("<presence><show>away</show></presence>");
+    tokio::time::timeout(soon, away).await.unwrap();
+    assert_eq!(world.edge.incoming.len(), before, "there was no room");
+    // A request waits for room, but holds up no other resource.
+    let other = world.bind("alice", "other").await;
+    let ask = alice.send("<presence type='subscribe' to='juliet@them.example'/>");
+    let others = async {
+        tokio::time::timeout(soon, other.send("<presence/>")).await.unwrap();
+        world.edge.incoming.recv().await.unwrap();
+    };
+    tokio::join!(ask, others);
+    let sent = world.sent();
+    assert_eq!(sent.last().unwrap(), "presence:subscribe alice@ours.example > juliet@them.example");
+    assert!(!sent.iter().any(|text| text.contains("away")));
+}
