@@ -336,6 +336,7 @@ fn s2s(mut section: Section<'_>) -> S2s {
         idle_timeout: section
             .duration("idle-timeout", 10 * second, 86_400 * second, "\"10m\"")
             .unwrap_or(default.idle_timeout),
+        private_targets: section.switch("private-targets").unwrap_or(default.private_targets),
     };
     section.finish();
     read
@@ -344,8 +345,9 @@ fn s2s(mut section: Section<'_>) -> S2s {
 fn limits(mut section: Section<'_>) -> Limits {
     let default = Limits::default();
     // RFC 6120, section 13.12: stanzas of 10 000 bytes must be taken.
+    let ceiling = StreamLimits::STANZA_BYTES_CEILING as u64;
     let mut bytes =
-        |key, example, default| size(section.number(key, 10_000, 16 << 20, example), default);
+        |key, example, default| size(section.number(key, 10_000, ceiling, example), default);
     let client = bytes("client-stanza-bytes-max", "262144", default.client_stanza_bytes_max);
     let server = bytes("server-stanza-bytes-max", "524288", default.server_stanza_bytes_max);
     let read = Limits {

@@ -153,6 +153,9 @@ pub struct S2s {
     pub queue_len_max: usize,
     /// Silence after which a stream is closed.
     pub idle_timeout: Duration,
+    /// Whether partners may be at private addresses (RFC 1918, loopback, ...). A stranger's DNS
+    /// could otherwise make the edge knock at doors inside.
+    pub private_targets: bool,
 }
 
 /// `[limits]`
@@ -192,6 +195,7 @@ impl Default for S2s {
             connect_timeout: Duration::from_secs(30),
             queue_len_max: 256,
             idle_timeout: Duration::from_secs(10 * 60),
+            private_targets: false,
         }
     }
 }

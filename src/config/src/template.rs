@@ -47,6 +47,7 @@ data = "gatehouse-data"
 # connect-timeout = "30s"       # all targets; then the waiting messages are bounced
 # queue-len-max = 256           # stanzas that wait for one pair of domains
 # idle-timeout = "10m"
+# private-targets = false       # true: partners may be at private addresses (a lab, a closed network)
 
 [limits]
 # connections-max = 10000       # for each listener
