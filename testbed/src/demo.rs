@@ -100,6 +100,9 @@ servers = ["{dns}"]
 [tls]
 trust = ["{root}"]
 system-roots = false
+
+[s2s]
+private-targets = true # the partner is on this machine
 "#
     )
 }

@@ -233,7 +233,13 @@ impl Gatehouse {
             ("policy", table([("file", path("policy.toml"))]).into()),
             (
                 "s2s",
-                table([("target-timeout", "5s".into()), ("connect-timeout", "15s".into())]).into(),
+                table([
+                    ("target-timeout", "5s".into()),
+                    ("connect-timeout", "15s".into()),
+                    // All the world is on loopback here.
+                    ("private-targets", true.into()),
+                ])
+                .into(),
             ),
         ]);
         if !trunk.is_empty() {
