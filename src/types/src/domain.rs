@@ -23,11 +23,15 @@ impl Domain {
         &self.0
     }
 
-    /// The U-label form, as it goes into an address on the wire (RFC 7622, section 3.2).
+    /// The U-label form, as it goes into an address on the wire (RFC 7622, section 3.2); the
+    /// A-label form where peers would read the U-labels as another name.
     pub fn to_unicode(&self) -> Cow<'_, str> {
         if self.0.contains("xn--") {
             let (name, result) = idna::domain_to_unicode(&self.0);
-            if result.is_ok() {
+            // Servers that still follow IDNA 2003 read these four as another name (UTS 46, section
+            // 4): `faß.example` would become `fass.example`. The A-label means one thing to all.
+            let deviates = name.contains(['ß', 'ς', '\u{200c}', '\u{200d}']);
+            if result.is_ok() && !deviates {
                 return Cow::Owned(name);
             }
         }
@@ -105,6 +109,13 @@ mod tests {
             assert_eq!(domain(spelling).as_str(), "xn--bcher-kva.example");
             assert_eq!(domain(spelling).to_unicode(), "bücher.example");
         }
+    }
+
+    #[test]
+    fn names_that_two_standards_read_differently_stay_a_labels() {
+        assert_eq!(domain("faß.example").as_str(), "xn--fa-hia.example");
+        assert_eq!(domain("faß.example").to_unicode(), "xn--fa-hia.example");
+        assert_ne!(domain("faß.example"), domain("fass.example"));
     }
 
     #[test]
