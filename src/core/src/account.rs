@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use gatehouse_store::{Store, StoreError};
+use gatehouse_store::{AccountVersion, Store, StoreError};
 use gatehouse_types::Jid;
 use gatehouse_xmpp::Stanza;
 use parking_lot::Mutex;
@@ -63,6 +63,8 @@ pub(crate) struct Session {
     /// Full.
     pub(crate) jid: Jid,
     pub(crate) account: Arc<Account>,
+    /// Of the account, when the client logged in.
+    pub(crate) version: AccountVersion,
     pub(crate) outbox: Outbox,
     state: Mutex<SessionState>,
 }
@@ -83,8 +85,14 @@ pub(crate) struct SessionState {
 }
 
 impl Session {
-    pub(crate) fn new(id: u64, jid: Jid, account: Arc<Account>, outbox: Outbox) -> Self {
-        Self { id, jid, account, outbox, state: Mutex::default() }
+    pub(crate) fn new(
+        id: u64,
+        jid: Jid,
+        account: Arc<Account>,
+        version: AccountVersion,
+        outbox: Outbox,
+    ) -> Self {
+        Self { id, jid, account, version, outbox, state: Mutex::default() }
     }
 
     /// Reads or changes the state; `look` must be short and must not lock anything else.
@@ -225,6 +233,11 @@ impl Accounts {
         let account = Arc::new(Account::new(bare.clone()));
         accounts.insert(bare.clone(), Arc::clone(&account));
         account
+    }
+
+    /// All accounts that somebody is connected to.
+    pub(crate) fn all_connected(&self) -> Vec<Arc<Account>> {
+        self.0.lock().values().filter(|account| account.is_connected()).cloned().collect()
     }
 
     /// The live state of an account that somebody is connected to.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gatehouse_store::AccountVersion;
 use gatehouse_types::Jid;
 use gatehouse_xmpp::{StanzaCondition, StreamCondition, StreamError};
 
@@ -11,26 +12,30 @@ use crate::refusal::Refusal;
 use crate::router::Router;
 
 impl Router {
-    /// Binds a client to `resource` of `account`. An older session of that address ends with
+    /// Binds a client that logged in to this `version` of `account` to `resource`. An older session of that address ends with
     /// `conflict` (RFC 6120, section 7.7.2.2, case 3), and its contacts have seen it leave before
     /// this returns.
     pub(crate) async fn bind(
         &self,
         account: &Jid,
+        version: AccountVersion,
         resource: &str,
         outbox: Outbox,
     ) -> Result<Arc<Session>, Refusal> {
         let full = account.with_resource(resource).map_err(|_| {
             Refusal::modify(StanzaCondition::BadRequest, "This resource cannot be used.")
         })?;
-        if !self.may_bind(account).await {
+        // A store that fails is not a reason to let anybody in.
+        let current = self.store.account_versions(&[account]).await?;
+        if !current.iter().any(|(_, current)| *current == version) {
             return Err(Refusal::cancel(
                 StanzaCondition::NotAllowed,
-                "The account is gone, or cannot be looked up.",
+                "The account is gone or has a new password; log in again.",
             ));
         }
         let account = self.accounts.get(account);
-        let session = Arc::new(Session::new(self.next_id(), full, Arc::clone(&account), outbox));
+        let session =
+            Arc::new(Session::new(self.next_id(), full, Arc::clone(&account), version, outbox));
         let sessions_max = self.config.sessions_per_account_max;
         match account.add(&session, sessions_max) {
             Ok(None) => {}

@@ -19,6 +19,7 @@ mod roster;
 mod router;
 mod services;
 mod session;
+mod stale;
 mod stamp;
 mod subscription;
 mod subscriptions;
@@ -93,6 +94,7 @@ pub fn start(parts: CoreParts, tasks: &Tasks) {
     };
     let router = Router::new(parts.config, parts.store, sender, WallClock::system());
     incoming::start(&router, incoming, tasks);
+    stale::start(&router, tasks);
     let ports = Arc::new(ClientPorts {
         router,
         config: Arc::new(config),

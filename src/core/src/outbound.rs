@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use gatehouse_types::{Chain, Jid};
 use gatehouse_xmpp::{Stanza, StanzaKind};
-use tracing::error;
 
 use crate::account::Session;
 use crate::iq;
@@ -93,17 +91,6 @@ impl Router {
     async fn answer(&self, session: &Session, answer: Option<Stanza>) {
         if let Some(answer) = answer {
             self.send(session, answer).await;
-        }
-    }
-
-    /// True if the account is there; a store that fails is not a reason to let anybody in.
-    pub(crate) async fn may_bind(&self, account: &Jid) -> bool {
-        match self.store.has_account(account).await {
-            Ok(exists) => exists,
-            Err(failure) => {
-                error!(error = %Chain(&failure), "cannot look up an account that wants to bind");
-                false
-            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use aws_lc_rs::rand;
 use gatehouse_identity::TlsVersion;
 use gatehouse_net::{Connection, ConnectionError, Step, now};
-use gatehouse_store::StoredKeys;
+use gatehouse_store::{AccountVersion, StoredKeys};
 use gatehouse_telemetry::{StreamHandle, StreamState};
 use gatehouse_types::{Chain, Jid, Machine as _};
 use gatehouse_xmpp::sasl::{ScramHash, ScramKeys};
@@ -30,6 +30,10 @@ pub(crate) struct Client {
     row: StreamHandle,
     source: IpAddr,
     account: Option<Jid>,
+    /// Of the account that was last looked up: the one that a log-in is checked against.
+    version: Option<AccountVersion>,
+    /// The keys could not be read: a log-in that fails now is not the client's fault.
+    keys_unread: bool,
     bound: Option<Bound>,
     /// Given to the machine, and not yet known to be written; oldest first.
     unwritten: VecDeque<Outgoing>,
@@ -64,6 +68,8 @@ impl Client {
             row,
             source,
             account: None,
+            version: None,
+            keys_unread: false,
             bound: None,
             unwritten: VecDeque::new(),
             offline_written: None,
@@ -160,7 +166,9 @@ impl Client {
         match event {
             C2sEvent::Credentials { account } => self.credentials(&account).await,
             C2sEvent::AuthenticationFailed { account, condition, mechanism } => {
-                self.ports.failed_logins.note(self.source, now());
+                if !std::mem::take(&mut self.keys_unread) {
+                    self.ports.failed_logins.note(self.source, now());
+                }
                 let account = account.map(|account| account.to_string());
                 info!(account, condition, mechanism, "a log-in failed");
             }
@@ -185,18 +193,21 @@ impl Client {
         let wait = self.ports.failed_logins.wait(self.source, now());
         let stop = self.ports.tasks.stop();
         stop.run_until_cancelled(time::sleep(wait)).await;
-        let keys = match self.ports.router.store.keys(account).await {
-            Ok(keys) => keys.into_iter().filter_map(scram_keys).collect(),
+        let found = match self.ports.router.store.credentials(account).await {
+            Ok(found) => found,
             Err(failure) => {
                 error!(error = %Chain(&failure), "cannot read credentials; the log-in fails");
-                Vec::new()
+                self.keys_unread = true;
+                return self.connection.machine_mut().credentials_unavailable(now());
             }
         };
-        self.connection.machine_mut().credentials(keys, now());
+        self.version = found.as_ref().map(|found| found.version);
+        let keys = found.into_iter().flat_map(|found| found.keys).filter_map(scram_keys);
+        self.connection.machine_mut().credentials(keys.collect(), now());
     }
 
     async fn bind(&mut self, resource: Option<String>) {
-        let Some(account) = self.account.clone() else {
+        let (Some(account), Some(version)) = (self.account.clone(), self.version) else {
             let error = StreamError::new(StreamCondition::NotAuthorized, "log in first");
             return self.connection.machine_mut().close_with(error, now());
         };
@@ -206,7 +217,7 @@ impl Client {
             return self.connection.machine_mut().close_with(error, now());
         };
         let (sender, receiver) = outbox(self.ports.config.limits.send_queue_len_max);
-        match self.ports.router.bind(&account, &resource, sender).await {
+        match self.ports.router.bind(&account, version, &resource, sender).await {
             Ok(session) => {
                 let jid = session.jid.clone();
                 self.row.update(|row| {

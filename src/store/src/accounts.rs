@@ -28,6 +28,23 @@ impl fmt::Debug for StoredKeys {
     }
 }
 
+/// Which account of a name, and which keys of it. It changes when the keys do, and when the account
+/// is removed and made anew; who logged in under another one must log in again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AccountVersion {
+    id: i64,
+    generation: i64,
+}
+
+/// What a log-in is checked against, all of one moment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Credentials {
+    /// Whose keys these are.
+    pub version: AccountVersion,
+    /// Sorted by mechanism.
+    pub keys: Vec<StoredKeys>,
+}
+
 impl Store {
     /// Adds an account.
     ///
@@ -70,6 +87,11 @@ impl Store {
         const ACTION: &str = "replacing the keys of an account";
         let mut transaction = self.write(ACTION).await?;
         let id = account_id(&mut transaction, account, ACTION).await?;
+        sqlx::query("UPDATE accounts SET generation = generation + 1 WHERE id = $1")
+            .bind(id)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed(ACTION))?;
         sqlx::query("DELETE FROM scram_keys WHERE account_id = $1")
             .bind(id)
             .execute(&mut *transaction)
@@ -129,28 +151,81 @@ impl Store {
     pub async fn keys(&self, account: &Jid) -> Result<Vec<StoredKeys>, StoreError> {
         const ACTION: &str = "reading the keys of an account";
         let mut transaction = self.read(ACTION).await?;
-        let rows = sqlx::query(
-            "SELECT mechanism, salt, iterations, stored_key, server_key
-             FROM scram_keys JOIN accounts ON accounts.id = account_id
-             WHERE jid = $1 ORDER BY mechanism",
-        )
-        .bind(key(account))
-        .fetch_all(&mut *transaction)
-        .await
-        .map_err(failed(ACTION))?;
-        rows.iter()
-            .map(|row| {
-                Ok(StoredKeys {
-                    mechanism: row.try_get("mechanism")?,
-                    salt: row.try_get("salt")?,
-                    iterations: row.try_get("iterations")?,
-                    stored_key: row.try_get("stored_key")?,
-                    server_key: row.try_get("server_key")?,
-                })
-            })
-            .collect::<Result<_, sqlx::Error>>()
-            .map_err(failed(ACTION))
+        keys_of(&mut transaction, account, ACTION).await
     }
+
+    /// The keys of an account and their version; `None` if there is no such account.
+    pub async fn credentials(&self, account: &Jid) -> Result<Option<Credentials>, StoreError> {
+        const ACTION: &str = "reading the credentials of an account";
+        let mut transaction = self.read(ACTION).await?;
+        let versions = versions_of(&mut transaction, &[account], ACTION).await?;
+        let Some((_, version)) = versions.into_iter().next() else { return Ok(None) };
+        let keys = keys_of(&mut transaction, account, ACTION).await?;
+        Ok(Some(Credentials { version, keys }))
+    }
+
+    /// The versions of those of `accounts` that exist, in no order.
+    pub async fn account_versions(
+        &self,
+        accounts: &[&Jid],
+    ) -> Result<Vec<(Jid, AccountVersion)>, StoreError> {
+        const ACTION: &str = "reading the versions of accounts";
+        let mut transaction = self.read(ACTION).await?;
+        versions_of(&mut transaction, accounts, ACTION).await
+    }
+}
+
+async fn versions_of(
+    connection: &mut SqliteConnection,
+    accounts: &[&Jid],
+    action: &'static str,
+) -> Result<Vec<(Jid, AccountVersion)>, StoreError> {
+    let wanted: Vec<String> = accounts.iter().map(|account| key(account)).collect();
+    let wanted = serde_json::to_string(&wanted).map_err(failed(action))?;
+    let rows = sqlx::query(
+        "SELECT jid, id, generation FROM accounts
+         WHERE jid IN (SELECT value FROM json_each($1))",
+    )
+    .bind(wanted)
+    .fetch_all(connection)
+    .await
+    .map_err(failed(action))?;
+    rows.iter()
+        .map(|row| {
+            let id = row.try_get("id").map_err(failed(action))?;
+            let generation = row.try_get("generation").map_err(failed(action))?;
+            let jid: String = row.try_get("jid").map_err(failed(action))?;
+            Ok((stored_jid(&jid, action)?, AccountVersion { id, generation }))
+        })
+        .collect()
+}
+
+async fn keys_of(
+    connection: &mut SqliteConnection,
+    account: &Jid,
+    action: &'static str,
+) -> Result<Vec<StoredKeys>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT mechanism, salt, iterations, stored_key, server_key
+         FROM scram_keys JOIN accounts ON accounts.id = account_id
+         WHERE jid = $1 ORDER BY mechanism",
+    )
+    .bind(key(account))
+    .fetch_all(connection)
+    .await
+    .map_err(failed(action))?;
+    rows.iter()
+        .map(|row| {
+            Ok(StoredKeys {
+                mechanism: row.try_get("mechanism")?,
+                salt: row.try_get("salt")?,
+                iterations: row.try_get("iterations")?,
+                stored_key: row.try_get("stored_key")?,
+                server_key: row.try_get("server_key")?,
+            })
+        })
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(failed(action))
 }
 
 async fn insert_keys(

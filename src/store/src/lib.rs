@@ -17,7 +17,7 @@ mod roster_versions;
 mod secrets;
 mod vcards;
 
-pub use self::accounts::StoredKeys;
+pub use self::accounts::{AccountVersion, Credentials, StoredKeys};
 pub use self::contacts::{Contact, ContactCount, ContactLimits, Contacts, Subscription};
 pub use self::database::Store;
 pub use self::error::StoreError;

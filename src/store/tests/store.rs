@@ -111,6 +111,26 @@ mod accounts {
     }
 
     #[tokio::test]
+    async fn versions_change_with_the_keys_and_the_account() {
+        let world = World::with_accounts().await;
+        let store = &world.store;
+        let version = async || Some(store.credentials(&alice()).await.unwrap()?.version);
+        let first = version().await;
+        assert!(first.is_some());
+        assert_eq!(version().await, first);
+        store.set_keys(&alice(), &[keys("SCRAM-SHA-256", 9)]).await.unwrap();
+        let second = version().await;
+        assert_ne!(second, first);
+        let known = store.account_versions(&[&alice(), &nobody()]).await.unwrap();
+        assert_eq!(known, [(alice(), second.unwrap())]);
+        store.remove_account(&alice()).await.unwrap();
+        assert_eq!(version().await, None);
+        store.add_account(&alice(), &[]).await.unwrap();
+        let third = version().await;
+        assert!(third.is_some() && third != first && third != second);
+    }
+
+    #[tokio::test]
     async fn spellings_are_one_account() {
         let world = World::new().await;
         let store = &world.store;

@@ -69,8 +69,11 @@ impl World {
     /// Binds `name` at `resource`, without presence.
     pub(super) async fn try_bind(&self, name: &str, resource: &str) -> Result<Client, Refusal> {
         let account = address(&format!("{name}@ours.example"));
+        let (store, alice) = (&self.router.store, address("alice@ours.example"));
+        let known = store.account_versions(&[&account, &alice]).await.unwrap();
+        let own = known.iter().find(|(jid, _)| *jid == account).or_else(|| known.first());
         let (sender, receiver) = outbox(256);
-        let session = self.router.bind(&account, resource, sender).await?;
+        let session = self.router.bind(&account, own.unwrap().1, resource, sender).await?;
         Ok(Client { session, outbox: receiver, router: self.router.clone() })
     }
 

@@ -107,3 +107,47 @@ async fn a_copy_that_was_lost_while_another_was_waited_for_is_stored() {
     tokio::join!(send, first_leaves);
     assert_eq!(world.router.store.offline(&bob).await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn sessions_end_with_their_account_or_their_keys() {
+    let world = World::new().await;
+    let store = world.router.store.clone();
+    let mut clients = Vec::new();
+    for name in ["alice", "bob", "carol"] {
+        clients.push(world.bind(name, "r").await);
+    }
+    world.router.end_stale().await.unwrap();
+    assert!(clients.iter().all(|client| !client.session.outbox.is_gone()));
+
+    store.set_keys(&address("alice@ours.example"), &[]).await.unwrap();
+    let bob = address("bob@ours.example");
+    store.remove_account(&bob).await.unwrap();
+    store.add_account(&bob, &[]).await.unwrap();
+    world.router.end_stale().await.unwrap();
+    let mut carol = clients.pop().unwrap();
+    assert!(!carol.session.outbox.is_gone());
+    for mut client in clients {
+        let error = client.outbox.kicked.try_recv().unwrap();
+        assert_eq!(error.condition, StreamCondition::NotAuthorized);
+    }
+    store.remove_account(&address("carol@ours.example")).await.unwrap();
+    world.router.end_stale().await.unwrap();
+    assert!(carol.outbox.kicked.try_recv().is_ok());
+}
+
+#[tokio::test]
+async fn who_logged_in_with_other_keys_is_not_bound() {
+    let world = World::new().await;
+    let bob = address("bob@ours.example");
+    let store = &world.router.store;
+    let before = store.account_versions(&[&bob]).await.unwrap()[0].1;
+    store.set_keys(&bob, &[]).await.unwrap();
+    let (sender, _receiver) = crate::outbox::outbox(1);
+    let refusal = world.router.bind(&bob, before, "r", sender).await.err().unwrap();
+    assert_eq!(refusal.condition, StanzaCondition::NotAllowed);
+    store.close().await;
+    let (sender, _receiver) = crate::outbox::outbox(1);
+    let refusal = world.router.bind(&bob, before, "r", sender).await.err().unwrap();
+    assert_eq!(refusal.condition, StanzaCondition::InternalServerError);
+    assert_eq!(refusal.kind, gatehouse_xmpp::ErrorKind::Wait);
+}
