@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gatehouse_types::Domain;
+use gatehouse_types::{Domain, StreamLimits};
 use toml::de::DeTable;
 
 use crate::problem::{Problem, Problems, Source};

@@ -78,7 +78,7 @@ impl Default for Tuning {
         Self {
             limits: StreamLimits {
                 setup_timeout: Duration::from_secs(10),
-                ..StreamLimits::default()
+                ..StreamLimits::trunk()
             },
             window: Window::default(),
             queue_kib_max: 64 * 1024,

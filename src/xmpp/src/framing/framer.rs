@@ -11,10 +11,6 @@ use super::scope::Scope;
 use super::{ContentNamespace, Frame, Leftover, StreamHeader};
 use crate::{StreamCondition, StreamError, ns};
 
-/// Elements in one first-level element. An element costs some hundred bytes of memory however few
-/// it takes on the wire, so the byte limit alone would let a peer have fifty times what it sends.
-const ELEMENTS_MAX: usize = 16_384;
-
 /// Cuts a stream into frames, however the bytes are cut.
 pub struct Framer {
     bounds: Bounds,
@@ -24,6 +20,9 @@ pub struct Framer {
     input: BytesMut,
     /// Bytes that the parser has taken since the last frame, keepalives not counted.
     used: usize,
+    /// Bytes that the current first-level element needs beyond those when it is written again: a
+    /// prefix may stand for a name that is very long.
+    owed: usize,
     /// Between elements: the next byte that counts is a `<`.
     between: bool,
     phase: Phase,
@@ -43,6 +42,8 @@ struct Bounds {
     depth_max: usize,
     attributes_max: usize,
     children_max: usize,
+    elements_max: usize,
+    declarations_max: usize,
 }
 
 #[derive(Debug)]
@@ -69,6 +70,8 @@ struct Head {
 struct Open {
     element: Element,
     children: usize,
+    /// Namespace declarations that this element needs when it is written again.
+    declarations: usize,
 }
 
 impl Framer {
@@ -83,14 +86,17 @@ impl Framer {
                 depth_max: limits.depth_max,
                 attributes_max: limits.attributes_max,
                 children_max: limits.children_max,
+                elements_max: limits.elements_max,
+                declarations_max: limits.declarations_max,
             },
             content,
             parser: RawParser::new(),
             input: BytesMut::new(),
             used: 0,
+            owed: 0,
             between: true,
             phase: Phase::Header,
-            scope: Scope::default(),
+            scope: Scope::new(limits.declarations_max),
             head: None,
             open: Vec::new(),
             elements: 0,
@@ -151,8 +157,9 @@ impl Framer {
     fn stop(&mut self, phase: Phase) {
         self.parser = RawParser::new();
         self.used = 0;
+        self.owed = 0;
         self.between = true;
-        self.scope = Scope::default();
+        self.scope = Scope::new(self.bounds.declarations_max);
         self.head = None;
         self.open = Vec::new();
         self.elements = 0;
@@ -173,7 +180,7 @@ impl Framer {
             }
             // One byte over the limit is enough to know. The parser sees no more, so that the
             // outcome does not depend on how the bytes were cut.
-            let window = self.bytes_max().saturating_add(1).saturating_sub(self.used);
+            let window = self.bytes_max().saturating_add(1).saturating_sub(self.used + self.owed);
             let mut rest = self.input.get(..window).unwrap_or(&self.input);
             let before = rest.len();
             let outcome = self.parser.parse(&mut rest, false);
@@ -225,7 +232,7 @@ impl Framer {
 
     fn check_bytes(&self) -> Result<(), StreamError> {
         let max = self.bytes_max();
-        if self.used <= max {
+        if self.used + self.owed <= max {
             return Ok(());
         }
         let what = match self.phase {
@@ -261,14 +268,15 @@ impl Framer {
     }
 
     fn open_head(&mut self, prefix: Option<NcName>, name: NcName) -> Result<(), StreamError> {
+        check_name(&name)?;
         if matches!(self.phase, Phase::Stream) {
             // The stream element and the new one count too.
             if self.open.len() + 2 > self.bounds.depth_max {
                 return Err(over_limit("the stream", self.bounds.depth_max, "levels of elements"));
             }
             self.elements += 1;
-            if self.elements > ELEMENTS_MAX {
-                return Err(over_limit("the stanza", ELEMENTS_MAX, "elements"));
+            if self.elements > self.bounds.elements_max {
+                return Err(over_limit("the stanza", self.bounds.elements_max, "elements"));
             }
         }
         if let Some(parent) = self.open.last_mut() {
@@ -299,6 +307,7 @@ impl Framer {
             None if name == "xmlns" => self.scope.declare(None, value),
             Some(xmlns) if *xmlns == "xmlns" => self.scope.declare(Some(name), value),
             _ => {
+                check_name(&name)?;
                 head.attributes.push((prefix, name, value));
                 Ok(())
             }
@@ -322,8 +331,15 @@ impl Framer {
             self.dialback_declared = self.scope.declares(ns::DIALBACK);
             self.phase = Phase::Stream;
             self.used = 0;
+            self.owed = 0;
             self.between = true;
             return Ok(Some(Frame::Header(header(attributes))));
+        }
+        if *namespace == ns::XML {
+            // Legal, but it means nothing and no declaration can bring it back: XML 1.0 has only
+            // attributes there.
+            let text = "an element cannot be in the namespace of XML itself";
+            return Err(StreamError::new(StreamCondition::BadNamespacePrefix, text));
         }
         let is_content = *namespace == ns::CLIENT || *namespace == ns::SERVER;
         if is_content && self.open.is_empty() && *namespace != self.content.as_str() {
@@ -337,10 +353,49 @@ impl Framer {
             return Err(StreamError::new(StreamCondition::BadFormat, text));
         }
         let namespace = if is_content { ns::CLIENT } else { namespace.as_str() };
+        let (declarations, owed) = self.to_declare(namespace, &attributes);
+        self.owed += owed;
+        self.check_bytes()?;
+        let attributes_max = self.bounds.attributes_max;
+        if attributes.iter().count() + declarations > attributes_max {
+            return Err(over_limit("an element", attributes_max, "attributes"));
+        }
+        let in_force: usize = self.open.iter().map(|open| open.declarations).sum();
+        if in_force + declarations > self.bounds.declarations_max {
+            let max = self.bounds.declarations_max;
+            return Err(over_limit("a stanza", max, "namespace declarations"));
+        }
         let mut element = Element::bare(head.name.as_str(), namespace);
         *element.attrs_mut() = attributes;
-        self.open.push(Open { element, children: 0 });
+        self.open.push(Open { element, children: 0, declarations });
         Ok(None)
+    }
+
+    /// The namespaces that must be declared on the new element when it is written again, and how
+    /// many bytes that adds. Whoever reads it next must not find it too long because of us.
+    fn to_declare(&self, namespace: &str, attributes: &AttrMap) -> (usize, usize) {
+        /// ` xmlns:ns10=''`
+        const SYNTAX_LEN: usize = 13;
+        let around =
+            self.open.last().map_or_else(|| ns::CLIENT.to_owned(), |open| open.element.ns());
+        let mut names: Vec<&str> = Vec::new();
+        if namespace != around {
+            names.push(namespace);
+        }
+        let mut before = "";
+        for ((namespace, _), _) in attributes.iter() {
+            let qualified = !namespace.is_none() && *namespace != ns::XML;
+            if qualified && before != namespace.as_str() {
+                before = namespace.as_str();
+                names.push(before);
+            }
+        }
+        let owed = names
+            .iter()
+            .filter(|name| !self.scope.declares_here(name))
+            .map(|name| name.len() + SYNTAX_LEN)
+            .sum();
+        (names.len(), owed)
     }
 
     fn close_element(&mut self) -> Option<Frame> {
@@ -353,6 +408,7 @@ impl Framer {
             return None;
         }
         self.used = 0;
+        self.owed = 0;
         self.between = true;
         self.elements = 0;
         Some(Frame::Element(element))
@@ -397,6 +453,32 @@ fn header(mut attributes: AttrMap) -> StreamHeader {
         version: plain("version"),
         lang,
     }
+}
+
+/// Refuses names that others would not take: `rxml` follows the fifth edition of XML 1.0, expat and
+/// with it most servers the fourth, which has fewer letters. What we pass on must not break their
+/// streams. These are the letters of the fourth that people use.
+fn check_name(name: &NcName) -> Result<(), StreamError> {
+    let known = |character: char| {
+        character.is_ascii()
+            || matches!(character,
+                // Latin, Greek, Cyrillic
+                '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{131}'
+                | '\u{134}'..='\u{13e}' | '\u{141}'..='\u{148}' | '\u{14a}'..='\u{17e}'
+                | '\u{38e}'..='\u{3a1}' | '\u{3a3}'..='\u{3ce}'
+                | '\u{401}'..='\u{40c}' | '\u{40e}'..='\u{44f}'
+                | '\u{451}'..='\u{45c}' | '\u{45e}'..='\u{481}'
+                // Hebrew, Arabic
+                | '\u{5d0}'..='\u{5ea}' | '\u{621}'..='\u{63a}' | '\u{641}'..='\u{64a}'
+                // Hiragana, Katakana, Han, Hangul
+                | '\u{3041}'..='\u{3094}' | '\u{30a1}'..='\u{30fa}'
+                | '\u{4e00}'..='\u{9fa5}' | '\u{ac00}'..='\u{d7a3}')
+    };
+    if name.chars().all(known) {
+        return Ok(());
+    }
+    let text = "a name has letters that not every XML parser takes";
+    Err(StreamError::new(StreamCondition::NotWellFormed, text))
 }
 
 /// White space as XML has it.

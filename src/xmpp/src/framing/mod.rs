@@ -77,4 +77,6 @@ pub enum Leftover {
 }
 
 #[cfg(test)]
+mod passing_on;
+#[cfg(test)]
 mod tests;

@@ -374,8 +374,8 @@ fn what_xml_reserves_is_escaped() {
     element.append_text("'\"<>&\t\n\r\u{1}\u{fffe}]]>\u{10ffff}");
     assert_eq!(
         written(ContentNamespace::Client, &element),
-        "<a xmlns='u' b='&apos;&quot;&lt;&gt;&amp;&#9;&#10;&#13;\u{fffd}\u{fffd}'>\
-         '\"&lt;&gt;&amp;\t\n&#13;\u{fffd}\u{fffd}]]&gt;\u{10ffff}</a>"
+        "<a xmlns='u' b='&#39;\"&lt;>&amp;&#9;&#10;&#13;\u{fffd}\u{fffd}'>\
+         '\"&lt;>&amp;\t\n&#13;\u{fffd}\u{fffd}]]&gt;\u{10ffff}</a>"
     );
 }
 

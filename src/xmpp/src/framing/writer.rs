@@ -36,12 +36,13 @@ pub fn write_header(out: &mut BytesMut, content: ContentNamespace, header: &Stre
 /// `stream:` and `db:` elements carry the prefixes that the header declares: some peers look at
 /// the prefix.
 pub fn write_element(out: &mut BytesMut, content: ContentNamespace, element: &Element) {
+    let spelling = Spelling::of(element);
     if element.has_ns(ns::STREAM) {
-        tree(out, "stream:", None, element, DefaultNamespace::Stream);
+        tree(out, "stream:", None, element, DefaultNamespace::Stream, spelling);
     } else if content == ContentNamespace::Server && element.has_ns(ns::DIALBACK) {
-        tree(out, "db:", None, element, DefaultNamespace::Stream);
+        tree(out, "db:", None, element, DefaultNamespace::Stream, spelling);
     } else {
-        nested(out, element, DefaultNamespace::Stream);
+        nested(out, element, DefaultNamespace::Stream, spelling);
     }
 }
 
@@ -61,7 +62,7 @@ pub fn write_error(out: &mut BytesMut, error: &StreamError) {
         attribute(out, "xmlns", ns::STREAM_ERRORS);
         attribute(out, "xml:lang", "en");
         out.put_u8(b'>');
-        text(out, sentence);
+        text(out, sentence, Spelling::Usual);
         out.put_slice(b"</text>");
     }
     out.put_slice(b"</stream:error>");
@@ -77,27 +78,32 @@ enum DefaultNamespace<'a> {
 }
 
 /// Writes `element`, declaring its namespace if it is not the `default`.
-fn nested(out: &mut BytesMut, element: &Element, default: DefaultNamespace<'_>) {
+fn nested(
+    out: &mut BytesMut,
+    element: &Element,
+    default: DefaultNamespace<'_>,
+    spelling: Spelling,
+) {
     if element.has_ns(CONTENT) {
         match default {
             DefaultNamespace::Stream | DefaultNamespace::Declared(ns::CLIENT) => {
-                tree(out, "", None, element, default);
+                tree(out, "", None, element, default, spelling);
             }
             // A stanza that some extension carries.
             DefaultNamespace::Declared(_) => {
                 let declared = DefaultNamespace::Declared(ns::CLIENT);
-                tree(out, "", Some(ns::CLIENT), element, declared);
+                tree(out, "", Some(ns::CLIENT), element, declared, spelling);
             }
         }
         return;
     }
     match default {
         DefaultNamespace::Declared(uri) if element.has_ns(uri) => {
-            tree(out, "", None, element, default);
+            tree(out, "", None, element, default, spelling);
         }
         _ => {
             let uri = element.ns();
-            tree(out, "", Some(&uri), element, DefaultNamespace::Declared(&uri));
+            tree(out, "", Some(&uri), element, DefaultNamespace::Declared(&uri), spelling);
         }
     }
 }
@@ -112,6 +118,7 @@ fn tree(
     declare: Option<&str>,
     element: &Element,
     default: DefaultNamespace<'_>,
+    spelling: Spelling,
 ) {
     out.put_u8(b'<');
     out.put_slice(prefix.as_bytes());
@@ -128,8 +135,8 @@ fn tree(
     out.put_u8(b'>');
     for node in nodes {
         match node {
-            Node::Element(child) => nested(out, child, default),
-            Node::Text(content) => text(out, content),
+            Node::Element(child) => nested(out, child, default, spelling),
+            Node::Text(content) => text(out, content, spelling),
         }
     }
     out.put_slice(b"</");
@@ -172,49 +179,137 @@ fn qualified(out: &mut BytesMut, name: fmt::Arguments<'_>, value: &str) {
 }
 
 fn quoted(out: &mut BytesMut, value: &str) {
-    out.put_slice(b"='");
-    escaped(out, value, |byte| match byte {
-        b'\'' => Some(b"&apos;"),
-        b'"' => Some(b"&quot;"),
-        // As they stand they would be read as spaces (XML 1.0, section 3.3.3).
-        b'\t' => Some(b"&#9;"),
-        b'\n' => Some(b"&#10;"),
-        _ => None,
-    });
-    out.put_u8(b'\'');
+    let count = |quote: u8| value.bytes().filter(|byte| *byte == quote).count();
+    // The quote that costs less.
+    let quote = if count(b'\'') <= count(b'"') { b'\'' } else { b'"' };
+    out.put_u8(b'=');
+    out.put_u8(quote);
+    escaped(out, value, Place::Attribute { quote });
+    out.put_u8(quote);
 }
 
-fn text(out: &mut BytesMut, content: &str) {
-    escaped(out, content, |_| None);
+/// How text is written.
+#[derive(Clone, Copy)]
+enum Spelling {
+    /// As everybody does it, with references.
+    Usual,
+    /// With CDATA sections where they are shorter.
+    Short,
 }
 
-/// Writes `content` with what XML reserves as references. What may not stand in XML at all, even
-/// as a reference, becomes U+FFFD: it can only come from our own side.
-fn escaped(out: &mut BytesMut, content: &str, special: impl Fn(u8) -> Option<&'static [u8]>) {
+/// How many bytes references may add to the text of an element.
+const REFERENCES_BYTES_MAX: usize = 16 * 1024;
+
+impl Spelling {
+    /// A reference takes up to five times what it stands for, and a CDATA section came with none.
+    /// What we pass on must not be much longer than what came, or it would break the next stream.
+    fn of(element: &Element) -> Self {
+        let (mut added, mut left) = (0_usize, vec![element]);
+        while let Some(element) = left.pop() {
+            for node in element.nodes() {
+                match node {
+                    Node::Element(child) => left.push(child),
+                    Node::Text(content) => added += references_len(content.as_bytes()),
+                }
+            }
+        }
+        if added > REFERENCES_BYTES_MAX { Self::Short } else { Self::Usual }
+    }
+}
+
+/// How many bytes references add where a CDATA section would need none.
+fn references_len(bytes: &[u8]) -> usize {
+    let added = |byte: &u8| match byte {
+        b'&' => "&amp;".len() - 1,
+        b'<' => "&lt;".len() - 1,
+        _ => 0,
+    };
+    bytes.iter().map(added).sum()
+}
+
+fn text(out: &mut BytesMut, content: &str, spelling: Spelling) {
+    match spelling {
+        Spelling::Usual => escaped(out, content, Place::Text),
+        Spelling::Short => short_text(out, content),
+    }
+}
+
+/// Writes `content` in pieces between what a CDATA section cannot hold, each the shorter way.
+fn short_text(out: &mut BytesMut, content: &str) {
+    let bytes = content.as_bytes();
+    let mut start = 0;
+    while start < content.len() {
+        let breaks = |at: &usize| {
+            !matches!(bytes.get(*at), Some(b'&' | b'<'))
+                && reference(bytes, *at, Place::Text).is_some()
+        };
+        let end = (start..bytes.len()).find(breaks).unwrap_or(bytes.len());
+        let piece = content.get(start..end).unwrap_or_default();
+        if references_len(piece.as_bytes()) > "<![CDATA[]]>".len() {
+            out.put_slice(b"<![CDATA[");
+            out.put_slice(piece.as_bytes());
+            out.put_slice(b"]]>");
+        } else {
+            escaped(out, piece, Place::Text);
+        }
+        start = end;
+        if let Some((instead, len)) = reference(bytes, end, Place::Text) {
+            out.put_slice(instead);
+            start += len;
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Text,
+    Attribute { quote: u8 },
+}
+
+/// Writes `content` with what XML reserves as references.
+fn escaped(out: &mut BytesMut, content: &str, place: Place) {
     let bytes = content.as_bytes();
     out.reserve(bytes.len());
-    let mut written = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        let (replacement, len): (&[u8], usize) = match byte {
-            b'&' => (b"&amp;", 1),
-            b'<' => (b"&lt;", 1),
-            b'>' => (b"&gt;", 1),
-            // As it stands it would be read as a line feed (XML 1.0, section 2.11).
-            b'\r' => (b"&#13;", 1),
-            b'\'' | b'"' | b'\t' | b'\n' => match special(byte) {
-                Some(reference) => (reference, 1),
-                None => continue,
-            },
-            ..=0x1f => ("\u{fffd}".as_bytes(), 1),
-            // U+FFFE and U+FFFF.
-            0xef if matches!(bytes.get(at..at + 3), Some([_, 0xbf, 0xbe | 0xbf])) => {
-                ("\u{fffd}".as_bytes(), 3)
-            }
-            _ => continue,
+    let (mut written, mut at) = (0, 0);
+    while at < bytes.len() {
+        let Some((instead, len)) = reference(bytes, at, place) else {
+            at += 1;
+            continue;
         };
         out.put_slice(bytes.get(written..at).unwrap_or_default());
-        out.put_slice(replacement);
-        written = at + len;
+        out.put_slice(instead);
+        at += len;
+        written = at;
     }
     out.put_slice(bytes.get(written..).unwrap_or_default());
+}
+
+/// What must be written instead of the bytes at `at`, and of how many. What may not stand in XML at
+/// all, even as a reference, becomes U+FFFD: it can only come from our own side.
+fn reference(bytes: &[u8], at: usize, place: Place) -> Option<(&'static [u8], usize)> {
+    const INVALID: &[u8] = "\u{fffd}".as_bytes();
+    let instead: &[u8] = match (*bytes.get(at)?, place) {
+        (b'&', _) => b"&amp;",
+        (b'<', _) => b"&lt;",
+        // Only `]]>` is reserved (XML 1.0, section 2.4). What stands before the text is not known.
+        (b'>', Place::Text) => {
+            let before = bytes.get(at.saturating_sub(2)..at)?;
+            before.iter().all(|byte| *byte == b']').then_some(b"&gt;")?
+        }
+        // As they stand they would be read as a line feed (XML 1.0, section 2.11) or spaces
+        // (section 3.3.3).
+        (b'\r', _) => b"&#13;",
+        (b'\t', Place::Attribute { .. }) => b"&#9;",
+        (b'\n', Place::Attribute { .. }) => b"&#10;",
+        (b'\t' | b'\n', Place::Text) => return None,
+        (b'\'', Place::Attribute { quote: b'\'' }) => b"&#39;",
+        (b'"', Place::Attribute { quote: b'"' }) => b"&#34;",
+        (..=0x1f, _) => INVALID,
+        // U+FFFE and U+FFFF.
+        (0xef, _) if matches!(bytes.get(at..at + 3), Some([_, 0xbf, 0xbe | 0xbf])) => {
+            return Some((INVALID, 3));
+        }
+        _ => return None,
+    };
+    Some((instead, 1))
 }
