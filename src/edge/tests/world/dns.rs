@@ -12,6 +12,18 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::Ports;
 
+/// Both protocols on one port. The system gives a free one of UDP, which TCP may be using.
+async fn sockets() -> (UdpSocket, TcpListener, SocketAddr) {
+    for _ in 0..64 {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = udp.local_addr().unwrap();
+        if let Ok(tcp) = TcpListener::bind(address).await {
+            return (udp, tcp, address);
+        }
+    }
+    panic!("no port is free for both UDP and TCP");
+}
+
 /// The zone `example`. Every host in it is this machine.
 pub(crate) struct Zone(InMemoryZoneHandler);
 
@@ -69,9 +81,7 @@ impl Zone {
         let mut catalog = Catalog::new();
         catalog.upsert(name("example").into(), vec![Arc::new(self.0)]);
         let mut server = Server::new(catalog);
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address: SocketAddr = udp.local_addr().unwrap();
-        let tcp = TcpListener::bind(address).await.unwrap();
+        let (udp, tcp, address) = sockets().await;
         server.register_socket(udp);
         server.register_listener(tcp, Duration::from_secs(5), 16);
         (Resolver::with_servers(&[address]).unwrap(), server)
