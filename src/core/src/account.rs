@@ -5,15 +5,24 @@
 //! while anything is routed elsewhere; the `parking_lot` ones never across an `.await`.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use gatehouse_store::{AccountVersion, Store, StoreError};
 use gatehouse_types::Jid;
 use gatehouse_xmpp::Stanza;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time;
+use tracing::debug;
 
 use crate::delivery::Reach;
 use crate::outbox::Outbox;
+
+/// How long a session that is over may hold up what is to be stored: longer than its farewell takes.
+const SETTLE_MAX: Duration = Duration::from_secs(3);
 
 /// An account that is or was used since the start.
 #[derive(Debug)]
@@ -30,6 +39,10 @@ pub(crate) struct Account {
     /// for a user who has just become available.
     pub(crate) inbox: tokio::sync::Mutex<Inbox>,
     sessions: Mutex<Vec<Arc<Session>>>,
+    /// Sessions whose address a newer one has taken, until what they left is taken care of.
+    replaced: Mutex<Vec<Arc<Session>>>,
+    /// Rings when what a session left was taken care of.
+    settled: Notify,
     blocked: Mutex<BlockedCache>,
 }
 
@@ -66,6 +79,10 @@ pub(crate) struct Session {
     /// Of the account, when the client logged in.
     pub(crate) version: AccountVersion,
     pub(crate) outbox: Outbox,
+    /// It has its address: nothing of an older session is on its way there any more.
+    ready: AtomicBool,
+    /// It is over, and what it left was taken care of.
+    settled: AtomicBool,
     state: Mutex<SessionState>,
 }
 
@@ -92,12 +109,35 @@ impl Session {
         version: AccountVersion,
         outbox: Outbox,
     ) -> Self {
-        Self { id, jid, account, version, outbox, state: Mutex::default() }
+        let [ready, settled] = [(); 2].map(|()| AtomicBool::new(false));
+        Self { id, jid, account, version, outbox, ready, settled, state: Mutex::default() }
     }
 
     /// Reads or changes the state; `look` must be short and must not lock anything else.
     pub(crate) fn with<R>(&self, look: impl FnOnce(&mut SessionState) -> R) -> R {
         look(&mut self.state.lock())
+    }
+
+    /// From now on it is reached.
+    pub(crate) fn be_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// What it left was taken care of.
+    pub(crate) fn settle(&self) {
+        self.settled.store(true, Ordering::Release);
+        self.account.replaced.lock().retain(|session| session.id != self.id);
+        self.account.settled.notify_waiters();
+    }
+
+    fn is_live(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.outbox.is_gone()
+    }
+
+    /// True while it may still hold something that must go elsewhere.
+    fn is_settling(&self) -> bool {
+        // A task that panicked leaves its outbox without settling it.
+        self.outbox.is_gone() && !self.settled.load(Ordering::Acquire) && !self.outbox.is_left()
     }
 
     /// The presence, while available.
@@ -119,13 +159,15 @@ impl Account {
             roster: tokio::sync::Mutex::default(),
             inbox: tokio::sync::Mutex::default(),
             sessions: Mutex::default(),
+            replaced: Mutex::default(),
+            settled: Notify::new(),
             blocked: Mutex::default(),
         }
     }
 
     /// All live sessions.
     pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
-        self.sessions.lock().iter().filter(|session| !session.outbox.is_gone()).cloned().collect()
+        self.sessions.lock().iter().filter(|session| session.is_live()).cloned().collect()
     }
 
     /// The live sessions that `wanted` holds for.
@@ -138,6 +180,35 @@ impl Account {
     /// The session at that full address.
     pub(crate) fn session_at(&self, full: &Jid) -> Option<Arc<Session>> {
         self.sessions().into_iter().find(|session| session.jid == *full)
+    }
+
+    /// True unless another session has taken the address of this one, or it was taken out.
+    pub(crate) fn has(&self, id: u64) -> bool {
+        self.sessions.lock().iter().any(|session| session.id == id)
+    }
+
+    /// True while a session that is over has not yet given back what it left.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.sessions.lock().iter().any(|session| session.is_settling())
+            || self.replaced.lock().iter().any(|session| session.is_settling())
+    }
+
+    /// Waits until no session holds what must go elsewhere, but not for long: order is worth less
+    /// than going on.
+    pub(crate) async fn settled(&self) {
+        let settled = async {
+            loop {
+                let mut news = pin!(self.settled.notified());
+                news.as_mut().enable();
+                if !self.is_settling() {
+                    return;
+                }
+                news.await;
+            }
+        };
+        if time::timeout(SETTLE_MAX, settled).await.is_err() {
+            debug!(account = %self.jid, "a session that is over holds on to what it left");
+        }
     }
 
     /// True while anybody is connected.
@@ -171,6 +242,9 @@ impl Account {
             return Err(TooManySessions);
         }
         let older = older.map(|index| sessions.swap_remove(index));
+        if let Some(older) = &older {
+            self.replaced.lock().push(Arc::clone(older));
+        }
         sessions.push(Arc::clone(session));
         Ok(older)
     }

@@ -44,6 +44,8 @@ impl Router {
                     StreamCondition::Conflict,
                     "another client has taken this resource",
                 ));
+                // What it did not get is stored before this one can be sent anything.
+                account.settled().await;
                 self.announce_gone(&older).await;
             }
             Err(TooManySessions) => {
@@ -53,10 +55,11 @@ impl Router {
                 ));
             }
         }
+        session.be_ready();
         Ok(session)
     }
 
-    /// Ends a session: tells the world, and takes what its client did not get where it goes now.
+    /// Ends a session: takes what its client did not get where it goes now, and tells the world.
     /// `unwritten` was taken from the queue and perhaps not written, oldest first.
     pub(crate) async fn unbind(
         &self,
@@ -65,10 +68,8 @@ impl Router {
         unwritten: impl IntoIterator<Item = Outgoing>,
     ) {
         session.outbox.close();
-        if session.account.take_out(session.id) {
-            self.announce_gone(session).await;
-        }
-        // From here nothing more is queued, so nothing is left behind.
+        // From here nothing more is queued, so nothing is left behind; and nothing newer is stored
+        // before what is left here.
         outbox.queue.close();
         for lost in unwritten {
             self.route_again(&session.account, lost).await;
@@ -77,5 +78,9 @@ impl Router {
             self.route_again(&session.account, lost).await;
         }
         self.release_offline(session).await;
+        session.settle();
+        if session.account.take_out(session.id) {
+            self.announce_gone(session).await;
+        }
     }
 }

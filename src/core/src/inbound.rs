@@ -11,15 +11,20 @@ use crate::offline::Kept;
 use crate::outbox::{Copies, Outgoing};
 use crate::presence;
 use crate::refusal::Refusal;
-use crate::router::{Consequences, Router};
+use crate::router::{Consequences, Origin, Router};
 use crate::services::blocking;
 use crate::subscription::Action;
 
 impl Router {
     /// Delivers, stores, answers or drops a stanza for a user of ours.
-    pub(crate) async fn deliver(&self, stanza: Stanza, consequences: &mut Consequences) {
+    pub(crate) async fn deliver(
+        &self,
+        stanza: Stanza,
+        origin: Origin,
+        consequences: &mut Consequences,
+    ) {
         let stanza = Arc::new(stanza);
-        if let Err(refusal) = self.try_deliver(&stanza, consequences).await {
+        if let Err(refusal) = self.try_deliver(&stanza, origin, consequences).await {
             consequences.extend(refusal.answer(&stanza));
         }
     }
@@ -27,6 +32,7 @@ impl Router {
     async fn try_deliver(
         &self,
         stanza: &Arc<Stanza>,
+        origin: Origin,
         consequences: &mut Consequences,
     ) -> Result<(), Refusal> {
         let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return Ok(()) };
@@ -50,7 +56,7 @@ impl Router {
                 }
             }
         }
-        self.deliver_by_rule(&account, to, stanza, consequences).await
+        self.deliver_by_rule(&account, to, stanza, origin, consequences).await
     }
 
     async fn deliver_by_rule(
@@ -58,6 +64,7 @@ impl Router {
         account: &Arc<Account>,
         to: &Jid,
         stanza: &Arc<Stanza>,
+        origin: Origin,
         consequences: &mut Consequences,
     ) -> Result<(), Refusal> {
         // Around again only if a session ended in between; ended sessions are out of reach.
@@ -65,22 +72,22 @@ impl Router {
             match decide(Sort::of(stanza), account.reach(to)) {
                 Decision::Resource => {
                     let sessions = Vec::from_iter(account.session_at(to));
-                    if send_copies(&sessions, stanza).await {
+                    if send_copies(&sessions, stanza, origin).await {
                         return Ok(());
                     }
                 }
                 Decision::Willing => {
                     let sessions = account.sessions_where(Session::is_willing);
-                    if send_copies(&sessions, stanza).await {
+                    if send_copies(&sessions, stanza, origin).await {
                         return Ok(());
                     }
                 }
                 Decision::Available => {
                     let available = |session: &Session| session.presence().is_some();
-                    send_copies(&account.sessions_where(available), stanza).await;
+                    send_copies(&account.sessions_where(available), stanza, origin).await;
                     return Ok(());
                 }
-                Decision::Store => match self.keep(account, to, stanza).await? {
+                Decision::Store => match self.keep(account, to, stanza, origin).await? {
                     Kept::Settled => return Ok(()),
                     Kept::UserIsBack => {}
                 },
@@ -96,12 +103,15 @@ impl Router {
 }
 
 /// Sends one copy to each session; true if at least one took it, and it was not lost meanwhile.
-async fn send_copies(sessions: &[Arc<Session>], stanza: &Arc<Stanza>) -> bool {
+async fn send_copies(sessions: &[Arc<Session>], stanza: &Arc<Stanza>, origin: Origin) -> bool {
     let copies = Copies::default();
     let mut sent = false;
     for session in sessions {
         let copy = Outgoing { stanza: Arc::clone(stanza), copies: copies.clone(), offline: None };
-        sent |= session.outbox.send(copy).await.is_ok();
+        sent |= match origin {
+            Origin::Trunk => session.outbox.offer(copy).is_ok(),
+            Origin::Here | Origin::Leftover => session.outbox.send(copy).await.is_ok(),
+        };
     }
     // A session may have ended while another was waited for. It did not route its copy again, for
     // this one was still there.

@@ -10,7 +10,7 @@ use tracing::{error, warn};
 use crate::account::{Account, Claim, Inbox, Session};
 use crate::outbox::{Copies, Outgoing};
 use crate::refusal::Refusal;
-use crate::router::Router;
+use crate::router::{Origin, Router};
 use crate::stamp;
 use crate::xml;
 
@@ -63,6 +63,7 @@ impl Router {
         account: &Account,
         to: &Jid,
         stanza: &Stanza,
+        origin: Origin,
     ) -> Result<Kept, Refusal> {
         match worth(stanza.element()) {
             Worth::Keep => {}
@@ -80,7 +81,13 @@ impl Router {
                 "The recipient is away, and this message holds XML that cannot be stored.",
             )
         })?;
-        let inbox = account.inbox.lock().await;
+        let mut inbox = account.inbox.lock().await;
+        if origin != Origin::Leftover && account.is_settling() {
+            // Older messages are about to be stored.
+            drop(inbox);
+            account.settled().await;
+            inbox = account.inbox.lock().await;
+        }
         let reach = account.reach(to);
         if reach.willing || reach.resource {
             return Ok(Kept::UserIsBack);

@@ -36,6 +36,10 @@ impl Router {
             }
             StanzaKind::Presence => {
                 let turn = session.account.turn.lock().await;
+                if !session.account.has(session.id) {
+                    // A newer session has its address, and the world was told that it left.
+                    return;
+                }
                 let mut consequences = Consequences::new();
                 self.presence_from(session, stanza, &mut consequences).await;
                 let left = self.route_in_turn(consequences).await;

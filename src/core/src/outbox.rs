@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use gatehouse_xmpp::{Stanza, StreamError};
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::SendTimeoutError;
+use gatehouse_net::now;
+use gatehouse_xmpp::{Stanza, StreamCondition, StreamError};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time;
 
 /// How long a full outbox may slow its senders down before the client is cut off. The client
 /// has stopped reading some time before: the socket and the outbox are full by then.
@@ -46,10 +48,23 @@ impl Copies {
     }
 }
 
+/// A place in a queue, and what is in it.
+#[derive(Debug)]
+struct Place {
+    item: Outgoing,
+    _room: OwnedSemaphorePermit,
+}
+
 /// The sending side of a session: its queue, and a way to end it.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    queue: mpsc::Sender<Outgoing>,
+    queue: mpsc::Sender<Place>,
+    /// For those who can wait.
+    room: Arc<Semaphore>,
+    /// For those who cannot, once there is no room.
+    reserve: Arc<Semaphore>,
+    /// Since when there has been no room, as far as those know who cannot wait.
+    full_since: Mutex<Option<Instant>>,
     kick: mpsc::Sender<StreamError>,
     gone: AtomicBool,
 }
@@ -57,16 +72,52 @@ pub(crate) struct Outbox {
 /// The session's own side of its outbox.
 #[derive(Debug)]
 pub(crate) struct OutboxReceiver {
-    pub(crate) queue: mpsc::Receiver<Outgoing>,
+    pub(crate) queue: Queue,
     pub(crate) kicked: mpsc::Receiver<StreamError>,
 }
 
-/// Both sides of an outbox of `len_max` stanzas.
+/// What waits for a session, oldest first.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    places: mpsc::Receiver<Place>,
+    room: Arc<Semaphore>,
+}
+
+/// Both sides of an outbox of `len_max` stanzas, and as many from those who cannot wait.
 pub(crate) fn outbox(len_max: usize) -> (Outbox, OutboxReceiver) {
-    let (queue, receiver) = mpsc::channel(len_max.max(1));
+    let len_max = len_max.max(1);
+    let (queue, places) = mpsc::channel(len_max * 2);
     let (kick, kicked) = mpsc::channel(1);
-    let gone = AtomicBool::new(false);
-    (Outbox { queue, kick, gone }, OutboxReceiver { queue: receiver, kicked })
+    let [room, reserve] = [(); 2].map(|()| Arc::new(Semaphore::new(len_max)));
+    let receiver = OutboxReceiver { queue: Queue { places, room: Arc::clone(&room) }, kicked };
+    let (full_since, gone) = (Mutex::default(), AtomicBool::new(false));
+    (Outbox { queue, room, reserve, full_since, kick, gone }, receiver)
+}
+
+impl Queue {
+    /// The next stanza; `None` once the queue is closed and empty.
+    pub(crate) async fn recv(&mut self) -> Option<Outgoing> {
+        self.places.recv().await.map(|place| place.item)
+    }
+
+    /// The next stanza, if it is there.
+    #[cfg(test)]
+    pub(crate) fn try_recv(&mut self) -> Option<Outgoing> {
+        self.places.try_recv().ok().map(|place| place.item)
+    }
+
+    /// Takes nothing more; what is there can still be received.
+    pub(crate) fn close(&mut self) {
+        self.room.close();
+        self.places.close();
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // Whoever waits for room waits no longer.
+        self.close();
+    }
 }
 
 impl Outbox {
@@ -76,17 +127,49 @@ impl Outbox {
         if self.is_gone() {
             return Err(item);
         }
-        match self.queue.send_timeout(item, STALLED).await {
-            Ok(()) => Ok(()),
-            Err(SendTimeoutError::Closed(item)) => Err(item),
-            Err(SendTimeoutError::Timeout(item)) => {
-                self.end(StreamError::new(
-                    gatehouse_xmpp::StreamCondition::ResourceConstraint,
-                    "the client does not read what is sent to it",
-                ));
+        match time::timeout(STALLED, Arc::clone(&self.room).acquire_owned()).await {
+            Ok(Ok(room)) => self.put(item, room),
+            Ok(Err(_closed)) => Err(item),
+            Err(_elapsed) => {
+                self.end_stalled();
                 Err(item)
             }
         }
+    }
+
+    /// The same without any wait, for senders that hold up many others: there is a reserve for
+    /// them. A client that leaves no room in it, or has left none beside it for some time, is cut
+    /// off.
+    pub(crate) fn offer(&self, item: Outgoing) -> Result<(), Outgoing> {
+        if self.is_gone() {
+            return Err(item);
+        }
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_owned() {
+            *self.full_since.lock() = None;
+            return self.put(item, room);
+        }
+        let since = *self.full_since.lock().get_or_insert_with(now);
+        if now().saturating_duration_since(since) < STALLED
+            && let Ok(room) = Arc::clone(&self.reserve).try_acquire_owned()
+        {
+            return self.put(item, room);
+        }
+        self.end_stalled();
+        Err(item)
+    }
+
+    fn put(&self, item: Outgoing, room: OwnedSemaphorePermit) -> Result<(), Outgoing> {
+        // There is a place for each permit.
+        self.queue
+            .try_send(Place { item, _room: room })
+            .map_err(|refused| refused.into_inner().item)
+    }
+
+    fn end_stalled(&self) {
+        self.end(StreamError::new(
+            StreamCondition::ResourceConstraint,
+            "the client does not read what is sent to it",
+        ));
     }
 
     /// Ends the session with `error`; from now on it takes nothing more.
@@ -104,7 +187,12 @@ impl Outbox {
     /// How many stanzas can be queued without a wait.
     #[cfg(test)]
     pub(crate) fn room(&self) -> usize {
-        self.queue.capacity()
+        self.room.available_permits()
+    }
+
+    /// True once the session's task is over, or died.
+    pub(crate) fn is_left(&self) -> bool {
+        self.kick.is_closed()
     }
 
     /// True once nobody reads the queue any more.
@@ -153,5 +241,32 @@ mod tests {
         // What was queued is still there to be routed again; nothing is added.
         assert!(receiver.queue.recv().await.is_some());
         assert!(outbox.send(stanza()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_wait_uses_a_reserve_for_a_while() {
+        let stanza = || {
+            let element = "<presence xmlns='jabber:client'/>".parse().unwrap();
+            Outgoing::new(Stanza::from_element(element).unwrap())
+        };
+        let (busy, mut receiver) = outbox(2);
+        for _ in 0..4 {
+            assert!(busy.offer(stanza()).is_ok());
+        }
+        // It reads: no harm was done, and those who can wait wait for room of their own.
+        for _ in 0..4 {
+            assert!(receiver.queue.try_recv().is_some());
+        }
+        assert!(busy.offer(stanza()).is_ok() && busy.send(stanza()).await.is_ok());
+        // It does not read, and the reserve is not used up; but that lasts too long.
+        assert!(busy.offer(stanza()).is_ok());
+        time::advance(STALLED).await;
+        assert!(busy.offer(stanza()).is_err() && busy.is_gone());
+
+        // It does not read, and there is too much of it.
+        let (flooded, mut receiver) = outbox(2);
+        while flooded.offer(stanza()).is_ok() {}
+        assert!(receiver.kicked.recv().await.is_some());
+        assert_eq!(std::iter::from_fn(|| receiver.queue.try_recv()).count(), 4);
     }
 }

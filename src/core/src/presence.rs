@@ -121,8 +121,6 @@ impl Router {
     ) -> Result<(), Refusal> {
         let priority = priority(stanza.element())?;
         let account = &session.account;
-        let contacts = self.store.contacts(&account.jid).await?;
-        let blocked = account.blocked(&self.store).await?;
         let presence = Arc::new(stanza.clone());
         let is_initial = session.presence().is_none();
         let change = || {
@@ -132,6 +130,9 @@ impl Router {
             });
         };
         self.become_available(session, priority >= 0, change).await;
+        // Read now: a request that comes in between is seen here or delivered, or both.
+        let contacts = self.store.contacts(&account.jid).await?;
+        let blocked = account.blocked(&self.store).await?;
 
         self.tell_own_resources(account, stanza).await;
         if is_initial {

@@ -125,7 +125,7 @@ impl Router {
     pub(crate) async fn push_item(&self, account: &Account, item: &Element, version: u64) {
         for session in account.sessions_where(|session| session.with(|state| state.interested)) {
             if let Some(push) = self.push(&session, item, version) {
-                self.send(&session, push).await;
+                self.offer(&session, push);
             }
         }
     }

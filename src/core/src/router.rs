@@ -47,6 +47,17 @@ enum Place {
     Outside,
 }
 
+/// Who waits for a stanza to be taken care of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Origin {
+    /// A client of ours, which can wait.
+    Here,
+    /// The trunk: whoever waits there holds up what everybody else is sent.
+    Trunk,
+    /// A session that ended and left it. What came later waits for it, not the other way round.
+    Leftover,
+}
+
 /// What a stanza brought with it: stanzas to be routed next, in this order.
 pub(crate) type Consequences = Vec<Stanza>;
 
@@ -110,15 +121,15 @@ impl Router {
             }
         }
         if let Err(refusal) = crate::iq::check_shape(&stanza) {
-            self.route_all(refusal.answer(&stanza)).await;
+            self.route(refusal.answer(&stanza), Origin::Trunk, None).await;
             return;
         }
-        self.route_all([stanza]).await;
+        self.route([stanza], Origin::Trunk, None).await;
     }
 
     /// Takes stanzas with both addresses set where they go, and then whatever they bring about.
     pub(crate) async fn route_all(&self, stanzas: impl IntoIterator<Item = Stanza>) {
-        self.route(stanzas, None).await;
+        self.route(stanzas, Origin::Here, None).await;
     }
 
     /// The same while an account's turn is held, which must not wait for the edge: gives back what
@@ -129,7 +140,7 @@ impl Router {
         stanzas: impl IntoIterator<Item = Stanza>,
     ) -> Vec<Stanza> {
         let mut left = Vec::new();
-        self.route(stanzas, Some(&mut left)).await;
+        self.route(stanzas, Origin::Here, Some(&mut left)).await;
         left
     }
 
@@ -146,6 +157,7 @@ impl Router {
     async fn route(
         &self,
         stanzas: impl IntoIterator<Item = Stanza>,
+        origin: Origin,
         mut left: Option<&mut Vec<Stanza>>,
     ) {
         let mut tries = PASSING_TRIES;
@@ -157,7 +169,7 @@ impl Router {
                 Place::Server => self.serve_domain(&stanza, &mut consequences),
                 Place::User => {
                     // On the heap: a future for every kind of stanza is a large one.
-                    Box::pin(self.deliver(stanza, &mut consequences)).await;
+                    Box::pin(self.deliver(stanza, origin, &mut consequences)).await;
                 }
                 Place::Outside => match &mut left {
                     None => self.send_out(stanza, &mut tries, &mut consequences).await,
@@ -217,6 +229,13 @@ impl Router {
         }
     }
 
+    /// The same without a wait.
+    pub(crate) fn offer(&self, session: &Session, stanza: Stanza) {
+        if session.outbox.offer(Outgoing::new(stanza)).is_err() {
+            debug!(to = %session.jid, "a stanza found its session gone");
+        }
+    }
+
     /// Takes a stanza that a session left unwritten where it goes now, as if it had just been
     /// addressed to the user.
     pub(crate) async fn route_again(&self, account: &Account, lost: Outgoing) {
@@ -228,10 +247,13 @@ impl Router {
         match stanza.kind() {
             StanzaKind::Presence => {}
             // A push of the server itself has no sender, so its answer goes nowhere.
-            StanzaKind::Iq => self.route_all(Refusal::unavailable().answer(&stanza)).await,
+            StanzaKind::Iq => {
+                let answer = Refusal::unavailable().answer(&stanza);
+                self.route(answer, Origin::Leftover, None).await;
+            }
             StanzaKind::Message => {
                 stanza.set_to(Some(account.jid.clone()));
-                self.route_all([stanza]).await;
+                self.route([stanza], Origin::Leftover, None).await;
             }
         }
     }

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 use gatehouse_identity::TlsVersion;
@@ -13,6 +14,7 @@ use gatehouse_store::{AccountVersion, StoredKeys};
 use gatehouse_telemetry::{StreamHandle, StreamState};
 use gatehouse_types::{Chain, Jid, Machine as _};
 use gatehouse_xmpp::sasl::{ScramHash, ScramKeys};
+use gatehouse_xmpp::stream::CloseReason;
 use gatehouse_xmpp::{
     C2sEvent, C2sServer, Seed, Stanza, StanzaCondition, StreamCondition, StreamError,
 };
@@ -22,6 +24,12 @@ use tracing::{debug, error, info};
 use crate::account::Session;
 use crate::listener::ClientPorts;
 use crate::outbox::{OutboxReceiver, Outgoing, outbox};
+
+/// How long a client may take to read our last words. A program that stops has seconds, in which what
+/// the client did not read must be stored too.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// How long what a client sent may take once the program stops.
+const WORK_MAX: Duration = Duration::from_secs(3);
 
 /// A connected client, bound or not.
 pub(crate) struct Client {
@@ -39,6 +47,8 @@ pub(crate) struct Client {
     unwritten: VecDeque<Outgoing>,
     /// Stored messages up to this one were written.
     offline_written: Option<i64>,
+    /// It went without a word: what was on its way is lost.
+    vanished: bool,
 }
 
 /// What a client has once it is bound.
@@ -50,6 +60,7 @@ struct Bound {
 /// What happened to a connection that was waited for.
 enum Happened {
     Stop,
+    TooLate,
     Kicked(StreamError),
     ToWrite(Outgoing),
     Step(Result<Option<Step<C2sEvent>>, ConnectionError>),
@@ -73,6 +84,7 @@ impl Client {
             bound: None,
             unwritten: VecDeque::new(),
             offline_written: None,
+            vanished: false,
         }
     }
 
@@ -92,8 +104,12 @@ impl Client {
     async fn converse(&mut self) -> Result<(), ConnectionError> {
         let stop = self.ports.tasks.stop();
         let (mut stopping, mut closing) = (false, false);
+        let mut farewell = None;
         loop {
             self.forget_delivered().await?;
+            if closing || self.connection.machine().is_closed() {
+                farewell.get_or_insert_with(|| now() + FAREWELL_MAX);
+            }
             let open = !closing && !self.connection.machine().is_closed();
             let can_write = open && !self.connection.is_congested();
             let step = async {
@@ -104,6 +120,7 @@ impl Client {
                 }
             };
             let happened = tokio::select! {
+                () = until(farewell) => Happened::TooLate,
                 () = stop.cancelled(), if !stopping => Happened::Stop,
                 happened = told(&mut self.bound, can_write), if open => happened,
                 step = step => Happened::Step(step),
@@ -116,12 +133,28 @@ impl Client {
                 Happened::Kicked(error) => {
                     closing = true;
                     info!(%error, "ending a client's stream");
+                    if self.connection.is_congested() {
+                        // It would not read the farewell either.
+                        return Ok(());
+                    }
                     self.connection.machine_mut().close_with(error, now());
+                }
+                Happened::TooLate => {
+                    debug!("a client did not read the farewell");
+                    if self.connection.is_flushed() {
+                        self.settle();
+                    }
+                    return Ok(());
                 }
                 Happened::ToWrite(item) => self.write(item),
                 Happened::Step(step) => match step? {
                     None => self.settle(),
-                    Some(Step::Event(event)) => self.handle(event).await?,
+                    Some(Step::Event(event)) => {
+                        self.handle(event).await?;
+                        if self.vanished {
+                            return Ok(());
+                        }
+                    }
                     Some(Step::Upgrade) => {
                         if !self.upgrade().await {
                             return Ok(());
@@ -183,7 +216,10 @@ impl Client {
             }
             C2sEvent::Bind { resource } => self.bind(resource).await,
             C2sEvent::Stanza(stanza) => return self.route(stanza).await,
-            C2sEvent::Closed(reason) => debug!(?reason, "a client's stream closed"),
+            C2sEvent::Closed(reason) => {
+                self.vanished = matches!(reason, CloseReason::Disconnected);
+                debug!(?reason, "a client's stream closed");
+            }
         }
         Ok(())
     }
@@ -255,11 +291,22 @@ impl Client {
             // These are its last words; nobody hears the answers.
             bound.session.outbox.close();
         }
+        let stop = self.ports.tasks.stop();
+        let mut give_up = None;
         loop {
-            let can_write = !closed && broken.is_none() && !self.connection.is_congested();
+            // By its deadlines the machine may close here too.
+            let takes = !self.connection.machine().is_closed() && !self.connection.is_congested();
+            let can_write = takes && broken.is_none();
             let flushing = broken.is_none() && unflushed;
             tokio::select! {
                 () = &mut work => break,
+                () = stop.cancelled(), if give_up.is_none() => {
+                    give_up = Some(now() + WORK_MAX);
+                }
+                () = until(give_up) => {
+                    info!("stopping; what a client sent last is given up");
+                    break;
+                }
                 Some(item) = next_item(&mut self.bound), if can_write => {
                     self.write(item);
                     unflushed = true;
@@ -267,6 +314,8 @@ impl Client {
                 flushed = self.connection.flush(), if flushing => {
                     unflushed = false;
                     match flushed {
+                        // After its end it may have vanished; then this was not read.
+                        Ok(()) if closed => {}
                         Ok(()) => self.settle(),
                         Err(failure) => {
                             // The work goes on to its end, without this client.
@@ -302,6 +351,13 @@ impl Client {
             }
             Some(Err(_)) | None => false,
         }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
 }
 

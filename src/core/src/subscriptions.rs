@@ -96,7 +96,7 @@ impl Router {
                     let (from, to) = (account.jid.clone(), contact.clone());
                     consequences.extend(presence::of_type(Some(action.as_str()), from, to));
                 }
-                Effect::Deliver => self.show(account, stanza).await,
+                Effect::Deliver => self.show(account, stanza),
                 Effect::Push => {
                     let item = match &after {
                         Some(contact) if contact.in_roster => roster::item(contact),
@@ -148,7 +148,7 @@ impl Router {
 
     /// RFC 6121, sections 3.1.3 and 3.1.6: requests to who is available, answers to who knows the
     /// roster.
-    async fn show(&self, account: &Account, stanza: &Stanza) {
+    fn show(&self, account: &Account, stanza: &Stanza) {
         let is_request = stanza.type_() == Some("subscribe");
         let sessions = account.sessions_where(|session| {
             session.with(|state| match is_request {
@@ -157,7 +157,7 @@ impl Router {
             })
         });
         for session in sessions {
-            self.send(&session, stanza.clone()).await;
+            self.offer(&session, stanza.clone());
         }
     }
 }

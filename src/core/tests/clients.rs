@@ -371,3 +371,24 @@ async fn what_a_broken_connection_did_not_carry_is_kept_in_order() {
     // Without a gap from the first that was not carried; earlier ones may come twice.
     assert_eq!(kept, Vec::from_iter(kept[0]..COUNT));
 }
+
+#[tokio::test]
+async fn shutdown_does_not_wait_for_who_does_not_read() {
+    let core = Core::start().await;
+    let mut bob = core.connect_narrow().await.log_in("bob", "b").await;
+    bob.send("<presence/>").await;
+    bob.ping("ready").await;
+    let mut alice = core.connect_direct().await.log_in("alice", "a").await;
+    let padding = "x".repeat(200_000);
+    for index in 0..40 {
+        alice
+            .send(&format!(
+                "<message to='bob@ours.example'><body>{index}.{padding}</body></message>"
+            ))
+            .await;
+    }
+    alice.ping("sent").await;
+    // Less than the time that a client has to read in normal life.
+    assert_eq!(core.tasks.clone().shut_down(Duration::from_secs(9)).await, Ok(()));
+    assert!(core.offline_count("bob").await > 0);
+}

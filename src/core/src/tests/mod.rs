@@ -138,7 +138,7 @@ impl Client {
     /// What came since the last call, written to the client.
     pub(super) fn got(&mut self) -> Vec<String> {
         let mut got = Vec::new();
-        while let Ok(item) = self.outbox.queue.try_recv() {
+        while let Some(item) = self.outbox.queue.try_recv() {
             got.push(show(&item.stanza));
             item.copies.written();
         }
@@ -147,7 +147,7 @@ impl Client {
 
     /// The next stanza, taken from the queue with what tracks it.
     pub(super) fn next(&mut self) -> Option<crate::outbox::Outgoing> {
-        self.outbox.queue.try_recv().ok()
+        self.outbox.queue.try_recv()
     }
 
     /// Asks and gives the answer.

@@ -10,14 +10,27 @@ async fn the_newer_session_wins_and_inherits_what_waits() {
     let mut older = world.online("bob", "b").await;
     alice.send("<message to='bob@ours.example'><body>unread</body></message>").await;
 
-    let mut newer = world.bind("bob", "b").await;
-    let error = older.outbox.kicked.try_recv().unwrap();
-    assert_eq!(error.condition, StreamCondition::Conflict);
-    assert_eq!(world.sent(), ["presence:unavailable bob@ours.example/b > romeo@them.example"]);
-    older.leave().await;
-    assert!(world.sent().is_empty(), "told once");
+    let (mut newer, ()) = tokio::join!(world.bind("bob", "b"), async {
+        let error = older.outbox.kicked.recv().await.unwrap();
+        assert_eq!(error.condition, StreamCondition::Conflict);
+        // It does not overtake what the older one left.
+        tokio::join!(
+            alice.send("<message to='bob@ours.example'><body>later</body></message>"),
+            async {
+                older.send("<presence><show>ghost</show></presence>").await;
+                older.leave().await;
+            }
+        );
+    });
+    assert_eq!(
+        world.sent(),
+        ["presence:unavailable bob@ours.example/b > romeo@them.example"],
+        "told once, and nothing of the older one afterwards"
+    );
     newer.send("<presence/>").await;
-    assert!(newer.got().iter().any(|text| text.contains("unread")));
+    let got = newer.got().into_iter().filter(|text| text.starts_with("message"));
+    let bodies: Vec<String> = got.map(|text| text.split('"').nth(1).unwrap().to_owned()).collect();
+    assert_eq!(bodies, ["unread", "later"]);
 }
 
 #[tokio::test]
@@ -48,8 +61,8 @@ async fn what_a_broken_session_left_goes_to_the_others_or_waits() {
     let mut other = world.online("bob", "other").await;
     broken.leave().await;
     let got = other.got();
-    assert!(got[0].starts_with("presence:unavailable bob@ours.example/broken"), "{got:?}");
-    assert_eq!(got[1..], ["message alice@ours.example/a > bob@ours.example [body \"1\"]"]);
+    assert_eq!(got[..1], ["message alice@ours.example/a > bob@ours.example [body \"1\"]"]);
+    assert!(got[1].starts_with("presence:unavailable bob@ours.example/broken"), "{got:?}");
     assert_eq!(
         alice.got(),
         [
@@ -150,4 +163,25 @@ async fn who_logged_in_with_other_keys_is_not_bound() {
     let refusal = world.router.bind(&bob, before, "r", sender).await.err().unwrap();
     assert_eq!(refusal.condition, StanzaCondition::InternalServerError);
     assert_eq!(refusal.kind, gatehouse_xmpp::ErrorKind::Wait);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_does_not_hold_up_the_trunk() {
+    let mut world = World::new().await;
+    let mut bob = world.online("bob", "b").await;
+    let presence = "<presence from='romeo@them.example/r' to='bob@ours.example'/>";
+    let flood = async {
+        while !bob.session.outbox.is_gone() {
+            assert!(bob.session.account.sessions().len() == 1);
+            world.receive(presence).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(4), flood).await.unwrap();
+    let error = bob.outbox.kicked.try_recv().unwrap();
+    assert_eq!(error.condition, StreamCondition::ResourceConstraint);
+    let message =
+        "<message from='romeo@them.example/r' to='bob@ours.example'><body>x</body></message>";
+    tokio::join!(world.receive(message), bob.leave());
+    let stored = world.router.store.offline(&address("bob@ours.example")).await.unwrap();
+    assert_eq!(stored.len(), 1);
 }
