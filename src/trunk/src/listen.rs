@@ -1,3 +1,4 @@
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time;
-use tracing::{info_span, warn};
+use tracing::{debug, info_span, warn};
 
 use crate::dispatch::{Choice, Dispatch};
 use crate::lane::{Lease, Parked};
@@ -87,6 +88,12 @@ impl Doorman {
         let shaken = time::timeout(limit, self.acceptor.accept(tcp, Some(&self.own))).await;
         let (io, facts) = match shaken {
             Ok(Ok(done)) => done,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                // A probe, of a load balancer perhaps: nobody needs to look.
+                count_refusal("tls");
+                debug!(peer.addr = %address, "the peer hung up before the TLS handshake was done");
+                return;
+            }
             Ok(Err(error)) => return self.refuse(address, "tls", &Chain(&error).to_string()),
             Err(_elapsed) => return self.refuse(address, "tls", "no TLS handshake in time"),
         };
@@ -167,7 +174,7 @@ impl Doorman {
     }
 
     fn refuse(&self, address: SocketAddr, stage: &'static str, reason: &str) {
-        metrics::counter!("gatehouse_trunk_refused_total", "stage" => stage).increment(1);
+        count_refusal(stage);
         let mut refusals = self.refusals.lock();
         if refusals.told_at.is_some_and(|told_at| now() - told_at < TELL_EVERY) {
             refusals.untold += 1;
@@ -177,4 +184,8 @@ impl Doorman {
         refusals.told_at = Some(now());
         warn!(peer.addr = %address, reason, untold, "refused a connection to the trunk");
     }
+}
+
+fn count_refusal(stage: &'static str) {
+    metrics::counter!("gatehouse_trunk_refused_total", "stage" => stage).increment(1);
 }

@@ -4,5 +4,6 @@ mod cut;
 mod failover;
 mod flow;
 mod in_process;
+mod probe;
 mod refused;
 mod world;
