@@ -45,6 +45,11 @@ impl Refusal {
         )
     }
 
+    /// A request that the server, or the author's own account, does not know.
+    pub(crate) fn unsupported() -> Self {
+        Self::cancel(StanzaCondition::ServiceUnavailable, "This request is not supported here.")
+    }
+
     /// The answer to the author of `stanza`, if it may be answered (RFC 6120, section 8.3.1).
     pub(crate) fn answer(&self, stanza: &Stanza) -> Option<Stanza> {
         let answer = stanza.bounce(self.kind, self.condition, &self.text)?;

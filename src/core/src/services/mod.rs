@@ -51,9 +51,11 @@ impl Router {
                 ns::DISCO_ITEMS => disco::no_items(query),
                 ns::PING => ping::answer(query),
                 ns::VERSION => version::answer(query),
-                _ => Err(Refusal::unavailable()),
+                _ => Err(Refusal::unsupported()),
             },
-            _ => Err(Refusal::unavailable()),
+            Some(_) => Err(Refusal::unsupported()),
+            // A message; nobody reads it.
+            None => Err(Refusal::unavailable()),
         };
         consequences.extend(reply(stanza, answer));
     }
@@ -93,7 +95,7 @@ impl Router {
         let account = &session.account;
         let mut afterwards = Vec::new();
         let answer = match (namespace.as_str(), is_set) {
-            (ns::ROSTER, _) if query.name() != "query" => Err(Refusal::unavailable()),
+            (ns::ROSTER, _) if query.name() != "query" => Err(Refusal::unsupported()),
             (ns::ROSTER, false) => {
                 let _roster = account.roster.lock().await;
                 let (answer, pushes) = match self.roster_get(session, query).await {
@@ -118,7 +120,7 @@ impl Router {
             (ns::DISCO_INFO, false) => disco::account_info(query),
             (ns::DISCO_ITEMS, false) => disco::no_items(query),
             (ns::PING, false) => ping::answer(query),
-            _ => Err(Refusal::unavailable()),
+            _ => Err(Refusal::unsupported()),
         };
         if let Some(reply) = reply(stanza, answer) {
             self.send(session, reply).await;

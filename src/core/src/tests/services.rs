@@ -108,3 +108,25 @@ async fn everybody_reads_a_vcard_and_its_owner_writes_it() {
     assert!(alice.ask(&set("", &"x".repeat(64 * 1024))).await.contains("not-acceptable"));
     assert!(bob.ask(&read).await.contains("Alice"));
 }
+
+#[tokio::test]
+async fn what_is_not_supported_is_not_said_to_be_nobody() {
+    let mut world = World::new().await;
+    let mut alice = world.online("alice", "a").await;
+    let mut text_of = async |to: &str| {
+        let request = format!("<iq type='get' id='1'{to}><query xmlns='jabber:iq:private'/></iq>");
+        alice.send(&request).await;
+        String::from(alice.next().unwrap().stanza.element())
+    };
+    for to in ["", " to='ours.example'", " to='alice@ours.example'"] {
+        let answer = text_of(to).await;
+        assert!(answer.contains("not supported here"), "{answer}");
+        assert!(answer.contains("service-unavailable"), "{answer}");
+    }
+    // Of others nothing is told.
+    let [bob, nobody] = [" to='bob@ours.example'", " to='nobody@ours.example'"];
+    for to in [bob, nobody] {
+        let answer = text_of(to).await;
+        assert!(answer.contains("no such user"), "{answer}");
+    }
+}
