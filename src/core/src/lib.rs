@@ -40,7 +40,7 @@ use gatehouse_xmpp::C2sConfig;
 use tokio::net::TcpListener;
 
 use self::listener::{ClientPorts, PortKind};
-use self::login::FailedLogins;
+use self::login::{FailedLogins, Strangers};
 use self::router::Router;
 use self::stamp::WallClock;
 
@@ -101,6 +101,7 @@ pub fn start(parts: CoreParts, tasks: &Tasks) {
         starttls: parts.starttls_acceptor,
         direct: parts.direct_acceptor,
         failed_logins: FailedLogins::default(),
+        strangers: Strangers::default(),
         streams: parts.streams,
         tasks: tasks.clone(),
     });

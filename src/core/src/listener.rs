@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time;
 use tracing::{Instrument as _, debug, error, info_span};
 
-use crate::login::FailedLogins;
+use crate::login::{FailedLogins, Strangers};
 use crate::router::Router;
 use crate::session::{Client, version_name};
 
@@ -25,6 +25,7 @@ pub(crate) struct ClientPorts {
     pub(crate) starttls: Acceptor,
     pub(crate) direct: Acceptor,
     pub(crate) failed_logins: FailedLogins,
+    pub(crate) strangers: Strangers,
     pub(crate) streams: Streams,
     pub(crate) tasks: Tasks,
 }
@@ -48,6 +49,11 @@ impl ClientPorts {
     }
 
     async fn handle(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, kind: PortKind) {
+        let Some(stranger) = self.strangers.enter(peer.ip()) else {
+            debug!(peer.addr = %peer, "turned away: too many connections that have not logged in");
+            metrics::counter!("gatehouse_c2s_turned_away_total").increment(1);
+            return;
+        };
         let Some((io, entry)) = self.enter(stream, kind).await else { return };
         let mut random = [0; 32];
         if rand::fill(&mut random).is_err() {
@@ -71,7 +77,7 @@ impl ClientPorts {
             state: StreamState::Opening,
         });
         let connection = Connection::new(machine, io, self.config.limits.write_timeout);
-        let client = Client::new(self, connection, row, peer.ip());
+        let client = Client::new(self, connection, row, peer.ip(), stranger);
         let span = info_span!("stream", stream.id = id, peer.addr = %peer, direction = "in");
         Box::pin(client.run()).instrument(span).await;
     }

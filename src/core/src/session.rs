@@ -23,6 +23,7 @@ use tracing::{debug, error, info};
 
 use crate::account::Session;
 use crate::listener::ClientPorts;
+use crate::login::Stranger;
 use crate::outbox::{OutboxReceiver, Outgoing, outbox};
 
 /// How long a client may take to read our last words. A program that stops has seconds, in which what
@@ -37,11 +38,13 @@ pub(crate) struct Client {
     connection: Connection<C2sServer>,
     row: StreamHandle,
     source: IpAddr,
+    /// Until it has logged in.
+    stranger: Option<Stranger>,
     account: Option<Jid>,
     /// Of the account that was last looked up: the one that a log-in is checked against.
     version: Option<AccountVersion>,
-    /// The keys could not be read: a log-in that fails now is not the client's fault.
-    keys_unread: bool,
+    /// The keys were not read: that the log-in fails says nothing about the client.
+    unchecked: bool,
     bound: Option<Bound>,
     /// Given to the machine, and not yet known to be written; oldest first.
     unwritten: VecDeque<Outgoing>,
@@ -72,15 +75,17 @@ impl Client {
         connection: Connection<C2sServer>,
         row: StreamHandle,
         source: IpAddr,
+        stranger: Stranger,
     ) -> Self {
         Self {
             ports,
             connection,
             row,
             source,
+            stranger: Some(stranger),
             account: None,
             version: None,
-            keys_unread: false,
+            unchecked: false,
             bound: None,
             unwritten: VecDeque::new(),
             offline_written: None,
@@ -199,7 +204,7 @@ impl Client {
         match event {
             C2sEvent::Credentials { account } => self.credentials(&account).await,
             C2sEvent::AuthenticationFailed { account, condition, mechanism } => {
-                if !std::mem::take(&mut self.keys_unread) {
+                if !std::mem::take(&mut self.unchecked) {
                     self.ports.failed_logins.note(self.source, now());
                 }
                 let account = account.map(|account| account.to_string());
@@ -213,6 +218,7 @@ impl Client {
                     row.authentication = mechanism;
                 });
                 self.account = Some(account);
+                self.stranger = None;
             }
             C2sEvent::Bind { resource } => self.bind(resource).await,
             C2sEvent::Stanza(stanza) => return self.route(stanza).await,
@@ -226,14 +232,17 @@ impl Client {
 
     async fn credentials(&mut self, account: &Jid) {
         // Whoever fails often waits here. The same for accounts that exist and that do not.
-        let wait = self.ports.failed_logins.wait(self.source, now());
+        let Some(wait) = self.ports.failed_logins.wait(self.source, now()) else {
+            self.unchecked = true;
+            return self.connection.machine_mut().credentials_unavailable(now());
+        };
         let stop = self.ports.tasks.stop();
         stop.run_until_cancelled(time::sleep(wait)).await;
         let found = match self.ports.router.store.credentials(account).await {
             Ok(found) => found,
             Err(failure) => {
                 error!(error = %Chain(&failure), "cannot read credentials; the log-in fails");
-                self.keys_unread = true;
+                self.unchecked = true;
                 return self.connection.machine_mut().credentials_unavailable(now());
             }
         };
