@@ -15,6 +15,7 @@ use gatehouse_xmpp::s2s::{InitiatorConfig, ReceiverConfig};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::EdgeConfig;
+use crate::bounce::Bounce;
 use crate::random::Random;
 use crate::warnings::Warnings;
 
@@ -35,6 +36,8 @@ pub(crate) struct Edge {
     pub(crate) core: TrunkSender,
     /// Stanzas of our own for partners: answers to authors whose stanza the core cannot take.
     pub(crate) answers: mpsc::Sender<Stanza>,
+    /// Errors for authors of ours.
+    pub(crate) bounces: mpsc::Sender<Bounce>,
     pub(crate) rate: PeerRate,
     pub(crate) random: Random,
     /// Dialback keys that are being verified at the same time.

@@ -15,7 +15,7 @@ use crate::outbound::Pool;
 use crate::random::Random;
 use crate::shared::Edge;
 use crate::warnings::Warnings;
-use crate::{EdgeParts, inbound};
+use crate::{EdgeParts, bounce, inbound};
 
 /// Dialback keys that are verified at the same time, over all streams.
 const VERIFICATIONS_MAX: usize = 128;
@@ -36,6 +36,9 @@ pub fn start(parts: EdgeParts, tasks: &Tasks) {
     let secret = DialbackSecret::new(config.dialback_secret.reveal().clone());
     let domains: HashSet<_> = config.domains.iter().map(|domain| domain.0.clone()).collect();
     let (answers, own_answers) = mpsc::channel(ANSWERS_LEN_MAX);
+    let (bounces, waiting_bounces) = bounce::queue();
+    let hand_over = bounce::hand_over(waiting_bounces, trunk.sender.clone(), tasks.stop());
+    tasks.spawn(Span::none(), hand_over);
     let edge = Arc::new(Edge {
         domains: Arc::new(domains),
         receiver: Arc::new(ReceiverConfig {
@@ -56,6 +59,7 @@ pub fn start(parts: EdgeParts, tasks: &Tasks) {
         streams: parts.streams,
         core: trunk.sender,
         answers,
+        bounces,
         rate: PeerRate::new(now),
         random,
         verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),

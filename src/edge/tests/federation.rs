@@ -15,6 +15,7 @@ use std::time::Duration;
 use gatehouse_policy::Policy;
 use gatehouse_telemetry::StreamKind;
 use gatehouse_testkit::{Issue, TestCa};
+use tokio::time;
 
 use crate::world::{
     Ports, Side, SideConfig, Zone, assert_nothing, blocks, dialback_allowed, message, receive,
@@ -390,4 +391,41 @@ async fn shutdown_says_goodbye_and_ends() {
     assert_eq!(ours.tasks.shut_down(Duration::from_secs(8)).await, Ok(()));
     assert_eq!(receive(&mut them.core).await, leave);
     them.no_stream(StreamKind::S2sIn).await;
+}
+
+#[tokio::test]
+async fn a_core_that_takes_nothing_can_still_send() {
+    let ca = TestCa::new();
+    let config = SideConfig::new(OURS, &ca).policy(blocks(THEM));
+    let (mut ours, _dns) = alone(&ca, config, Zone::new()).await;
+    // More than all queues hold, while nobody reads what comes back.
+    let flood = async {
+        for id in 0..6000 {
+            let xml = match id % 2 {
+                0 => "<presence xmlns='jabber:client' from='a@ours.example' to='b@them.example'/>",
+                _ => "<message xmlns='jabber:client' from='a@ours.example' to='b@them.example'/>",
+            };
+            ours.core.sender.send(stanza(xml)).await.unwrap();
+        }
+    };
+    time::timeout(Duration::from_secs(20), flood).await.expect("the edge waits for the core");
+    // What was kept comes, and so does what follows.
+    let last = message("a@ours.example", "b@them.example", "last");
+    while receive(&mut ours.core).await.id() != Some("last") {
+        if ours.core.incoming.is_empty() {
+            ours.core.sender.send(last.clone()).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_core_that_takes_nothing_does_not_hold_up_shutdown() {
+    let ca = TestCa::new();
+    let config = SideConfig::new(OURS, &ca).policy(blocks(THEM));
+    let (ours, _dns) = alone(&ca, config, Zone::new()).await;
+    for id in 0..3000 {
+        let one = message("a@ours.example", "b@them.example", &id.to_string());
+        ours.core.sender.send(one).await.unwrap();
+    }
+    assert_eq!(ours.tasks.shut_down(Duration::from_secs(8)).await, Ok(()));
 }

@@ -49,16 +49,16 @@ impl Pool {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(stanza) = answers.recv() => self.route(stanza, None).await,
+                Some(stanza) = answers.recv() => self.route(stanza, None),
                 transfer = incoming.recv(), if core_is_there => match transfer {
-                    Some(Transfer { stanza, receipt }) => self.route(stanza, Some(receipt)).await,
+                    Some(Transfer { stanza, receipt }) => self.route(stanza, Some(receipt)),
                     None => core_is_there = false,
                 },
             }
         }
         let drain = async {
             while let Ok(Some(transfer)) = time::timeout(DRAIN_PAUSE, incoming.recv()).await {
-                self.route(transfer.stanza, Some(transfer.receipt)).await;
+                self.route(transfer.stanza, Some(transfer.receipt));
             }
         };
         if time::timeout(DRAIN_TOTAL, drain).await.is_err() {
@@ -67,7 +67,8 @@ impl Pool {
         self.drained.cancel();
     }
 
-    async fn route(&self, stanza: Stanza, receipt: Option<Receipt>) {
+    /// Never waits, least of all for the core: see [`bounce::queue`](crate::bounce::queue).
+    fn route(&self, stanza: Stanza, receipt: Option<Receipt>) {
         let Some(pair) = self.pair(&stanza) else {
             // The core or we ourselves made it; no partner and no user can cause this.
             warn!(
@@ -80,7 +81,7 @@ impl Pool {
         if let Err(denial) = self.edge.policy().conditions(&pair.local, &pair.remote) {
             log_denial(&self.edge, &pair, &denial);
             let refusal = denied(&pair.local, &pair.remote);
-            self.edge.bounce(&stanza, receipt, &refusal).await;
+            self.edge.bounce_now(&stanza, receipt, &refusal);
             return;
         }
         if let Some((refusal, rest)) = self.memory.refusal(&pair, now()) {
@@ -89,7 +90,7 @@ impl Pool {
                 next_try_secs = rest.as_secs(),
                 "bounced at once: the last attempt to connect failed"
             );
-            self.edge.bounce(&stanza, receipt, &refusal).await;
+            self.edge.bounce_now(&stanza, receipt, &refusal);
             return;
         }
         let waiting = Waiting { stanza, receipt, retried: false };
@@ -111,7 +112,7 @@ impl Pool {
                 if self.edge.domain_warnings.may_warn(pair.remote.0.clone(), now()) {
                     warn!(peer.domain = %pair.remote, "bounced: the queue for this partner is full");
                 }
-                self.edge.bounce(&back.stanza, back.receipt, &queue_full(&pair.remote)).await;
+                self.edge.bounce_now(&back.stanza, back.receipt, &queue_full(&pair.remote));
             }
         }
     }
