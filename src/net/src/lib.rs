@@ -7,9 +7,11 @@
 mod clock;
 mod connection;
 mod listener;
+mod sources;
 mod tasks;
 
 pub use self::clock::now;
 pub use self::connection::{BoxedIo, Connection, ConnectionError, Io, Step};
-pub use self::listener::{bind, connect, serve};
+pub use self::listener::{bind, connect, serve, serve_within};
+pub use self::sources::{ServeLimits, Source};
 pub use self::tasks::{StillRunning, Tasks};

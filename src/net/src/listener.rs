@@ -8,9 +8,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time;
-use tracing::{info_span, warn};
+use tracing::{debug, info_span, warn};
 
-use crate::Tasks;
+use crate::sources::Sources;
+use crate::{ServeLimits, Tasks, now};
 
 /// How many connections may wait in the kernel.
 const BACKLOG: i32 = 1024;
@@ -37,7 +38,8 @@ pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpSt
     Ok(stream)
 }
 
-/// Accepts connections on `listener` until shutdown, at most `connections_max` at a time.
+/// Accepts connections on `listener` until shutdown, at most `connections_max` at a time, and of
+/// one source no more than [`ServeLimits::new`] says.
 ///
 /// The listener comes in bound: `main` opens ports, tests pass port 0.
 pub async fn serve<F>(
@@ -48,7 +50,20 @@ pub async fn serve<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let slots = Arc::new(Semaphore::new(connections_max));
+    serve_within(ServeLimits::new(connections_max), listener, tasks, handle).await;
+}
+
+/// Like [`serve`], with limits of the caller's own. Whoever is over a limit of its source is closed
+/// at once.
+pub async fn serve_within<F>(
+    limits: ServeLimits,
+    listener: TcpListener,
+    tasks: Tasks,
+    handle: impl Fn(TcpStream, SocketAddr) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (slots, sources) = (Arc::new(Semaphore::new(limits.connections_max)), Sources::new(limits));
     let stop = tasks.stop();
     let accept = async {
         loop {
@@ -60,13 +75,23 @@ pub async fn serve<F>(
                 Ok((stream, peer)) => {
                     // An IPv4 peer of an IPv6 socket is shown, and counted, as what it is.
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                    let place = match sources.admit(peer.ip(), now()) {
+                        Ok(place) => place,
+                        Err(crowded) => {
+                            let reason = crowded.as_str();
+                            metrics::counter!("gatehouse_connections_refused_total", "reason" => reason)
+                                .increment(1);
+                            debug!(peer.addr = %peer, reason, "connection closed at once");
+                            continue;
+                        }
+                    };
                     if let Err(error) = stream.set_nodelay(true) {
                         warn!(%error, peer.addr = %peer, "cannot set TCP_NODELAY");
                     }
                     let connection = handle(stream, peer);
                     tasks.spawn(info_span!("conn", peer.addr = %peer), async move {
                         connection.await;
-                        drop(slot);
+                        drop((place, slot));
                     });
                 }
                 // Out of descriptors, or the peer left in the queue. Neither is a reason to die.
