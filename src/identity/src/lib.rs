@@ -7,6 +7,8 @@
 
 mod certificate;
 mod distinguished_name;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod names;
 mod peer;
 mod presented;

@@ -6,6 +6,8 @@
 
 mod chain;
 mod domain;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod jid;
 mod limits;
 mod machine;

@@ -9,6 +9,8 @@ pub mod c2s;
 pub mod dialback;
 pub mod features;
 pub mod framing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod ns;
 pub mod s2s;
 pub mod sasl;

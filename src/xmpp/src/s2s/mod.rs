@@ -1,5 +1,7 @@
 //! Server-to-server streams: the receiving and the initiating side.
 
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod initiator;
 mod key;
 mod pairs;
@@ -12,6 +14,8 @@ mod tests;
 use gatehouse_identity::AuthenticatedPeer;
 use gatehouse_types::{Domain, Local, Remote};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub use self::fuzzing::check_dialback;
 pub use self::initiator::{InitiatorConfig, Purpose, S2sInitiator};
 pub use self::receiver::{ReceiverConfig, S2sReceiver};
 use crate::stream::CloseReason;

@@ -10,7 +10,7 @@ mod keys;
 mod mechanism;
 mod plain;
 mod scram;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod test_client;
 
 pub(crate) use self::exchange::{Answer, Opening, Terms};

@@ -1,5 +1,7 @@
 //! The client's side of SCRAM, written from RFC 5802 apart from the server's.
 
+#![allow(clippy::unwrap_used, reason = "the client of a test")]
+
 use std::num::NonZeroU32;
 
 use aws_lc_rs::pbkdf2;

@@ -1,0 +1,4 @@
+//! Dialback elements and keys.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| gatehouse_xmpp::fuzzing::check_dialback(data));

@@ -1,0 +1,4 @@
+//! Addresses.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| gatehouse_types::fuzzing::check_jid(data));
