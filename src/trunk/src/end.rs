@@ -1,12 +1,11 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use gatehouse_xmpp::Stanza;
-use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time;
+use tokio::sync::mpsc;
 
 use crate::Receipt;
 use crate::dispatch::Dispatch;
+use crate::in_process::Channel;
 
 /// One end of the trunk.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ pub struct TrunkSender {
 
 #[derive(Clone, Debug)]
 enum Way {
-    InProcess { role: &'static str, patience: Duration, queue: mpsc::Sender<Transfer> },
+    InProcess(Channel),
     Streams(Arc<Dispatch>),
 }
 
@@ -53,12 +52,8 @@ pub struct Unreachable {
 }
 
 impl TrunkSender {
-    pub(crate) fn in_process(
-        role: &'static str,
-        patience: Duration,
-        queue: mpsc::Sender<Transfer>,
-    ) -> Self {
-        Self { way: Way::InProcess { role, patience, queue } }
+    pub(crate) fn in_process(channel: Channel) -> Self {
+        Self { way: Way::InProcess(channel) }
     }
 
     pub(crate) fn over(dispatch: Arc<Dispatch>) -> Self {
@@ -69,17 +64,7 @@ impl TrunkSender {
     /// that has lasted longer than the patience of the trunk.
     pub async fn send(&self, stanza: Stanza) -> Result<(), Unreachable> {
         match &self.way {
-            Way::InProcess { role, patience, queue } => {
-                let reason = match time::timeout(*patience, queue.reserve()).await {
-                    Ok(Ok(slot)) => {
-                        slot.send(Transfer { stanza, receipt: Receipt::default() });
-                        return Ok(());
-                    }
-                    Ok(Err(_closed)) => "it has stopped".to_owned(),
-                    Err(_elapsed) => format!("its queue was full for {} s", patience.as_secs()),
-                };
-                Err(Unreachable { role, reason, stanza: Box::new(stanza) })
-            }
+            Way::InProcess(channel) => channel.send(stanza).await,
             Way::Streams(dispatch) => dispatch.send(stanza).await,
         }
     }
@@ -88,17 +73,7 @@ impl TrunkSender {
     /// room. For what is worth nothing later, such as presence and probes.
     pub fn try_send(&self, stanza: Stanza) -> Result<(), Unreachable> {
         match &self.way {
-            Way::InProcess { role, queue, .. } => {
-                let reason = match queue.try_reserve() {
-                    Ok(slot) => {
-                        slot.send(Transfer { stanza, receipt: Receipt::default() });
-                        return Ok(());
-                    }
-                    Err(TrySendError::Closed(())) => "it has stopped",
-                    Err(TrySendError::Full(())) => "its queue is full",
-                };
-                Err(Unreachable { role, reason: reason.to_owned(), stanza: Box::new(stanza) })
-            }
+            Way::InProcess(channel) => channel.try_send(stanza),
             Way::Streams(dispatch) => dispatch.try_send(stanza),
         }
     }
@@ -106,7 +81,7 @@ impl TrunkSender {
     #[cfg(test)]
     pub(crate) fn dispatch(&self) -> Arc<Dispatch> {
         match &self.way {
-            Way::InProcess { .. } => panic!("there is none in one process"),
+            Way::InProcess(_) => panic!("there is none in one process"),
             Way::Streams(dispatch) => Arc::clone(dispatch),
         }
     }

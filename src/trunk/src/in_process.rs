@@ -1,22 +1,95 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use gatehouse_xmpp::Stanza;
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time;
 
-use crate::{Trunk, TrunkSender};
+use crate::parcel::weigh;
+use crate::{Receipt, Transfer, Trunk, TrunkSender, Unreachable};
 
 /// Stanzas that wait in each direction before `send` waits.
 const QUEUE_LEN_MAX: usize = 1024;
+
+/// What may be under way in each direction, those that were taken and are not safe yet included.
+const QUEUE_KIB_MAX: u32 = 32 * 1024;
 
 /// How long a full queue is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Both ends, for edge and core in one process: (core's end, edge's end).
 pub fn in_process() -> (Trunk, Trunk) {
-    let (to_edge, from_core) = mpsc::channel(QUEUE_LEN_MAX);
-    let (to_core, from_edge) = mpsc::channel(QUEUE_LEN_MAX);
-    let core =
-        Trunk { sender: TrunkSender::in_process("edge", PATIENCE, to_edge), incoming: from_edge };
-    let edge =
-        Trunk { sender: TrunkSender::in_process("core", PATIENCE, to_core), incoming: from_core };
+    let (to_edge, from_core) = Channel::new("edge");
+    let (to_core, from_edge) = Channel::new("core");
+    let core = Trunk { sender: TrunkSender::in_process(to_edge), incoming: from_edge };
+    let edge = Trunk { sender: TrunkSender::in_process(to_core), incoming: from_core };
     (core, edge)
+}
+
+/// One direction: bounded in stanzas and in bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Channel {
+    /// The other role.
+    role: &'static str,
+    queue: mpsc::Sender<Transfer>,
+    budget: Arc<Semaphore>,
+}
+
+impl Channel {
+    fn new(role: &'static str) -> (Self, mpsc::Receiver<Transfer>) {
+        let (queue, receiver) = mpsc::channel(QUEUE_LEN_MAX);
+        let budget = Arc::new(Semaphore::new(QUEUE_KIB_MAX as usize));
+        (Self { role, queue, budget }, receiver)
+    }
+
+    pub(crate) async fn send(&self, stanza: Stanza) -> Result<(), Unreachable> {
+        let room = async {
+            let budget = Arc::clone(&self.budget).acquire_many_owned(weight(&stanza));
+            let room = tokio::select! {
+                room = budget => room.ok()?,
+                () = self.queue.closed() => return None,
+            };
+            Some((room, self.queue.reserve().await.ok()?))
+        };
+        match time::timeout(PATIENCE, room).await {
+            Ok(Some((room, slot))) => {
+                slot.send(transfer(stanza, room));
+                Ok(())
+            }
+            Ok(None) => self.unreachable("it has stopped".to_owned(), stanza),
+            Err(_elapsed) => {
+                let reason = format!("its queue was full for {} s", PATIENCE.as_secs());
+                self.unreachable(reason, stanza)
+            }
+        }
+    }
+
+    pub(crate) fn try_send(&self, stanza: Stanza) -> Result<(), Unreachable> {
+        let reason = match self.queue.try_reserve() {
+            Err(TrySendError::Closed(())) => "it has stopped",
+            Err(TrySendError::Full(())) => "its queue is full",
+            Ok(slot) => match Arc::clone(&self.budget).try_acquire_many_owned(weight(&stanza)) {
+                Ok(room) => {
+                    slot.send(transfer(stanza, room));
+                    return Ok(());
+                }
+                Err(_) => "its queue is full",
+            },
+        };
+        self.unreachable(reason.to_owned(), stanza)
+    }
+
+    fn unreachable(&self, reason: String, stanza: Stanza) -> Result<(), Unreachable> {
+        Err(Unreachable { role: self.role, reason, stanza: Box::new(stanza) })
+    }
+}
+
+/// One stanza always fits.
+fn weight(stanza: &Stanza) -> u32 {
+    weigh(stanza).min(QUEUE_KIB_MAX)
+}
+
+fn transfer(stanza: Stanza, room: OwnedSemaphorePermit) -> Transfer {
+    Transfer { stanza, receipt: Receipt::holding(room) }
 }

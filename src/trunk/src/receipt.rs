@@ -2,12 +2,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 /// The promise to acknowledge one stanza; dropping it does.
 #[derive(Default)]
 pub struct Receipt {
     ticket: Option<(Arc<Receipts>, u64)>,
+    /// In one process: the stanza's place in the budget, held until it is safe.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// Where the receipts of one session come back to. As long as its bound: the stanzas that are open.
@@ -20,7 +22,7 @@ pub(crate) struct Receipts {
 impl Receipts {
     /// The receipt for the stanza with this number.
     pub(crate) fn receipt(self: &Arc<Self>, number: u64) -> Receipt {
-        Receipt { ticket: Some((Arc::clone(self), number)) }
+        Receipt { ticket: Some((Arc::clone(self), number)), _room: None }
     }
 
     /// What came back since the last time.
@@ -31,6 +33,12 @@ impl Receipts {
     /// Waits until something came back.
     pub(crate) async fn news(&self) {
         self.news.notified().await;
+    }
+}
+
+impl Receipt {
+    pub(crate) fn holding(room: OwnedSemaphorePermit) -> Self {
+        Self { ticket: None, _room: Some(room) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Stanzas: kept as they came, addressed once.
 
 use gatehouse_types::{InvalidJid, Jid};
-use minidom::Element;
+use minidom::{Element, Node};
 use rxml::{Namespace, NcNameStr, xml_ncname};
 
 use crate::ns;
@@ -135,6 +135,29 @@ impl Stanza {
     /// The element, given away.
     pub fn into_element(self) -> Element {
         self.element
+    }
+
+    /// About how many bytes of memory it takes: its text and names, and what each element costs
+    /// however short it is. Walks the whole stanza.
+    pub fn weight(&self) -> usize {
+        /// The element itself, its place among its siblings, its namespace.
+        const ELEMENT: usize = 300;
+        /// The allocations of a name and a value, and their place in the map.
+        const ATTRIBUTE: usize = 100;
+        let (mut bytes, mut left) = (0, vec![&self.element]);
+        while let Some(element) = left.pop() {
+            bytes += ELEMENT + element.name().len();
+            for ((_, name), value) in element.attrs() {
+                bytes += ATTRIBUTE + name.len() + value.len();
+            }
+            for node in element.nodes() {
+                match node {
+                    Node::Element(child) => left.push(child),
+                    Node::Text(text) => bytes += text.len(),
+                }
+            }
+        }
+        bytes
     }
 
     /// Sets or removes `from`.
@@ -392,6 +415,17 @@ mod tests {
             </text></error></message>";
         assert_eq!(bounce.element(), &want.parse::<Element>().unwrap());
         assert_eq!(Stanza::from_element(bounce.element().clone()), Ok(bounce));
+    }
+
+    #[test]
+    fn weight_grows_with_text_attributes_and_elements() {
+        let weight = |text: &str| stanza(text).weight();
+        let empty = weight("<message />");
+        assert!((300..400).contains(&empty), "{empty}");
+        let text = format!("<message ><body>{}</body></message>", "x".repeat(5000));
+        assert!((5600..6000).contains(&weight(&text)));
+        assert!(weight(&format!("<message id='{}'/>", "x".repeat(5000))) > empty + 5000);
+        assert!(weight(&format!("<message >{}</message>", "<a/>".repeat(100))) > 30_000);
     }
 
     #[test]

@@ -55,3 +55,34 @@ async fn what_cannot_wait_is_refused_by_a_full_queue_and_a_stopped_role() {
     let error = core.sender.try_send(out(0)).unwrap_err();
     assert_eq!(error.to_string(), "the edge cannot be reached: it has stopped");
 }
+
+/// Few stanzas, but many bytes: what waits is bounded, and so is what was taken and is not safe.
+#[tokio::test(start_paused = true)]
+async fn bytes_are_bounded_until_they_are_safe() {
+    let (core, mut edge) = in_process();
+    let heavy = || {
+        let mut stanza = out(0);
+        stanza.payload_mut().append_text("x".repeat(1 << 20));
+        stanza
+    };
+    let mut sent = 0;
+    while core.sender.try_send(heavy()).is_ok() {
+        sent += 1;
+    }
+    assert!((16..=32).contains(&sent), "{sent}");
+    let taken = edge.incoming.recv().await.unwrap();
+    assert!(core.sender.try_send(heavy()).is_err());
+    let error = core.sender.send(heavy()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the edge cannot be reached: its queue was full for 30 s");
+    drop(taken);
+    core.sender.send(heavy()).await.unwrap();
+    // However heavy, one alone fits.
+    drop(edge);
+    let (core, mut edge) = in_process();
+    let mut whale = out(0);
+    whale.payload_mut().append_text("x".repeat(40 << 20));
+    core.sender.send(whale).await.unwrap();
+    assert!(core.sender.try_send(out(1)).is_err());
+    drop(edge.incoming.recv().await.unwrap());
+    core.sender.try_send(out(1)).unwrap();
+}
