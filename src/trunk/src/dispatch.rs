@@ -1,19 +1,24 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use gatehouse_net::now;
 use gatehouse_types::Domain;
 use gatehouse_xmpp::Stanza;
+use gatehouse_xmpp::sm::Session;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::lane::{Lane, Parked, Presence, Ticket};
 use crate::parcel::{Pair, Parcel, weigh};
 use crate::{Tuning, Unreachable, spread};
+
+/// Streams in a row that may end by a stream error with the same stanza the oldest.
+const REFUSALS_MAX: u32 = 3;
 
 /// Who gets which stanza, and what waits for whom.
 ///
@@ -42,6 +47,10 @@ pub(crate) enum Choice {
 
 struct State {
     lanes: Vec<Lane>,
+    /// Since when no node is there at all.
+    alone_since: Option<Instant>,
+    /// Of the next parcel.
+    number: u64,
     pins: HashMap<Pair, Pin>,
 }
 
@@ -66,6 +75,8 @@ impl Dispatch {
             tuning,
             state: Mutex::new(State {
                 lanes: nodes.into_iter().map(Lane::new).collect(),
+                alone_since: Some(now()),
+                number: 0,
                 pins: HashMap::new(),
             }),
             changed: watch::Sender::new(()),
@@ -73,17 +84,29 @@ impl Dispatch {
         }
     }
 
-    /// Takes `stanza` for delivery, or says why not after the patience of the trunk.
+    /// Takes `stanza` for delivery, or says why not after the patience of the trunk. That counts
+    /// from when the last node was lost, so that a trunk that is down holds nobody up for longer.
     pub(crate) async fn send(&self, stanza: Stanza) -> Result<(), Unreachable> {
-        let deadline = time::Instant::from_std(now() + self.tuning.patience);
-        let patience = self.tuning.patience.as_secs();
-        let weight = weigh(&stanza).min(self.tuning.queue_kib_max);
-        let room = Arc::clone(&self.budget).acquire_many_owned(weight);
-        let Ok(Ok(room)) = time::timeout_at(deadline, room).await else {
-            return self.unreachable(format!("the queue was full for {patience} s"), stanza);
-        };
-        let mut parcel = Parcel::new(stanza, room);
+        let latest = now() + self.tuning.patience;
         let mut changed = self.changed.subscribe();
+        let weight = weigh(&stanza).min(self.tuning.queue_kib_max);
+        let mut room = pin!(Arc::clone(&self.budget).acquire_many_owned(weight));
+        let room = loop {
+            tokio::select! {
+                biased;
+                room = &mut room => match room {
+                    Ok(room) => break room,
+                    Err(_closed) => return self.unreachable("it has stopped".to_owned(), stanza),
+                },
+                // A node was lost or came back: there is more or less time than we thought.
+                _ = changed.changed() => {}
+                () = time::sleep_until(self.deadline(latest)) => {
+                    let reason = format!("the queue was full for {}", self.patience());
+                    return self.unreachable(reason, stanza);
+                }
+            }
+        };
+        let mut parcel = self.parcel(stanza, room);
         loop {
             parcel = match self.place(parcel, now()) {
                 Ok(()) => return Ok(()),
@@ -94,12 +117,29 @@ impl Dispatch {
                 () = self.stop.cancelled() => {
                     return self.unreachable("this node is stopping".to_owned(), parcel.stanza);
                 }
-                () = time::sleep_until(deadline) => {
-                    let reason = format!("none was there for {patience} s");
+                () = time::sleep_until(self.deadline(latest)) => {
+                    let reason = format!("none was there for {}", self.patience());
                     return self.unreachable(reason, parcel.stanza);
                 }
             }
         }
+    }
+
+    /// When a stanza is given up that may wait until `latest`.
+    fn deadline(&self, latest: Instant) -> time::Instant {
+        let alone_since = self.state.lock().alone_since;
+        let given_up = alone_since.map(|since| since + self.tuning.patience);
+        time::Instant::from_std(given_up.map_or(latest, |given_up| given_up.min(latest)))
+    }
+
+    fn patience(&self) -> String {
+        format!("{} s", self.tuning.patience.as_secs())
+    }
+
+    fn parcel(&self, stanza: Stanza, room: OwnedSemaphorePermit) -> Parcel {
+        let mut state = self.state.lock();
+        state.number += 1;
+        Parcel::new(stanza, state.number, room)
     }
 
     /// Takes `stanza` for delivery if a node is there and there is room; never waits.
@@ -108,7 +148,7 @@ impl Dispatch {
         let Ok(room) = Arc::clone(&self.budget).try_acquire_many_owned(weight) else {
             return self.unreachable("the queue is full".to_owned(), stanza);
         };
-        match self.place(Parcel::new(stanza, room), now()) {
+        match self.place(self.parcel(stanza, room), now()) {
             Ok(()) => Ok(()),
             Err(parcel) => self.unreachable("none is there".to_owned(), parcel.stanza),
         }
@@ -204,18 +244,48 @@ impl Dispatch {
     }
 
     pub(crate) fn up(&self, lane: usize) {
-        if let Some(lane) = self.state.lock().lanes.get_mut(lane) {
+        let mut state = self.state.lock();
+        if let Some(lane) = state.lanes.get_mut(lane) {
             lane.presence = Presence::Up;
+            state.alone_since = None;
         }
+        drop(state);
         self.changed.send_replace(());
     }
 
     pub(crate) fn lost(&self, lane: usize, now: Instant) {
-        if let Some(lane) = self.state.lock().lanes.get_mut(lane)
+        let mut state = self.state.lock();
+        if let Some(lane) = state.lanes.get_mut(lane)
             && lane.presence == Presence::Up
         {
             lane.presence = Presence::Lost { since: now };
         }
+        if state.lanes.iter().all(|lane| lane.presence != Presence::Up) {
+            state.alone_since.get_or_insert(now);
+        }
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// The peer ended a stream by a stream error. Gives back the oldest stanza that it had not
+    /// taken, once that was the oldest so often that it must be what the peer cannot read: sent
+    /// again with every new session, it would stop the lane for ever.
+    pub(crate) fn refused(&self, lane: usize, session: &mut Session<Parcel>) -> Option<Parcel> {
+        let mut state = self.state.lock();
+        let lane = state.lanes.get_mut(lane)?;
+        let number = session.outbound.iter().next()?.number;
+        let times = match lane.suspect {
+            Some((suspect, times)) if suspect == number => times + 1,
+            _ => 1,
+        };
+        lane.suspect = Some((number, times));
+        if times < REFUSALS_MAX {
+            return None;
+        }
+        lane.suspect = None;
+        let parcel = session.outbound.pop_oldest()?;
+        state.unpin(&parcel.pair);
+        Some(parcel)
     }
 
     /// Moves what waits for a node that stays away to others. Where there is no other, gives it

@@ -18,6 +18,9 @@ pub(crate) struct Lane {
     pub(crate) pending: VecDeque<Parcel>,
     /// What the last connection left.
     pub(crate) parked: Option<Parked>,
+    /// The oldest stanza when the last stream ended by a stream error, and how many streams in a
+    /// row did so with the same one.
+    pub(crate) suspect: Option<(u64, u32)>,
     /// Rings when something is pending.
     pub(crate) bell: Arc<Notify>,
     turn: Arc<Mutex<()>>,
@@ -52,6 +55,7 @@ impl Lane {
             presence: Presence::Unseen,
             pending: VecDeque::new(),
             parked: None,
+            suspect: None,
             bell: Arc::default(),
             turn: Arc::default(),
             newest: watch::Sender::new(0),

@@ -22,6 +22,7 @@ mod config;
 mod dial;
 mod dispatch;
 mod end;
+mod give_back;
 mod in_process;
 mod lane;
 mod listen;

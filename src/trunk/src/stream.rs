@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::dispatch::Dispatch;
+use crate::give_back::{Reason, give_back};
 use crate::lane::{Lease, Parked};
 use crate::parcel::Parcel;
 use crate::receipt::Receipts;
@@ -52,6 +54,8 @@ pub(crate) struct Stream<'a> {
     receipts: Arc<Receipts>,
     /// What came in and found the queue full.
     held: Option<Transfer>,
+    /// Bounces of stanzas that cannot be sent here.
+    returned: VecDeque<Transfer>,
     phase: Phase,
     active_at: Instant,
 }
@@ -94,6 +98,7 @@ impl<'a> Stream<'a> {
             connection,
             receipts,
             held: None,
+            returned: VecDeque::new(),
             phase: Phase::Negotiating,
             active_at: now(),
         }
@@ -104,7 +109,7 @@ impl<'a> Stream<'a> {
     pub(crate) async fn run(mut self) -> (Ending, bool) {
         let ending = self.carry().await;
         let opened = self.phase != Phase::Negotiating;
-        self.put_down().await;
+        self.put_down(&ending).await;
         if matches!(ending, Ending::Closed(_)) {
             // Our last words, where the peer still listens.
             let last = async { while let Ok(Step::Event(_)) = self.connection.next().await {} };
@@ -130,8 +135,9 @@ impl<'a> Stream<'a> {
                 () = self.lease.revoked() => Stir::Revoked,
                 () = self.hub.stop.cancelled(), if self.may_stop() => Stir::Stop,
                 () = quiet(quiet_at) => Stir::Quiet,
-                room = self.hub.incoming.reserve(), if self.held.is_some() => {
-                    if let (Ok(room), Some(transfer)) = (room, self.held.take()) {
+                room = self.hub.incoming.reserve(), if self.is_waiting() => {
+                    let transfer = self.held.take().or_else(|| self.returned.pop_front());
+                    if let (Ok(room), Some(transfer)) = (room, transfer) {
                         room.send(transfer);
                     }
                     self.connection.machine_mut().forgive_silence(now());
@@ -147,6 +153,11 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// True if something waits for room in the role's queue.
+    fn is_waiting(&self) -> bool {
+        self.held.is_some() || !self.returned.is_empty()
+    }
+
     /// Gives the machine what it may send and what was done with.
     fn feed(&mut self) {
         let now = now();
@@ -154,10 +165,19 @@ impl<'a> Stream<'a> {
         if !matches!(self.phase, Phase::Open | Phase::Leaving(_)) {
             return;
         }
-        while !self.connection.is_congested() && self.connection.machine().has_room() {
+        // Bounces that nobody takes must not pile up.
+        while self.returned.is_empty()
+            && !self.connection.is_congested()
+            && self.connection.machine().has_room()
+        {
             let Some(parcel) = self.hub.dispatch.next(self.lane) else { return };
-            self.connection.machine_mut().send(parcel, now);
             self.active_at = now;
+            if let Err(parcel) = self.connection.machine_mut().send(parcel, now) {
+                warn!(peer.node = %self.peer, "a stanza is too long for the trunk: its author is told");
+                self.hub.dispatch.delivered(std::slice::from_ref(&parcel));
+                self.returned.extend(give_back(&parcel.stanza, Reason::TooLong));
+                continue;
+            }
             count("gatehouse_trunk_sent_total", &self.peer, 1);
         }
     }
@@ -270,7 +290,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Passes on what has come, and leaves the rest for the next connection.
-    async fn put_down(&mut self) {
+    async fn put_down(&mut self, ending: &Ending) {
         if let Some(transfer) = self.held.take() {
             pass_on(&self.hub.incoming, transfer).await;
         }
@@ -281,10 +301,21 @@ impl<'a> Stream<'a> {
             }
         }
         self.settle_receipts(now());
-        let session = self.connection.machine_mut().take_session();
+        let mut session = self.connection.machine_mut().take_session();
+        let refused = matches!(ending, Ending::Closed(CloseReason::PeerRefused(_)));
+        if refused
+            && self.phase != Phase::Negotiating
+            && let Some(parcel) = self.hub.dispatch.refused(self.lane, &mut session)
+        {
+            warn!(peer.node = %self.peer, stanza.id = parcel.stanza.id(), "a stanza was not sent: the peer refuses to read it");
+            self.returned.extend(give_back(&parcel.stanza, Reason::Refused));
+        }
         let receipts = Arc::clone(&self.receipts);
         self.hub.dispatch.park(self.lane, Parked { session, receipts });
         self.hub.dispatch.lost(self.lane, now());
+        for transfer in std::mem::take(&mut self.returned) {
+            pass_on(&self.hub.incoming, transfer).await;
+        }
     }
 }
 

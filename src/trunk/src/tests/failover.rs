@@ -122,3 +122,30 @@ async fn what_cannot_wait_goes_at_once_or_not_at_all() {
     assert_eq!(error.to_string(), "the edge cannot be reached: the queue is full");
     assert_eq!(id(&soon(edge.trunk.incoming.recv()).await.unwrap()), 0);
 }
+
+/// Only the first has to wait; whoever comes later is told at once, until a node is back.
+#[tokio::test]
+async fn patience_counts_from_when_the_last_node_was_lost() {
+    let ca = TestCa::new();
+    let mut hasty = tuning();
+    hasty.failover_after = Duration::from_millis(50);
+    hasty.patience = Duration::from_millis(1500);
+    let mut edge = edge(&ca, "edge.example", &["core.example"], hasty.clone()).await;
+    let proxy = Proxy::to(edge.address).await;
+    let core = core(&ca, "core.example", &[("edge.example", proxy.address)], hasty.clone());
+    core.diary.wait("up edge.example", 1).await;
+    proxy.turn(None);
+    core.diary.wait("down edge.example", 1).await;
+    let sender = core.trunk.sender.clone();
+    // The first may still be taken for a node that was lost a moment ago.
+    while soon(sender.send(out(0))).await.is_ok() {}
+    let told_at = gatehouse_net::now();
+    for id in 1..5 {
+        soon(sender.send(out(id))).await.unwrap_err();
+    }
+    assert!(gatehouse_net::now() - told_at < hasty.patience);
+    proxy.turn(Some(edge.address));
+    core.diary.wait("up edge.example", 2).await;
+    sender.send(out(5)).await.unwrap();
+    while id(&soon(edge.trunk.incoming.recv()).await.unwrap()) != 5 {}
+}

@@ -4,6 +4,7 @@ mod cut;
 mod failover;
 mod flow;
 mod in_process;
+mod poison;
 mod probe;
 mod refused;
 mod world;

@@ -62,6 +62,13 @@ impl<T> AckQueue<T> {
         }
     }
 
+    /// Takes out the oldest that is not acknowledged. Only between sessions: the peer counts it.
+    pub fn pop_oldest(&mut self) -> Option<T> {
+        let (item, bytes) = self.items.pop_front()?;
+        self.bytes -= bytes;
+        Some(item)
+    }
+
     /// What is not acknowledged, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.items.iter().map(|(item, _)| item)
@@ -147,6 +154,14 @@ mod tests {
         let mut full = queue(0, &["a", "b"]);
         full.acknowledge(1).unwrap();
         assert!(full.has_room(narrow));
+    }
+
+    #[test]
+    fn the_oldest_can_be_taken_out_between_sessions() {
+        let mut queue = queue(0, &["a", "b", "c"]).renew();
+        assert_eq!((queue.pop_oldest(), queue.len()), (Some("a"), 2));
+        assert_eq!(queue.acknowledge(2), Ok(vec!["b", "c"]));
+        assert_eq!((queue.bytes, queue.pop_oldest()), (0, None));
     }
 
     #[test]

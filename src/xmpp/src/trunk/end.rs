@@ -132,12 +132,16 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
 
     /// Sends `item`; only where [`has_room`](Self::has_room). It is kept until acknowledged; on a
     /// stream that is over, for the next session.
-    pub fn send(&mut self, item: T, now: Instant) {
+    ///
+    /// Fails with the item if it is longer than a stanza may be on this stream: the peer, with the
+    /// same limits, would close it, and again whenever the item is sent again.
+    pub fn send(&mut self, item: T, now: Instant) -> Result<(), T> {
         if matches!(self.state, State::Open) {
-            self.flow.send(item, &mut self.out, now);
-        } else {
-            self.flow.session.outbound.push(item, 0);
+            let bytes_max = self.config.limits.stanza_bytes_max;
+            return self.flow.send(item, bytes_max, &mut self.out, now);
         }
+        self.flow.session.outbound.push(item, 0);
+        Ok(())
     }
 
     /// The stanza with this number was handed on, stored or answered.

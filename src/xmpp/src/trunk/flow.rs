@@ -73,16 +73,29 @@ impl<T: AsRef<Stanza>> Flow<T> {
         resent
     }
 
-    pub(super) fn send(&mut self, item: T, out: &mut BytesMut, now: Instant) {
+    /// Hands `item` back if it is longer than `bytes_max` once written.
+    pub(super) fn send(
+        &mut self,
+        item: T,
+        bytes_max: usize,
+        out: &mut BytesMut,
+        now: Instant,
+    ) -> Result<(), T> {
         let before = out.len();
         write_element(out, ContentNamespace::Server, item.as_ref().element());
-        self.session.outbound.push(item, out.len() - before);
+        let bytes = out.len() - before;
+        if bytes > bytes_max {
+            out.truncate(before);
+            return Err(item);
+        }
+        self.session.outbound.push(item, bytes);
         self.unasked += 1;
         if self.unasked >= self.pace.request_every {
             self.ask(out);
         } else {
             self.request_at.get_or_insert_with(|| now + self.pace.request_delay);
         }
+        Ok(())
     }
 
     /// The peer said something.

@@ -129,7 +129,7 @@ fn a_dialler_says_nothing_to_an_impostor() {
 fn an_acknowledgement_of_more_than_was_sent_ends_the_stream() {
     let now = moment();
     let mut end = open(now);
-    end.send(item(0), now);
+    end.send(item(0), now).unwrap();
     written(&mut end);
     say(&mut end, "<a xmlns='urn:xmpp:sm:3' h='2'/>", now);
     let text = written(&mut end);
@@ -253,4 +253,18 @@ fn a_flood_while_the_owner_decides_is_refused() {
         say(&mut end, &" ".repeat(64 * 1024), now);
     }
     assert!(matches!(why_closed(&mut end), CloseReason::WeRefused(_)));
+}
+
+#[test]
+fn what_is_too_long_comes_back_and_the_stream_lives_on() {
+    let now = moment();
+    let mut end = open(now);
+    let max = config("edge.example", &[]).limits.stanza_bytes_max;
+    let mut long = item(0).0;
+    long.payload_mut().append_text("x".repeat(max));
+    let long = Item(long);
+    assert_eq!(end.send(long.clone(), now), Err(long));
+    assert!(!end.is_owed() && written(&mut end).is_empty());
+    assert_eq!(end.send(item(1), now), Ok(()));
+    assert!(written(&mut end).contains("id='1'"));
 }

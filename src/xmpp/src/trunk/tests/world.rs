@@ -116,7 +116,7 @@ impl Owner {
             if !end.has_room() || self.queue.is_empty() {
                 return;
             }
-            end.send(self.queue.pop_front().unwrap(), now);
+            end.send(self.queue.pop_front().unwrap(), now).unwrap();
         }
     }
 

@@ -1,0 +1,39 @@
+use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition};
+
+use crate::{Receipt, Transfer};
+
+/// Why a stanza that was taken is not delivered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reason {
+    /// No node was there for too long.
+    Away,
+    /// It is longer than the trunk takes.
+    TooLong,
+    /// The other side cannot read it.
+    Refused,
+}
+
+/// What the author is told, as if by the other side. Answers are not answered, only counted.
+pub(crate) fn give_back(stanza: &Stanza, reason: Reason) -> Option<Transfer> {
+    let (kind, condition, text) = match reason {
+        Reason::Away => (
+            ErrorKind::Wait,
+            StanzaCondition::RemoteServerTimeout,
+            "The server could not pass this on in time. Try again later.",
+        ),
+        Reason::TooLong => (
+            ErrorKind::Modify,
+            StanzaCondition::PolicyViolation,
+            "This is too long to be passed on. Send less at a time.",
+        ),
+        Reason::Refused => (
+            ErrorKind::Modify,
+            StanzaCondition::PolicyViolation,
+            "The server cannot pass this on: its other half refuses to read it.",
+        ),
+    };
+    let bounce = stanza.bounce(kind, condition, text);
+    let outcome = if bounce.is_some() { "bounced" } else { "dropped" };
+    metrics::counter!("gatehouse_trunk_undeliverable_total", "outcome" => outcome).increment(1);
+    Some(Transfer { stanza: bounce?, receipt: Receipt::default() })
+}
