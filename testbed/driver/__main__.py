@@ -12,8 +12,14 @@ import sys
 from xml.etree import ElementTree as ET
 
 from client import Client
+from crowd import Crowd
+from link import Link
 from pattern import Pattern, Unmet
 from raw import RawPeer
+
+
+# How long one looks for duplicates after the last stanza that was missing has come.
+LATE = 0.5
 
 
 class Driver:
@@ -21,6 +27,8 @@ class Driver:
 
     def __init__(self):
         self.actors = {}
+        # What was left in the inboxes of those who went.
+        self.past = {}
 
     async def connect(self, request):
         """Logs a client in; `refused` turns the meaning round."""
@@ -42,6 +50,80 @@ class Driver:
         actor = RawPeer(request)
         self.actors[request["actor"]] = actor
         await asyncio.wait_for(actor.open(), request["within"])
+
+    async def crowd(self, request):
+        """Opens many connections, or one that drips."""
+        await self._leave(request["actor"])
+        actor = Crowd(request)
+        self.actors[request["actor"]] = actor
+        await asyncio.wait_for(actor.open(), request["within"])
+
+    async def join(self, request):
+        """Makes a link between two addresses."""
+        link = Link(request)
+        await link.heal()
+        self.actors[request["actor"]] = link
+
+    async def cut(self, request):
+        """Cuts a link."""
+        await self._actor(request).cut()
+
+    async def heal(self, request):
+        """Heals a link."""
+        await self._actor(request).heal()
+
+    async def deaf(self, request):
+        """Reads nothing more, and keeps the connection."""
+        self._actor(request).stop_reading()
+
+    async def wait(self, request):
+        """Lets time pass."""
+        await asyncio.sleep(request["seconds"])
+
+    async def account(self, request):
+        """Waits until each pattern has been met once, by whichever actor; by none twice.
+
+        At each actor they must have come in the order of the patterns.
+        """
+        deadline = asyncio.get_running_loop().time() + request["within"]
+        wanted = Pattern.parse_all(request["xml"], "jabber:client")
+        while True:
+            found = {name: self._met(name, wanted) for name in request["actors"]}
+            met = sorted(index for indexes in found.values() for index in indexes)
+            missing = sorted(set(range(len(wanted))) - set(met))
+            if not missing or asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(LATE)
+        found = {name: self._met(name, wanted) for name in request["actors"]}
+        logging.info("account: %s", {name: len(indexes) for name, indexes in found.items()})
+        met = sorted(index for indexes in found.values() for index in indexes)
+        counts = ", ".join(f"{name} got {len(indexes)}" for name, indexes in found.items())
+        if missing:
+            some = ", ".join(str(wanted[index]) for index in missing[:5])
+            raise Unmet(f"{len(missing)} of {len(wanted)} are lost ({counts}), such as {some}")
+        if len(met) != len(wanted):
+            twice = [wanted[a] for a, b in zip(met, met[1:]) if a == b]
+            raise Unmet(f"{len(twice)} came twice ({counts}), such as {twice[0]}")
+        for name, indexes in found.items():
+            for first, second in zip(indexes, indexes[1:]):
+                if first > second:
+                    raise Unmet(f"{name} got {wanted[first]} before {wanted[second]} ({counts})")
+
+    def _met(self, name, wanted):
+        """The indexes of the patterns that the stanzas of one actor match, as they came."""
+        stanzas = list(self.past.get(name, []))
+        if name in self.actors:
+            stanzas += self.actors[name].inbox.all()
+        by_id = {}
+        for index, pattern in enumerate(wanted):
+            by_id.setdefault(pattern.element.get("id"), []).append(index)
+        return [
+            index
+            for stanza in stanzas
+            for index in by_id.get(stanza.get("id"), [])
+            if wanted[index].matches(stanza)
+        ]
 
     async def disconnect(self, request):
         """Leaves politely."""
@@ -89,7 +171,10 @@ class Driver:
 
     async def _leave(self, name):
         if name in self.actors:
-            await self.actors.pop(name).leave()
+            actor = self.actors.pop(name)
+            await actor.leave()
+            if hasattr(actor, "inbox"):
+                self.past.setdefault(name, []).extend(actor.inbox.all())
 
 
 async def answer(driver, request):

@@ -71,6 +71,10 @@ class Client(slixmpp.ClientXMPP):
             raise Unmet("the server's answer holds no roster")
         return query
 
+    def stop_reading(self):
+        """Leaves what the server sends in the socket."""
+        self.transport.pause_reading()
+
     async def wait_ended(self, within):
         """Waits for the server to close the connection."""
         try:

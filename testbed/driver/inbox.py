@@ -20,6 +20,10 @@ class Inbox:
         self._waiting.append(element)
         self._arrived.set()
 
+    def all(self):
+        """What is there, oldest first."""
+        return list(self._waiting)
+
     async def take(self, wanted, within):
         """Takes one stanza for each pattern, each later in the inbox than the one before."""
         deadline = asyncio.get_running_loop().time() + within

@@ -65,6 +65,10 @@ class RawPeer(asyncio.Protocol):
             raise Unmet("the connection is closed")
         self._transport.write(text.encode())
 
+    def stop_reading(self):
+        """Leaves what the other side sends in the socket."""
+        self._transport.pause_reading()
+
     async def wait_ended(self, within):
         """Waits for the other side to close the connection."""
         try:

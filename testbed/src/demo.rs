@@ -12,7 +12,7 @@ use crate::port;
 use crate::process::Process;
 use crate::prosody::{Prosody, Surroundings};
 use crate::shape::Shape;
-use crate::world::{Peer, Service};
+use crate::world::{Kind, Peer, Service};
 use crate::zone::{DNS, Zone};
 
 /// Where the newcomer's own appliance will be, and the partner.
@@ -65,6 +65,7 @@ fn zone(block: &Block) -> Zone {
 fn partner() -> Peer {
     Peer {
         name: "them".into(),
+        kind: Kind::Prosody,
         domain: "them.example".into(),
         users: vec!["bob".into()],
         certificate: Flavour::Full,
@@ -73,6 +74,7 @@ fn partner() -> Peer {
         require_encryption: true,
         dialback: true,
         dns: Service::Both,
+        modules: Vec::new(),
         lua: String::new(),
     }
 }

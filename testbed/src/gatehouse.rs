@@ -207,7 +207,8 @@ impl Gatehouse {
             listen.insert("trunk".into(), at(port::TRUNK));
             trunk.insert("cores".into(), vec!["core"].into());
         } else if name == "core" {
-            let address = block.at(EDGE, port::TRUNK).to_string();
+            let (near, far) = link(block);
+            let address = if us.link { near } else { far }.to_string();
             let edge = table([("name", "edge".into()), ("address", address.into())]);
             trunk.insert("edges".into(), vec![Value::Table(edge)].into());
         }
@@ -253,6 +254,11 @@ impl Gatehouse {
 pub(crate) fn edge_host(us: &Us) -> String {
     let first = us.domains.first().map_or("ours.example", String::as_str);
     format!("edge.{first}")
+}
+
+/// The core's end of the link to the edge, if there is one that can be cut, and the edge's.
+pub(crate) fn link(block: &Block) -> (SocketAddr, SocketAddr) {
+    (block.at(CORE, port::LINK), block.at(EDGE, port::TRUNK))
 }
 
 /// Where servers reach us, and where clients do.

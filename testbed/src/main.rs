@@ -11,6 +11,7 @@ mod clock;
 mod crew;
 mod demo;
 mod driver;
+mod ejabberd;
 mod failure;
 mod gatehouse;
 mod place;
@@ -22,6 +23,7 @@ mod prosody;
 mod report;
 mod run;
 mod scenario;
+mod server;
 mod shape;
 mod stage;
 mod step;
@@ -94,8 +96,11 @@ fn main() -> ExitCode {
 fn play(arguments: &Run) -> Result<bool, Failure> {
     let paths = place::find(arguments.gatehouse.as_deref())?;
     let scenarios = Scenario::load_all(&paths.testbed.join("scenarios"), &arguments.scenarios)?;
+    let asked =
+        |scenario: &Scenario| scenario.world.awaits.is_none() || !arguments.scenarios.is_empty();
     let work: Vec<_> = scenarios
         .into_iter()
+        .filter(asked)
         .flat_map(|scenario| {
             let shapes = scenario.shapes(arguments.shape);
             shapes.into_iter().map(move |shape| (scenario.clone(), shape))
@@ -115,7 +120,10 @@ fn list() -> Result<bool, Failure> {
     let mut out = io::stdout();
     for scenario in scenarios {
         let (name, purpose) = (&scenario.name, scenario.purpose());
-        if writeln!(out, "{name}\n    {purpose}").is_err() {
+        let awaits = scenario.world.awaits.as_ref();
+        let awaits = awaits.map(|what| format!(" (only when asked for: awaits {what})"));
+        let awaits = awaits.unwrap_or_default();
+        if writeln!(out, "{name}{awaits}\n    {purpose}").is_err() {
             break;
         }
     }

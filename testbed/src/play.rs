@@ -75,6 +75,12 @@ fn step(words: &mut Words, block: &[&str]) -> Result<Step, String> {
         "kill" => return words.need("a process").map(Step::Kill),
         "stop" => return words.need("a process").map(Step::Stop),
         "start" => return words.need("a process").map(Step::Start),
+        "cut" => return words.expect(&["the", "link"]).map(|()| Step::Link(true)),
+        "heal" => return words.expect(&["the", "link"]).map(|()| Step::Link(false)),
+        "freeze" => return freeze(words, true),
+        "thaw" => return freeze(words, false),
+        "wait" => return duration(words).map(Step::Wait),
+        "memory" => return memory(words),
         "log" => return log(words),
         "metrics" => return admin("/metrics", words),
         "status" => return admin("/status", words),
@@ -100,10 +106,34 @@ fn act(actor: String, verb: &str, words: &mut Words, xml: String) -> Result<Step
         }
         "disconnects" => Ok(Step::Disconnect { actor }),
         "opens" => opening(words).map(|opening| Step::Open { actor, opening }),
-        "sends" => Ok(Step::Send { actor, times: times(words)?, xml }),
+        "sends" => {
+            let bytes = exact(words)?;
+            Ok(Step::Send { actor, times: times(words)?, xml, bytes })
+        }
+        "or" => {
+            let actors = vec![actor, words.need("somebody else")?];
+            words.expect(&["receives"])?;
+            let times = times(words)?;
+            words.expect(&["each", "once", "in", "order"])?;
+            Ok(Step::Account { actors, times, xml, within: within(words)? })
+        }
         "receives" => {
-            let (times, within) = (times(words)?, within(words)?);
-            Ok(Step::Receive { actor, times, xml, within })
+            let times = times(words)?;
+            if words.take(&["each", "once", "in", "order"]) {
+                let within = within(words)?;
+                return Ok(Step::Account { actors: vec![actor], times, xml, within });
+            }
+            Ok(Step::Receive { actor, times, xml, within: within(words)? })
+        }
+        "stops" => words.expect(&["reading"]).map(|()| Step::Deaf { actor }),
+        "holds" => {
+            let count = words.number().ok_or("a number is missing")?;
+            words.expect(&["connections", "as"])?;
+            Ok(Step::Crowd { actor, count, port: port(words)?, drips: false })
+        }
+        "drips" => {
+            words.expect(&["as"])?;
+            Ok(Step::Crowd { actor, count: 1, port: port(words)?, drips: true })
         }
         "does" => {
             words.expect(&["not", "receive"])?;
@@ -146,14 +176,7 @@ fn opening(words: &mut Words) -> Result<Opening, String> {
     words.expect(&["a", "stream", "to"])?;
     let to = words.need("a domain")?;
     words.expect(&["as"])?;
-    let port = if words.take(&["client"]) {
-        Port::Client
-    } else if words.take(&["server", "with", "direct", "TLS"]) {
-        Port::ServerDirectTls
-    } else {
-        words.expect(&["server"])?;
-        Port::Server
-    };
+    let port = port(words)?;
     let until = if words.take(&["in", "the", "clear"]) {
         Until::Header
     } else if words.take(&["without", "authentication"]) {
@@ -162,6 +185,36 @@ fn opening(words: &mut Words) -> Result<Opening, String> {
         Until::Authenticated
     };
     Ok(Opening { to, port, until })
+}
+
+fn port(words: &mut Words) -> Result<Port, String> {
+    if words.take(&["client"]) {
+        return Ok(Port::Client);
+    }
+    words.expect(&["server"])?;
+    Ok(if words.take(&["with", "direct", "TLS"]) { Port::ServerDirectTls } else { Port::Server })
+}
+
+fn freeze(words: &mut Words, frozen: bool) -> Result<Step, String> {
+    words.need("a process").map(|process| Step::Freeze { process, frozen })
+}
+
+fn memory(words: &mut Words) -> Result<Step, String> {
+    words.expect(&["of"])?;
+    let process = words.need("a process")?;
+    words.expect(&["stayed", "under"])?;
+    let mebibytes = words.number().ok_or("a number is missing")?.into();
+    words.expect(&["MiB"])?;
+    Ok(Step::Memory { process, mebibytes })
+}
+
+fn exact(words: &mut Words) -> Result<Option<usize>, String> {
+    if !words.take(&["exactly"]) {
+        return Ok(None);
+    }
+    let bytes = words.number().ok_or("a number is missing")?;
+    words.expect(&["bytes"])?;
+    usize::try_from(bytes).map(Some).map_err(|_| "is too much".into())
 }
 
 fn log(words: &mut Words) -> Result<Step, String> {
@@ -214,9 +267,10 @@ fn texts(words: &mut Words) -> Result<Vec<String>, String> {
 }
 
 fn within(words: &mut Words) -> Result<Duration, String> {
-    if !words.take(&["within"]) {
-        return Ok(WITHIN);
-    }
+    if words.take(&["within"]) { duration(words) } else { Ok(WITHIN) }
+}
+
+fn duration(words: &mut Words) -> Result<Duration, String> {
     let said = words.need("a duration")?;
     let seconds = said.strip_suffix('s').and_then(|number| number.parse::<f64>().ok());
     seconds
@@ -316,6 +370,37 @@ mod tests {
                 xml: "<message>\n<body/>\n</message>".into(),
                 within: Duration::from_millis(500),
             }
+        );
+        assert_eq!(
+            only_step("juliet or romeo receives 3 times each once in order:\n    <message/>"),
+            Step::Account {
+                actors: vec!["juliet".into(), "romeo".into()],
+                times: 3,
+                xml: "<message/>".into(),
+                within: WITHIN,
+            }
+        );
+        assert_eq!(
+            only_step("evil sends exactly 100 bytes:\n    <a>{fill:x}</a>"),
+            Step::Send {
+                actor: "evil".into(),
+                times: 1,
+                xml: "<a>{fill:x}</a>".into(),
+                bytes: Some(100),
+            }
+        );
+        assert_eq!(
+            only_step("evil holds 500 connections as server with direct TLS"),
+            Step::Crowd {
+                actor: "evil".into(),
+                count: 500,
+                port: Port::ServerDirectTls,
+                drips: false,
+            }
+        );
+        assert_eq!(
+            only_step("memory of edge stayed under 64 MiB"),
+            Step::Memory { process: "edge".into(), mebibytes: 64 }
         );
         assert_eq!(
             only_step("log of edge does not contain \"a b\" and \"c\" within 1s"),

@@ -1,4 +1,5 @@
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -55,8 +56,39 @@ impl<'a> Player<'a> {
                 let command = self.open(actor, opening)?;
                 self.stage.driver.tell(command, OPEN_WITHIN)
             }
-            Step::Send { actor, times, xml } => {
-                self.repeat(*times, "send", actor, xml, OPEN_WITHIN)
+            Step::Send { actor, times, xml, bytes } => {
+                let xml = fill(xml, *bytes)?;
+                self.repeat(*times, "send", actor, &xml, OPEN_WITHIN)
+            }
+            Step::Account { actors, times, xml, within } => {
+                let all = repeated(*times, xml);
+                let command = json!({"do": "account", "actors": actors, "xml": all});
+                self.stage.driver.tell(command, *within)
+            }
+            Step::Crowd { actor, count, port, drips } => {
+                let (address, ..) = self.target(*port);
+                let command = json!({
+                    "do": "crowd", "actor": actor, "count": count, "host": address.ip(),
+                    "port": address.port(), "pause": drips.then_some(1.0),
+                });
+                self.stage.driver.tell(command, OPEN_WITHIN)
+            }
+            Step::Deaf { actor } => {
+                self.stage.driver.tell(json!({"do": "deaf", "actor": actor}), OPEN_WITHIN)
+            }
+            Step::Link(cut) => {
+                let what = if *cut { "cut" } else { "heal" };
+                self.stage.driver.tell(json!({"do": what, "actor": "link"}), OPEN_WITHIN)
+            }
+            Step::Wait(time) => {
+                let command = json!({"do": "wait", "seconds": time.as_secs_f64()});
+                self.stage.driver.tell(command, *time)
+            }
+            Step::Freeze { process, frozen } => said(self.stage.freeze(process, *frozen)),
+            Step::Memory { process, mebibytes } => {
+                let peak = said(self.stage.memory_peak(process))? / (1024 * 1024);
+                let why = || format!("it had {peak} MiB in use");
+                (peak < *mebibytes).then_some(()).ok_or_else(why)
             }
             Step::Receive { actor, times, xml, within } => {
                 self.repeat(*times, "receive", actor, xml, *within)
@@ -103,27 +135,32 @@ impl<'a> Player<'a> {
         let raw = self.scenario.world.raws.iter().find(|raw| raw.name == actor);
         let raw = raw.ok_or_else(|| format!("world.toml knows no raw peer `{actor}`"))?;
         let files = self.stage.raw_certificates.get(actor);
-        let shape = self.stage.gatehouse.as_ref().map_or(Shape::None, |us| us.shape());
-        let (servers, clients) = crate::gatehouse::addresses(&self.stage.block, shape);
-        let (host, port, namespace, tls) = match opening.port {
-            Port::Client => (clients.ip(), port::C2S, "jabber:client", "starttls"),
-            Port::Server => (servers.ip(), port::S2S, "jabber:server", "starttls"),
-            Port::ServerDirectTls => {
-                (servers.ip(), port::S2S_DIRECT_TLS, "jabber:server", "direct")
-            }
-        };
+        let (address, namespace, tls) = self.target(opening.port);
         let until = match opening.until {
             Until::Header => "features",
             Until::Tls => "tls",
             Until::Authenticated => "authenticated",
         };
         Ok(json!({
-            "do": "open", "actor": actor, "host": host, "port": port, "namespace": namespace,
+            "do": "open", "actor": actor, "host": address.ip(), "port": address.port(),
+            "namespace": namespace,
             "tls": tls, "alpn": "xmpp-server", "until": until,
             "from": raw.claims.as_ref().unwrap_or(&raw.domain), "to": opening.to,
             "certificate": files.map(|files| &files.certificate),
             "key": files.map(|files| &files.key),
         }))
+    }
+
+    /// Where one of our ports is, the namespace spoken there, and how TLS begins.
+    fn target(&self, port: Port) -> (SocketAddr, &'static str, &'static str) {
+        let shape = self.stage.gatehouse.as_ref().map_or(Shape::None, |us| us.shape());
+        let (servers, clients) = crate::gatehouse::addresses(&self.stage.block, shape);
+        let at = |address: SocketAddr, port| SocketAddr::new(address.ip(), port);
+        match port {
+            Port::Client => (at(clients, port::C2S), "jabber:client", "starttls"),
+            Port::Server => (at(servers, port::S2S), "jabber:server", "starttls"),
+            Port::ServerDirectTls => (at(servers, port::S2S_DIRECT_TLS), "jabber:server", "direct"),
+        }
     }
 
     fn repeat(
@@ -134,7 +171,7 @@ impl<'a> Player<'a> {
         xml: &str,
         within: Duration,
     ) -> Result<(), String> {
-        let all: String = (1..=times).map(|n| xml.replace("{n}", &n.to_string())).collect();
+        let all = repeated(times, xml);
         self.stage.driver.tell(json!({"do": what, "actor": actor, "xml": all}), within)
     }
 
@@ -198,6 +235,22 @@ impl<'a> Player<'a> {
     }
 }
 
+/// `xml` so many times, with `{n}` counting from one.
+fn repeated(times: u32, xml: &str) -> String {
+    (1..=times).map(|n| xml.replace("{n}", &n.to_string())).collect()
+}
+
+/// `xml` with `{fill:x}` replaced by so many `x` that the whole has `bytes` bytes.
+fn fill(xml: &str, bytes: Option<usize>) -> Result<String, String> {
+    let Some(bytes) = bytes else { return Ok(xml.to_owned()) };
+    let (before, rest) = xml.split_once("{fill:").ok_or("`{fill:x}` is missing")?;
+    let (filler, after) = rest.split_once('}').ok_or("`{fill:` is not closed")?;
+    let left = bytes.checked_sub(before.len() + after.len());
+    let left = left.filter(|left| left % filler.len().max(1) == 0);
+    let left = left.ok_or_else(|| format!("cannot be made {bytes} bytes long"))?;
+    Ok(format!("{before}{}{after}", filler.repeat(left / filler.len().max(1))))
+}
+
 /// The lines that contain all of `texts`.
 fn lines_with(content: &str, texts: &[String]) -> Vec<String> {
     let has_all = |line: &&str| texts.iter().all(|text| line.contains(text.as_str()));
@@ -210,4 +263,19 @@ fn said<T>(result: Result<T, Failure>) -> Result<T, String> {
 
 fn at(line: &Line, why: String) -> Failure {
     Failure::Play { line: line.number, said: line.said.clone(), why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filled_text_has_as_many_bytes_as_it_should() {
+        assert_eq!(fill("<a>{fill:x}</a>", Some(10)), Ok("<a>xxx</a>".into()));
+        assert_eq!(fill("<a>{fill:&gt;}</a>", Some(15)), Ok("<a>&gt;&gt;</a>".into()));
+        assert_eq!(fill("<a/>", None), Ok("<a/>".into()));
+        assert!(fill("<a>{fill:&gt;}</a>", Some(14)).is_err());
+        assert!(fill("<a/>", Some(10)).is_err());
+        assert!(fill("<a>{fill:x}</a>", Some(3)).is_err());
+    }
 }

@@ -11,6 +11,8 @@ pub(crate) const S2S: u16 = 15269;
 pub(crate) const S2S_DIRECT_TLS: u16 = 15270;
 /// Core to edge.
 pub(crate) const TRUNK: u16 = 15275;
+/// Core to edge, by way of a link that can be cut.
+pub(crate) const LINK: u16 = 15276;
 /// Our metrics and status.
 pub(crate) const ADMIN: u16 = 15280;
 /// The name server.

@@ -101,6 +101,18 @@ pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
+/// Gives files to a daemon's account, if we are somebody else.
+pub(crate) fn hand_over(account: &str, paths: &[&Path]) -> Result<(), Failure> {
+    if !is_root() {
+        return Ok(());
+    }
+    let done = Command::new("chown").args(["-R", &format!("{account}:")]).args(paths).status();
+    match done {
+        Ok(status) if status.success() => Ok(()),
+        _ => Err(Failure::world(format!("cannot give files to the account `{account}`"))),
+    }
+}
+
 /// Runs a program to its end, as `account`; returns its status and all it said.
 pub(crate) fn run_to_end(
     account: Account,
@@ -173,16 +185,33 @@ impl Process {
         let _reaped = self.child.wait();
     }
 
-    /// Asks it to stop, and waits for its status; kills it if it does not.
-    pub(crate) fn stop(&mut self, within: Duration) -> Result<ExitStatus, Failure> {
+    /// Sends it a signal: it is frozen by `STOP`, goes on by `CONT`.
+    pub(crate) fn signal(&self, signal: &str) -> Result<(), Failure> {
         let asked = Command::new("sh")
-            .args(["-c", "kill -TERM \"$0\""])
+            .args(["-c", "kill -\"$0\" \"$1\"", signal])
             .arg(self.child.id().to_string())
             .status()
             .map_err(|error| Failure::world(format!("cannot signal {}: {error}", self.name)))?;
-        if !asked.success() {
-            return Err(Failure::world(format!("{} was not running any more", self.name)));
+        if asked.success() {
+            return Ok(());
         }
+        Err(Failure::world(format!("{} was not running any more", self.name)))
+    }
+
+    /// The most memory it ever had in use, in bytes.
+    pub(crate) fn memory_peak(&self) -> Result<u64, Failure> {
+        let file = PathBuf::from(format!("/proc/{}/status", self.child.id()));
+        let status = std::fs::read_to_string(&file).map_err(Failure::io("read", &file))?;
+        let peak = status.lines().find_map(|line| {
+            line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+        });
+        peak.map(|kibibytes| kibibytes * 1024)
+            .ok_or_else(|| Failure::world(format!("{} tells no VmHWM", file.display())))
+    }
+
+    /// Asks it to stop, and waits for its status; kills it if it does not.
+    pub(crate) fn stop(&mut self, within: Duration) -> Result<ExitStatus, Failure> {
+        self.signal("TERM")?;
         let ended = poll(within, || self.child.try_wait().ok().flatten());
         ended.ok_or_else(|| {
             self.kill();

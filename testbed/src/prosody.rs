@@ -7,7 +7,7 @@ use crate::authority::Files;
 use crate::block::Block;
 use crate::failure::Failure;
 use crate::port;
-use crate::process::{Account, Process, Program, is_root};
+use crate::process::{Account, Process, Program, hand_over};
 use crate::world::Peer;
 use crate::zone::DNS;
 
@@ -58,7 +58,7 @@ impl Prosody {
         }
         let log = self.log();
         fs::write(&log, "").map_err(Failure::io("write", &log))?;
-        hand_over(&[&data, &log])
+        hand_over("prosody", &[&data, &log])
     }
 
     /// Starts it and waits until it listens.
@@ -100,6 +100,8 @@ impl Prosody {
     fn config(&self, surroundings: &Surroundings<'_>) -> String {
         let Peer { domain, secure_auth, require_encryption, lua, .. } = &self.peer;
         let dialback = if self.peer.dialback { "\"dialback\";" } else { "" };
+        let modules: String =
+            self.peer.modules.iter().map(|module| format!(" {module:?};")).collect();
         let (c2s, s2s) = (port::C2S, port::S2S);
         let has_direct_tls = self.peer.dns.has_direct_tls();
         let direct_tls =
@@ -132,7 +134,7 @@ unbound = {{
 }}
 modules_enabled = {{
   "roster"; "saslauth"; "tls"; "disco"; "ping"; "version"; "presence"; "message"; "iq"; "offline";
-  "blocklist"; "c2s"; "s2s"; "s2s_auth_certs"; {dialback}
+  "blocklist"; "c2s"; "s2s"; "s2s_auth_certs"; {dialback}{modules}
 }}
 modules_disabled = {{ "s2s_auth_dane" }}
 -- Prosody takes any certificate it finds in this directory: let it find none.
@@ -152,18 +154,6 @@ VirtualHost "{domain}"
   ssl = {{ certificate = "{certificate}"; key = "{key}"; cafile = "{trust}"; capath = false; }}
 "#
         )
-    }
-}
-
-/// Gives files to Prosody's account, if we are somebody else.
-fn hand_over(paths: &[&Path]) -> Result<(), Failure> {
-    if !is_root() {
-        return Ok(());
-    }
-    let done = std::process::Command::new("chown").args(["-R", "prosody:"]).args(paths).status();
-    match done {
-        Ok(status) if status.success() => Ok(()),
-        _ => Err(Failure::world("cannot give files to the account `prosody`")),
     }
 }
 

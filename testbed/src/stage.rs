@@ -1,15 +1,20 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use serde_json::json;
 
 use crate::authority::{Authority, Files};
 use crate::block::Block;
 use crate::driver::Driver;
 use crate::failure::Failure;
 use crate::gatehouse::{self, Gatehouse};
+use crate::port;
 use crate::process::Process;
-use crate::prosody::{Prosody, Surroundings};
+use crate::prosody::Surroundings;
+use crate::server::Server;
 use crate::shape::Shape;
 use crate::world::{Peer, World, local_part};
 use crate::zone::Zone;
@@ -41,10 +46,11 @@ pub(crate) struct Stage {
     pub(crate) people: BTreeMap<String, Person>,
     /// Certificates of hand-made peers, by the name in the script.
     pub(crate) raw_certificates: BTreeMap<String, Files>,
-    prosodies: BTreeMap<String, Prosody>,
+    servers: BTreeMap<String, Server>,
     running: BTreeMap<String, Process>,
     directory: PathBuf,
     _dns: Process,
+    _silent: Vec<TcpListener>,
 }
 
 /// Somebody with an account.
@@ -72,7 +78,9 @@ impl Stage {
         let authority = Authority::new();
         let root = directory.join("testbed-ca.pem");
         fs::write(&root, authority.root_pem()).map_err(Failure::io("write", &root))?;
-        let dns = zone(world, &block, shape).serve(&block, directory)?;
+        let zone = zone(world, &block, shape);
+        let (dns, hosts) = (zone.serve(&block, directory)?, zone.hosts());
+        let silent = silent(world, &block)?;
 
         let gatehouse = match &world.us {
             Some(us) => {
@@ -97,40 +105,50 @@ impl Stage {
             gatehouse,
             people: people(world, &block, shape, &both),
             raw_certificates: BTreeMap::new(),
-            prosodies: BTreeMap::new(),
+            servers: BTreeMap::new(),
             running: BTreeMap::new(),
             directory: directory.to_owned(),
             block,
             _dns: dns,
+            _silent: silent,
         };
         for (address, peer) in (FIRST_PEER..).zip(&world.peers) {
             let trust = if peer.trusts_us { &both } else { &root };
-            stage.add_prosody(peer, address, &authority, trust)?;
+            stage.add_server(peer, address, &authority, trust, &hosts)?;
         }
         for raw in world.raws.iter().filter(|raw| !raw.domain.is_empty()) {
             let files =
                 authority.issue(&raw.domain, raw.certificate, &directory.join(&raw.name))?;
             stage.raw_certificates.insert(raw.name.clone(), files);
         }
+        if world.us.as_ref().is_some_and(|us| us.link) && shape == Shape::Two {
+            let (near, far) = gatehouse::link(&stage.block);
+            let command = json!({
+                "do": "join", "actor": "link", "host": near.ip(), "port": near.port(),
+                "to_host": far.ip(), "to_port": far.port(),
+            });
+            stage.driver.tell(command, STOP_WITHIN).map_err(Failure::world)?;
+        }
         stage.start_us()?;
         Ok(stage)
     }
 
-    fn add_prosody(
+    fn add_server(
         &mut self,
         peer: &Peer,
         address: u8,
         authority: &Authority,
         trust: &Path,
+        hosts: &str,
     ) -> Result<(), Failure> {
         let certificate = authority.issue(&peer.domain, peer.certificate, &self.directory)?;
-        let prosody = Prosody::new(peer.clone(), address, self.directory.clone());
+        let server = Server::new(peer, address, self.directory.clone());
         let block = &self.block;
         let surroundings =
             Surroundings { block, certificate: &certificate, trust, password: &password };
-        prosody.prepare(&surroundings)?;
-        self.running.insert(peer.name.clone(), prosody.start(&self.block)?);
-        self.prosodies.insert(peer.name.clone(), prosody);
+        server.prepare(&surroundings, hosts)?;
+        self.running.insert(peer.name.clone(), server.start(&self.block)?);
+        self.servers.insert(peer.name.clone(), server);
         Ok(())
     }
 
@@ -146,7 +164,7 @@ impl Stage {
 
     /// The process that a script means by `name`.
     pub(crate) fn process_name(&self, name: &str) -> Result<String, Failure> {
-        if self.prosodies.contains_key(name) {
+        if self.servers.contains_key(name) {
             return Ok(name.to_owned());
         }
         let ours = self.gatehouse.as_ref().and_then(|gatehouse| gatehouse.process_for(name));
@@ -173,14 +191,30 @@ impl Stage {
         Err(Failure::world(format!("{name} ended with {status} after SIGTERM")))
     }
 
+    /// Freezes a process, or lets it go on.
+    pub(crate) fn freeze(&self, name: &str, frozen: bool) -> Result<(), Failure> {
+        self.running(name)?.signal(if frozen { "STOP" } else { "CONT" })
+    }
+
+    /// The most memory that a process ever had in use, in bytes.
+    pub(crate) fn memory_peak(&self, name: &str) -> Result<u64, Failure> {
+        self.running(name)?.memory_peak()
+    }
+
+    fn running(&self, name: &str) -> Result<&Process, Failure> {
+        let name = self.process_name(name)?;
+        let process = self.running.get(&name);
+        process.ok_or_else(|| Failure::world(format!("{name} does not run")))
+    }
+
     /// Starts what was killed or stopped.
     pub(crate) fn start(&mut self, name: &str) -> Result<(), Failure> {
         let name = self.process_name(name)?;
         if self.running.contains_key(&name) {
             return Err(Failure::world(format!("{name} runs already")));
         }
-        let process = match (self.prosodies.get(&name), &self.gatehouse) {
-            (Some(prosody), _) => prosody.start(&self.block)?,
+        let process = match (self.servers.get(&name), &self.gatehouse) {
+            (Some(server), _) => server.start(&self.block)?,
             (None, Some(gatehouse)) => gatehouse.start(&name)?,
             (None, None) => return Err(Failure::world(format!("there is no process `{name}`"))),
         };
@@ -191,8 +225,8 @@ impl Stage {
     /// The log of a process.
     pub(crate) fn log(&self, name: &str) -> Result<PathBuf, Failure> {
         let name = self.process_name(name)?;
-        match (self.prosodies.get(&name), &self.gatehouse) {
-            (Some(prosody), _) => Ok(prosody.log()),
+        match (self.servers.get(&name), &self.gatehouse) {
+            (Some(server), _) => Ok(server.log()),
             (None, Some(gatehouse)) => gatehouse.log(&name).map(Path::to_owned),
             (None, None) => Err(Failure::world(format!("there is no process `{name}`"))),
         }
@@ -209,6 +243,18 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// Sockets that nobody accepts from: the kernel makes the connection, and no word ever comes.
+fn silent(world: &World, block: &Block) -> Result<Vec<TcpListener>, Failure> {
+    let ports = [port::S2S, port::S2S_DIRECT_TLS];
+    let addresses = world.silent.iter().flat_map(|host| ports.map(|port| block.at(*host, port)));
+    addresses
+        .map(|address| {
+            TcpListener::bind(address)
+                .map_err(|error| Failure::world(format!("cannot listen on {address}: {error}")))
+        })
+        .collect()
 }
 
 /// The password of an account.

@@ -49,6 +49,53 @@ pub(crate) enum Step {
         times: u32,
         /// What.
         xml: String,
+        /// So long that it has this many bytes, by repeating what `{fill:x}` names.
+        bytes: Option<usize>,
+    },
+    /// Each stanza must arrive at one of several exactly once, and in order at each of them.
+    Account {
+        /// Who.
+        actors: Vec<String>,
+        /// How many, with `{n}` counting from one.
+        times: u32,
+        /// What; it must have an id.
+        xml: String,
+        /// How long it may take.
+        within: Duration,
+    },
+    /// Many connections that say nothing, or one that says one character a second.
+    Crowd {
+        /// Who.
+        actor: String,
+        /// How many.
+        count: u32,
+        /// Over which port.
+        port: Port,
+        /// Whether it says something at all.
+        drips: bool,
+    },
+    /// An actor reads nothing more.
+    Deaf {
+        /// Who.
+        actor: String,
+    },
+    /// The link between core and edge is cut (`true`) or healed.
+    Link(bool),
+    /// Time passes.
+    Wait(Duration),
+    /// A process is frozen (`true`) or goes on.
+    Freeze {
+        /// Which.
+        process: String,
+        /// Or thawed.
+        frozen: bool,
+    },
+    /// A process must never have used more memory than this.
+    Memory {
+        /// Which.
+        process: String,
+        /// In MiB.
+        mebibytes: u64,
     },
     /// Stanzas must arrive in this order.
     Receive {

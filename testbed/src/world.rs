@@ -12,6 +12,8 @@ use crate::shape::Shape;
 pub(crate) struct World {
     /// The one shape in which the scenario makes sense; without it, both.
     pub(crate) shape: Option<Shape>,
+    /// What has to be built before it can pass; until then it is played only when it is asked for.
+    pub(crate) awaits: Option<String>,
     /// Our side; a scenario about peers only has none.
     pub(crate) us: Option<Us>,
     /// Real servers.
@@ -20,6 +22,9 @@ pub(crate) struct World {
     /// Hand-made peers that the script plays.
     #[serde(default, rename = "raw")]
     pub(crate) raws: Vec<Raw>,
+    /// Last octets at which somebody accepts connections of servers and never says a word.
+    #[serde(default)]
+    pub(crate) silent: Vec<u8>,
     /// Further records, in zone-file form; `{net}` is the scenario's address block.
     #[serde(default)]
     pub(crate) dns: Vec<String>,
@@ -34,6 +39,9 @@ pub(crate) struct Us {
     /// Accounts, as bare addresses. The local part is the name in the script.
     #[serde(default)]
     pub(crate) users: Vec<String>,
+    /// Whether the core reaches the edge over a link that a script can cut.
+    #[serde(default)]
+    pub(crate) link: bool,
     /// Whether the testbed's authority is one we trust.
     #[serde(default = "yes")]
     pub(crate) trusts_testbed: bool,
@@ -51,12 +59,26 @@ pub(crate) struct Us {
     pub(crate) expected_errors: Vec<String>,
 }
 
-/// A Prosody.
+/// What program a real server is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// Prosody.
+    #[default]
+    Prosody,
+    /// ejabberd.
+    Ejabberd,
+}
+
+/// A real server.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Peer {
     /// The name in the script.
     pub(crate) name: String,
+    /// What it is.
+    #[serde(default)]
+    pub(crate) kind: Kind,
     /// Its domain.
     pub(crate) domain: String,
     /// Local parts of its accounts; also the names in the script.
@@ -68,10 +90,10 @@ pub(crate) struct Peer {
     /// Whether our local authority is one it trusts.
     #[serde(default = "yes")]
     pub(crate) trusts_us: bool,
-    /// Whether it insists on certificates (`s2s_secure_auth`).
+    /// Whether it insists on certificates (Prosody's `s2s_secure_auth`).
     #[serde(default = "yes")]
     pub(crate) secure_auth: bool,
-    /// Whether it insists on TLS (`s2s_require_encryption`).
+    /// Whether it insists on TLS.
     #[serde(default = "yes")]
     pub(crate) require_encryption: bool,
     /// Whether it knows dialback.
@@ -80,7 +102,10 @@ pub(crate) struct Peer {
     /// Which of its services exist and are in DNS.
     #[serde(default)]
     pub(crate) dns: Service,
-    /// Further lines for the global part of its configuration.
+    /// Further modules of a Prosody.
+    #[serde(default)]
+    pub(crate) modules: Vec<String>,
+    /// Further lines for the global part of a Prosody's configuration.
     #[serde(default)]
     pub(crate) lua: String,
 }
@@ -112,6 +137,8 @@ pub(crate) enum Service {
     DirectTls,
     /// `_xmpp-server` only.
     StartTls,
+    /// Both exist, but only the scenario's own records say where.
+    ByHand,
 }
 
 impl Service {
@@ -148,7 +175,7 @@ impl World {
         let theirs = self.peers.iter().flat_map(|peer| peer.users.iter().map(String::as_str));
         let servers = self.peers.iter().map(|peer| peer.name.as_str());
         let raws = self.raws.iter().map(|raw| raw.name.as_str());
-        let mut names: Vec<_> = ["us", "edge", "core"]
+        let mut names: Vec<_> = ["us", "edge", "core", "link"]
             .into_iter()
             .chain(ours)
             .chain(theirs)

@@ -50,10 +50,10 @@ impl Zone {
         self.add(&format!("{domain}. A {}", servers.ip()));
         self.add(&format!("{host}. A {}", servers.ip()));
         self.add(&format!("im.{domain}. A {}", clients.ip()));
-        if service.has_starttls() {
+        if service.has_starttls() && service != Service::ByHand {
             self.add(&format!("_xmpp-server._tcp.{domain}. SRV 10 0 {} {host}.", port::S2S));
         }
-        if service.has_direct_tls() {
+        if service.has_direct_tls() && service != Service::ByHand {
             self.add(&format!(
                 "_xmpps-server._tcp.{domain}. SRV 5 0 {} {host}.",
                 port::S2S_DIRECT_TLS
@@ -64,6 +64,18 @@ impl Zone {
             "_xmpps-client._tcp.{domain}. SRV 5 0 {} im.{domain}.",
             port::C2S_DIRECT_TLS
         ));
+    }
+
+    /// The addresses alone, as a hosts file has them.
+    pub(crate) fn hosts(&self) -> String {
+        let mut hosts = String::from("127.0.0.1 localhost\n");
+        for record in self.records.lines().filter_map(|line| line.split('"').nth(1)) {
+            if let Some((name, address)) = record.split_once(". 5 IN A ") {
+                // Writing to a string cannot fail.
+                let _ok = writeln!(hosts, "{address} {name}");
+            }
+        }
+        hosts
     }
 
     /// Starts the name server.
@@ -124,6 +136,7 @@ mod tests {
             (Service::Both, true, true),
             (Service::DirectTls, false, true),
             (Service::StartTls, true, false),
+            (Service::ByHand, false, false),
         ] {
             let mut zone = Zone::new();
             zone.add_domain("them.example", "xmpp.them.example", address, address, service);

@@ -1,0 +1,54 @@
+"""Connections that cost their maker nothing: many that say nothing, or one that says too little."""
+
+import asyncio
+
+from pattern import Unmet
+
+HEADER = '<?xml version="1.0"?><stream:stream xmlns="jabber:server" xmlns:stream="x' + "x" * 4096
+
+
+class Crowd:
+    """Any number of TCP connections to one port."""
+
+    def __init__(self, request):
+        self._address = (request["host"], request["port"])
+        self._count = request["count"]
+        self._pause = request.get("pause")
+        self._open = []
+        self._tasks = []
+
+    async def open(self):
+        """Connects, and from then on says nothing, or one character per `pause` seconds."""
+        for _ in range(self._count):
+            self._open.append(await asyncio.open_connection(*self._address))
+        for reader, writer in self._open:
+            self._tasks.append(asyncio.create_task(self._live(reader, writer)))
+
+    async def wait_ended(self, within):
+        """Waits for the other side to close every connection."""
+        _, pending = await asyncio.wait(self._tasks, timeout=within)
+        if pending:
+            raise Unmet(f"{len(pending)} of {self._count} are still connected")
+
+    async def leave(self):
+        """Drops all."""
+        for _, writer in self._open:
+            writer.transport.abort()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _live(self, reader, writer):
+        dripping = asyncio.create_task(self._drip(writer)) if self._pause else None
+        try:
+            while await reader.read(1 << 16):
+                pass
+        except OSError:
+            pass  # a reset is an end, too
+        finally:
+            if dripping:
+                dripping.cancel()
+
+    async def _drip(self, writer):
+        for character in HEADER:
+            writer.write(character.encode())
+            await asyncio.sleep(self._pause)

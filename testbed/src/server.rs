@@ -1,0 +1,54 @@
+use std::path::PathBuf;
+
+use crate::block::Block;
+use crate::ejabberd::Ejabberd;
+use crate::failure::Failure;
+use crate::process::Process;
+use crate::prosody::{Prosody, Surroundings};
+use crate::world::{Kind, Peer};
+
+/// A real server in one scenario, whatever program it is.
+pub(crate) enum Server {
+    /// Prosody.
+    Prosody(Prosody),
+    /// ejabberd.
+    Ejabberd(Ejabberd),
+}
+
+impl Server {
+    /// A server at the last octet `address` whose files are in `directory`.
+    pub(crate) fn new(peer: &Peer, address: u8, directory: PathBuf) -> Self {
+        match peer.kind {
+            Kind::Prosody => Self::Prosody(Prosody::new(peer.clone(), address, directory)),
+            Kind::Ejabberd => Self::Ejabberd(Ejabberd::new(peer.clone(), address, directory)),
+        }
+    }
+
+    /// Its log.
+    pub(crate) fn log(&self) -> PathBuf {
+        match self {
+            Self::Prosody(prosody) => prosody.log(),
+            Self::Ejabberd(ejabberd) => ejabberd.log(),
+        }
+    }
+
+    /// Writes its configuration and its accounts. `hosts` is a hosts file, for whoever wants one.
+    pub(crate) fn prepare(
+        &self,
+        surroundings: &Surroundings<'_>,
+        hosts: &str,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Prosody(prosody) => prosody.prepare(surroundings),
+            Self::Ejabberd(ejabberd) => ejabberd.prepare(surroundings, hosts),
+        }
+    }
+
+    /// Starts it and waits until it listens.
+    pub(crate) fn start(&self, block: &Block) -> Result<Process, Failure> {
+        match self {
+            Self::Prosody(prosody) => prosody.start(block),
+            Self::Ejabberd(ejabberd) => ejabberd.start(block),
+        }
+    }
+}
