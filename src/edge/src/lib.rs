@@ -14,6 +14,7 @@ mod gate;
 mod inbound;
 mod outbound;
 mod parts;
+mod places;
 mod random;
 mod shared;
 mod start;

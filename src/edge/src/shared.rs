@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::EdgeConfig;
 use crate::bounce::Bounce;
+use crate::places::Places;
 use crate::random::Random;
 use crate::warnings::Warnings;
 
@@ -40,6 +41,8 @@ pub(crate) struct Edge {
     pub(crate) bounces: mpsc::Sender<Bounce>,
     pub(crate) rate: PeerRate,
     pub(crate) random: Random,
+    /// Open streams from each domain outside.
+    pub(crate) inbound_streams: Places<Domain>,
     /// Dialback keys that are being verified at the same time.
     pub(crate) verifications: Arc<Semaphore>,
     pub(crate) peer_warnings: Warnings<IpAddr>,

@@ -12,6 +12,7 @@ use tracing::{Span, error, info};
 
 use crate::gate::PolicyGate;
 use crate::outbound::Pool;
+use crate::places::Places;
 use crate::random::Random;
 use crate::shared::Edge;
 use crate::warnings::Warnings;
@@ -19,6 +20,10 @@ use crate::{EdgeParts, bounce, inbound};
 
 /// Dialback keys that are verified at the same time, over all streams.
 const VERIFICATIONS_MAX: usize = 128;
+
+/// Open streams from one domain outside. A cluster may have one from each of its nodes to each of
+/// our domains.
+const STREAMS_PER_DOMAIN_MAX: usize = 64;
 
 /// Answers of our own that wait for the pool.
 const ANSWERS_LEN_MAX: usize = 256;
@@ -62,6 +67,7 @@ pub fn start(parts: EdgeParts, tasks: &Tasks) {
         bounces,
         rate: PeerRate::new(now),
         random,
+        inbound_streams: Places::new(STREAMS_PER_DOMAIN_MAX),
         verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
         peer_warnings: Warnings::default(),
         domain_warnings: Warnings::default(),

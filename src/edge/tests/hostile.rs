@@ -17,6 +17,9 @@ use gatehouse_policy::Policy;
 use gatehouse_testkit::{Issue, TestCa};
 use gatehouse_xmpp::StreamCondition;
 use gatehouse_xmpp::stream::CloseReason;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{self, Instant};
 
 use crate::world::{
     Peer, Ports, Side, SideConfig, Zone, assert_nothing, blocks, dialback_allowed, message,
@@ -126,13 +129,64 @@ async fn a_dialback_key_that_its_domain_does_not_know_is_no_proof() {
 }
 
 #[tokio::test]
+async fn a_domain_has_so_many_streams_and_no_more() {
+    let ca = TestCa::new();
+    let ports = Ports::only_starttls().await;
+    let address = ports.starttls().unwrap();
+    let (resolver, _dns) = Zone::new().ports(OURS, &ports).serve().await;
+    let config = SideConfig { connections_max: 200, ..SideConfig::new(OURS, &ca) };
+    let mut side = Side::start(config, ports, &ca, &resolver);
+    let certificate = ca.issue_for(THEM);
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        open.push(Peer::connect(address, (THEM, OURS), &certificate, &ca).await.unwrap());
+    }
+    let one_more = Peer::connect(address, (THEM, OURS), &certificate, &ca).await;
+    let reason = match one_more {
+        Ok(peer) => peer.closed().await,
+        Err(reason) => reason,
+    };
+    assert_eq!(condition(&reason), StreamCondition::ResourceConstraint);
+    let other = ca.issue_for("other.example");
+    let mut other = Peer::connect(address, ("other.example", OURS), &other, &ca).await.unwrap();
+    other.send(&message("bob@other.example", "alice@ours.example", "1"));
+    other.flush().await;
+    assert_eq!(receive(&mut side.core).await.id(), Some("1"), "another domain has its own");
+}
+
+#[tokio::test]
+async fn one_deadline_holds_from_accept_to_open() {
+    let ca = TestCa::new();
+    let ports = Ports::only_starttls().await;
+    let address = ports.starttls().unwrap();
+    let (resolver, _dns) = Zone::new().serve().await;
+    let mut config = SideConfig::new(OURS, &ca);
+    config.limits.setup_timeout = Duration::from_secs(1);
+    let _side = Side::start(config, ports, &ca, &resolver);
+    let (mut peer, start) = (TcpStream::connect(address).await.unwrap(), Instant::now());
+    time::sleep(Duration::from_millis(700)).await;
+    peer.write_all(
+        b"<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
+          from='them.example' to='ours.example' version='1.0'>\
+          <starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+    )
+    .await
+    .unwrap();
+    // The handshake that is asked for now never comes, and its time is not counted from here.
+    let mut said = Vec::new();
+    peer.read_to_end(&mut said).await.unwrap();
+    assert!(String::from_utf8_lossy(&said).contains("<proceed"), "{said:?}");
+    assert!(start.elapsed() < Duration::from_millis(1600), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn who_is_too_fast_is_slowed_and_loses_nothing() {
     let ca = TestCa::new();
     let mut policy = Policy::open_with_certificate();
     policy.rules[0].stanzas_per_second = NonZeroU32::new(20);
     let (mut side, address, _dns) = ours(&ca, policy).await;
     let mut peer = Peer::connect(address, (THEM, OURS), &ca.issue_for(THEM), &ca).await.unwrap();
-    let start = tokio::time::Instant::now();
+    let start = Instant::now();
     for id in 0..30 {
         peer.send(&message("bob@them.example", "alice@ours.example", &id.to_string()));
     }

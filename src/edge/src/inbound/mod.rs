@@ -5,6 +5,7 @@ mod session;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use gatehouse_identity::TlsFacts;
 use gatehouse_net::{BoxedIo, Connection, now};
@@ -25,9 +26,12 @@ pub(crate) async fn run(
     tcp: TcpStream,
     peer: SocketAddr,
 ) {
+    // One deadline for all that comes before the first stanza.
+    let accepted = now();
+    let setup_deadline = accepted + edge.config.limits.setup_timeout;
     let (io, entry) = match transport {
         Transport::StartTls => (Box::new(tcp) as BoxedIo, Entry::StartTls),
-        Transport::DirectTls => match accept_tls(&edge, tcp, peer).await {
+        Transport::DirectTls => match accept_tls(&edge, tcp, peer, setup_deadline).await {
             Some((io, facts)) => (io, Entry::Direct(facts)),
             None => return,
         },
@@ -37,18 +41,22 @@ pub(crate) async fn run(
         Entry::StartTls => None,
     };
     let machine =
-        S2sReceiver::new(Arc::clone(&edge.receiver), gate, entry, edge.random.seed(), now());
+        S2sReceiver::new(Arc::clone(&edge.receiver), gate, entry, edge.random.seed(), accepted);
     let connection = Connection::new(machine, io, edge.config.limits.write_timeout);
-    Session::new(edge, connection, peer, version).run().await;
+    Session::new(edge, connection, peer, version, setup_deadline).run().await;
 }
 
-async fn accept_tls(edge: &Edge, tcp: TcpStream, peer: SocketAddr) -> Option<(BoxedIo, TlsFacts)> {
-    let timeout = edge.config.limits.setup_timeout;
+async fn accept_tls(
+    edge: &Edge,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    deadline: Instant,
+) -> Option<(BoxedIo, TlsFacts)> {
     let stop = edge.tasks.stop();
     let shaken = tokio::select! {
         biased;
         () = stop.cancelled() => return None,
-        shaken = time::timeout(timeout, edge.direct_acceptor.accept(tcp, None)) => shaken,
+        shaken = time::timeout_at(deadline.into(), edge.direct_acceptor.accept(tcp, None)) => shaken,
     };
     match shaken {
         Ok(Ok((io, facts))) => Some((Box::new(io), facts)),

@@ -19,6 +19,7 @@ use tracing::{debug, info, info_span, warn};
 use super::report;
 use crate::dialback;
 use crate::gate::not_allowed;
+use crate::places::Place;
 use crate::shared::{Edge, policy_changed, proof_text, version_text};
 
 /// Pairs of domains on one stream.
@@ -37,9 +38,12 @@ pub(super) struct Session {
     address: SocketAddr,
     handle: StreamHandle,
     version: Option<TlsVersion>,
+    setup_deadline: Instant,
     /// Who the first header said it is from and for; claimed, not proven.
     claimed: (Option<Remote<Domain>>, Option<Local<Domain>>),
     permits: Vec<Permit>,
+    /// This stream among those of each domain that it proved.
+    places: Vec<Place<Domain>>,
     answers: mpsc::Receiver<(DialbackQuestion, DialbackAnswer)>,
     answer: mpsc::Sender<(DialbackQuestion, DialbackAnswer)>,
     verifying: usize,
@@ -62,6 +66,7 @@ impl Session {
         connection: Connection<S2sReceiver>,
         address: SocketAddr,
         version: Option<TlsVersion>,
+        setup_deadline: Instant,
     ) -> Self {
         let handle = edge.streams.open(StreamInfo {
             kind: StreamKind::S2sIn,
@@ -80,8 +85,10 @@ impl Session {
             address,
             handle,
             version,
+            setup_deadline,
             claimed: (None, None),
             permits: Vec::new(),
+            places: Vec::new(),
             answers,
             answer,
             verifying: 0,
@@ -166,13 +173,12 @@ impl Session {
     async fn upgrade(&mut self) -> State {
         let Some(io) = self.connection.take_io() else { return State::Over };
         let fallback = self.claimed.1.as_ref().map(|to| &to.0);
-        let timeout = self.edge.config.limits.setup_timeout;
         let accept = self.edge.starttls_acceptor.accept(io, fallback);
         let stop = self.edge.tasks.stop();
         let shaken = tokio::select! {
             biased;
             () = stop.cancelled() => return State::Over,
-            shaken = time::timeout(timeout, accept) => shaken,
+            shaken = time::timeout_at(self.setup_deadline.into(), accept) => shaken,
         };
         let shaken = shaken.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
         match shaken {
@@ -207,6 +213,16 @@ impl Session {
                 return self.deny(&denial, error);
             }
         };
+        if !self.places.iter().any(|place| *place.key() == peer.domain().0) {
+            let Some(place) = self.edge.inbound_streams.take(&peer.domain().0) else {
+                let error = StreamError::new(
+                    StreamCondition::ResourceConstraint,
+                    "your domain has too many streams to here; close some",
+                );
+                return self.close_with(error);
+            };
+            self.places.push(place);
+        }
         let (id, proof) = (self.connection.machine().stream_id(), proof_text(peer.proof()));
         info!(
             stream.id = %id, peer.domain = %peer.domain(), peer.addr = %self.address,

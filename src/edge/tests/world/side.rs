@@ -58,6 +58,7 @@ pub(crate) struct SideConfig {
     pub(crate) target_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) queue_len_max: usize,
+    pub(crate) connections_max: usize,
     pub(crate) limits: StreamLimits,
 }
 
@@ -75,6 +76,7 @@ impl SideConfig {
             target_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
             queue_len_max: 256,
+            connections_max: 64,
             limits: StreamLimits::default(),
         }
     }
@@ -108,7 +110,7 @@ impl Side {
                 domains: vec![Local(config.domain.parse().unwrap())],
                 limits: config.limits,
                 dialback_secret: Secret::new(config.domain.repeat(8).into_bytes()),
-                connections_max: 64,
+                connections_max: config.connections_max,
                 queue_len_max: config.queue_len_max,
                 target_timeout: config.target_timeout,
                 connect_timeout: config.connect_timeout,
