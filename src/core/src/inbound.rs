@@ -20,7 +20,7 @@ impl Router {
     pub(crate) async fn deliver(
         &self,
         stanza: Stanza,
-        origin: Origin,
+        origin: &Origin,
         consequences: &mut Consequences,
     ) {
         let stanza = Arc::new(stanza);
@@ -32,7 +32,7 @@ impl Router {
     async fn try_deliver(
         &self,
         stanza: &Arc<Stanza>,
-        origin: Origin,
+        origin: &Origin,
         consequences: &mut Consequences,
     ) -> Result<(), Refusal> {
         let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return Ok(()) };
@@ -64,7 +64,7 @@ impl Router {
         account: &Arc<Account>,
         to: &Jid,
         stanza: &Arc<Stanza>,
-        origin: Origin,
+        origin: &Origin,
         consequences: &mut Consequences,
     ) -> Result<(), Refusal> {
         // Around again only if a session ended in between; ended sessions are out of reach.
@@ -103,19 +103,19 @@ impl Router {
 }
 
 /// Sends one copy to each session; true if at least one took it, and it was not lost meanwhile.
-async fn send_copies(sessions: &[Arc<Session>], stanza: &Arc<Stanza>, origin: Origin) -> bool {
-    let copies = Copies::default();
+async fn send_copies(sessions: &[Arc<Session>], stanza: &Arc<Stanza>, origin: &Origin) -> bool {
+    let copies = Copies::owing(origin.owed());
     let mut sent = false;
     for session in sessions {
         let copy = Outgoing { stanza: Arc::clone(stanza), copies: copies.clone(), offline: None };
         sent |= match origin {
-            Origin::Trunk => session.outbox.offer(copy).is_ok(),
-            Origin::Here | Origin::Leftover => session.outbox.send(copy).await.is_ok(),
+            Origin::Trunk(_) => session.outbox.offer(copy).is_ok(),
+            Origin::Here | Origin::Leftover(_) => session.outbox.send(copy).await.is_ok(),
         };
     }
     // A session may have ended while another was waited for. It did not route its copy again, for
     // this one was still there.
-    sent && !copies.lost()
+    sent && copies.lost().is_none()
 }
 
 /// RFC 6121, section 8.5.1. A probe gets the answer that a stranger's probe gets, so that it does

@@ -1,13 +1,16 @@
 //! What comes over the trunk, taken in order per author.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
 
-use gatehouse_net::Tasks;
+use gatehouse_net::{Tasks, now};
 use gatehouse_trunk::Transfer;
 use gatehouse_types::Jid;
 use tokio::sync::mpsc;
+use tokio::time;
 use tracing::info_span;
 
+use crate::outbox::Owed;
 use crate::router::Router;
 
 /// Stanzas of different authors are worked on at the same time by this many tasks.
@@ -15,16 +18,41 @@ const LANES: usize = 8;
 /// Stanzas waiting in one lane; then the trunk waits too.
 const LANE_LEN_MAX: usize = 64;
 
+/// How long a client may take to read a stanza before it is acknowledged all the same. Receipts go
+/// back in order, so that a client that does not read would hold up those of everybody else. What it
+/// did not read is still stored when its session ends; only a core that is killed loses it.
+const UNREAD_MAX: Duration = Duration::from_secs(2);
+/// Stanzas that clients are waited for.
+const UNREAD_LEN_MAX: usize = 4096;
+
 /// Starts the tasks that route what comes from the edge.
 pub(crate) fn start(router: &Router, mut incoming: mpsc::Receiver<Transfer>, tasks: &Tasks) {
+    let (unread, mut overdue) = mpsc::channel::<(Instant, Owed)>(UNREAD_LEN_MAX);
+    let stop = tasks.stop();
+    tasks.spawn(info_span!("trunk.unread"), async move {
+        let release = async {
+            while let Some((until, owed)) = overdue.recv().await {
+                time::sleep_until(until.into()).await;
+                owed.release();
+            }
+        };
+        stop.run_until_cancelled(release).await;
+    });
     let lanes: Vec<mpsc::Sender<Transfer>> = (0..LANES)
         .map(|lane| {
             let (sender, mut receiver) = mpsc::channel::<Transfer>(LANE_LEN_MAX);
-            let router = router.clone();
+            let (router, unread) = (router.clone(), unread.clone());
             tasks.spawn(info_span!("trunk.lane", lane), async move {
-                // The receipt lives until the stanza is safe; then the edge may forget it.
-                while let Some(Transfer { stanza, receipt: _receipt }) = receiver.recv().await {
-                    router.take_from_edge(stanza).await;
+                while let Some(Transfer { stanza, receipt }) = receiver.recv().await {
+                    // The receipt lives until the stanza is safe; then the edge may forget it.
+                    let owed = Owed::new(receipt);
+                    router.take_from_edge(stanza, owed.clone()).await;
+                    if owed.is_held_elsewhere()
+                        && let Err(full) = unread.try_send((now() + UNREAD_MAX, owed))
+                    {
+                        let (_, owed) = full.into_inner();
+                        owed.release();
+                    }
                 }
             });
             sender

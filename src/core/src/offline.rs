@@ -63,7 +63,7 @@ impl Router {
         account: &Account,
         to: &Jid,
         stanza: &Stanza,
-        origin: Origin,
+        origin: &Origin,
     ) -> Result<Kept, Refusal> {
         match worth(stanza.element()) {
             Worth::Keep => {}
@@ -82,7 +82,8 @@ impl Router {
             )
         })?;
         let mut inbox = account.inbox.lock().await;
-        if origin != Origin::Leftover && account.is_settling() {
+        let waits = !matches!(origin, Origin::Leftover(_));
+        if waits && account.is_settling() {
             // Older messages are about to be stored.
             drop(inbox);
             account.settled().await;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use gatehouse_net::now;
+use gatehouse_trunk::Receipt;
 use gatehouse_xmpp::{Stanza, StreamCondition, StreamError};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -31,20 +32,56 @@ impl Outgoing {
     }
 }
 
+/// What is owed to the trunk for a stanza: its receipt, which acknowledges the stanza once it is
+/// released or nobody holds it any more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Owed(Option<Arc<Mutex<Option<Receipt>>>>);
+
+impl Owed {
+    pub(crate) fn new(receipt: Receipt) -> Self {
+        Self(Some(Arc::new(Mutex::new(Some(receipt)))))
+    }
+
+    /// The stanza is safe, or has been waited for long enough.
+    pub(crate) fn release(&self) {
+        if let Some(owed) = &self.0 {
+            drop(owed.lock().take());
+        }
+    }
+
+    /// True while somebody else answers for the stanza too and it is not released.
+    pub(crate) fn is_held_elsewhere(&self) -> bool {
+        self.0.as_ref().is_some_and(|owed| Arc::strong_count(owed) > 1 && owed.lock().is_some())
+    }
+}
+
 /// The copies of one stanza. If none of them reaches its client, the one that fails last is routed
 /// again.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Copies(Arc<AtomicBool>);
+pub(crate) struct Copies(Arc<Fate>);
+
+#[derive(Debug, Default)]
+struct Fate {
+    written: AtomicBool,
+    owed: Owed,
+}
 
 impl Copies {
-    /// One copy has left for its client.
-    pub(crate) fn written(self) {
-        self.0.store(true, Ordering::Release);
+    /// Of a stanza that something is owed for until one copy is written.
+    pub(crate) fn owing(owed: Owed) -> Self {
+        Self(Arc::new(Fate { written: AtomicBool::new(false), owed }))
     }
 
-    /// This copy will not be written. True if no other copy was or can be.
-    pub(crate) fn lost(self) -> bool {
-        Arc::into_inner(self.0).is_some_and(|written| !written.into_inner())
+    /// One copy has left for its client.
+    pub(crate) fn written(self) {
+        self.0.written.store(true, Ordering::Release);
+        self.0.owed.release();
+    }
+
+    /// This copy will not be written. Gives what is owed if no other copy was or can be.
+    pub(crate) fn lost(self) -> Option<Owed> {
+        let fate = Arc::into_inner(self.0)?;
+        (!fate.written.into_inner()).then_some(fate.owed)
     }
 }
 
@@ -214,8 +251,8 @@ mod tests {
     fn only_the_last_lost_copy_is_routed_again() {
         let one = Copies::default();
         let other = one.clone();
-        assert!(!one.lost());
-        assert!(other.lost());
+        assert!(one.lost().is_none());
+        assert!(other.lost().is_some());
     }
 
     #[test]
@@ -223,7 +260,7 @@ mod tests {
         let one = Copies::default();
         let other = one.clone();
         one.written();
-        assert!(!other.lost());
+        assert!(other.lost().is_none());
     }
 
     #[tokio::test(start_paused = true)]

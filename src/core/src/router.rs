@@ -13,7 +13,7 @@ use tracing::{debug, info};
 
 use crate::CoreConfig;
 use crate::account::{Account, Accounts, Session};
-use crate::outbox::Outgoing;
+use crate::outbox::{Outgoing, Owed};
 use crate::refusal::Refusal;
 use crate::stamp::WallClock;
 
@@ -48,14 +48,24 @@ enum Place {
 }
 
 /// Who waits for a stanza to be taken care of.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Origin {
     /// A client of ours, which can wait.
     Here,
     /// The trunk: whoever waits there holds up what everybody else is sent.
-    Trunk,
+    Trunk(Owed),
     /// A session that ended and left it. What came later waits for it, not the other way round.
-    Leftover,
+    Leftover(Owed),
+}
+
+impl Origin {
+    /// What is owed for the stanza until it is safe.
+    pub(crate) fn owed(&self) -> Owed {
+        match self {
+            Self::Here => Owed::default(),
+            Self::Trunk(owed) | Self::Leftover(owed) => owed.clone(),
+        }
+    }
 }
 
 /// What a stanza brought with it: stanzas to be routed next, in this order.
@@ -107,11 +117,12 @@ impl Router {
         self.config.domains.iter().any(|Local(ours)| ours == domain)
     }
 
-    /// Takes a stanza from the edge. Returns once it has been handed on, stored or answered.
+    /// Takes a stanza from the edge. Returns once it has been handed on, stored or answered; whoever
+    /// it was handed to holds `owed` until it is written.
     ///
     /// The edge has proved the sender's domain and refuses relaying; a stanza for which that cannot
     /// be true is dropped here too, for the edge stands in the DMZ.
-    pub(crate) async fn take_from_edge(&self, stanza: Stanza) {
+    pub(crate) async fn take_from_edge(&self, stanza: Stanza, owed: Owed) {
         let ours = |jid: &Jid| self.is_ours(jid.domain());
         match (stanza.from(), stanza.to()) {
             (Some(from), Some(to)) if !ours(from) && ours(to) => {}
@@ -121,10 +132,10 @@ impl Router {
             }
         }
         if let Err(refusal) = crate::iq::check_shape(&stanza) {
-            self.route(refusal.answer(&stanza), Origin::Trunk, None).await;
+            self.route(refusal.answer(&stanza), Origin::Trunk(owed), None).await;
             return;
         }
-        self.route([stanza], Origin::Trunk, None).await;
+        self.route([stanza], Origin::Trunk(owed), None).await;
     }
 
     /// Takes stanzas with both addresses set where they go, and then whatever they bring about.
@@ -169,7 +180,7 @@ impl Router {
                 Place::Server => self.serve_domain(&stanza, &mut consequences),
                 Place::User => {
                     // On the heap: a future for every kind of stanza is a large one.
-                    Box::pin(self.deliver(stanza, origin, &mut consequences)).await;
+                    Box::pin(self.deliver(stanza, &origin, &mut consequences)).await;
                 }
                 Place::Outside => match &mut left {
                     None => self.send_out(stanza, &mut tries, &mut consequences).await,
@@ -240,20 +251,21 @@ impl Router {
     /// addressed to the user.
     pub(crate) async fn route_again(&self, account: &Account, lost: Outgoing) {
         // The store still has it, or another resource may have it.
-        if lost.offline.is_some() || !lost.copies.lost() {
+        if lost.offline.is_some() {
             return;
         }
+        let Some(owed) = lost.copies.lost() else { return };
         let mut stanza = Arc::unwrap_or_clone(lost.stanza);
         match stanza.kind() {
             StanzaKind::Presence => {}
             // A push of the server itself has no sender, so its answer goes nowhere.
             StanzaKind::Iq => {
                 let answer = Refusal::unavailable().answer(&stanza);
-                self.route(answer, Origin::Leftover, None).await;
+                self.route(answer, Origin::Leftover(owed), None).await;
             }
             StanzaKind::Message => {
                 stanza.set_to(Some(account.jid.clone()));
-                self.route([stanza], Origin::Leftover, None).await;
+                self.route([stanza], Origin::Leftover(owed), None).await;
             }
         }
     }

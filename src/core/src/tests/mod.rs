@@ -20,7 +20,7 @@ use gatehouse_xmpp::{Element, Stanza};
 
 use crate::CoreConfig;
 use crate::account::Session;
-use crate::outbox::{OutboxReceiver, outbox};
+use crate::outbox::{OutboxReceiver, Owed, outbox};
 use crate::refusal::Refusal;
 use crate::router::Router;
 use crate::stamp::WallClock;
@@ -92,7 +92,7 @@ impl World {
 
     /// A stanza from another domain.
     pub(super) async fn receive(&self, xml: &str) {
-        self.router.take_from_edge(stanza(xml)).await;
+        self.router.take_from_edge(stanza(xml), Owed::default()).await;
     }
 
     /// What went out to other domains since the last call.

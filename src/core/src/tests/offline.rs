@@ -128,7 +128,7 @@ async fn what_cannot_be_read_again_is_refused_and_nothing_of_it_stays() {
 
     // A request comes without it.
     let request = "<presence type='subscribe' from='x@them.example' to='bob@ours.example'/>";
-    world.router.take_from_edge(with_unreadable(request)).await;
+    world.router.take_from_edge(with_unreadable(request), Default::default()).await;
     let mut bob = world.bind("bob", "b").await;
     bob.send("<presence/>").await;
     let got = bob.got();

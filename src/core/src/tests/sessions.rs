@@ -1,6 +1,7 @@
 use gatehouse_xmpp::{StanzaCondition, StreamCondition};
 
 use super::{World, address};
+use crate::outbox::Owed;
 
 #[tokio::test]
 async fn the_newer_session_wins_and_inherits_what_waits() {
@@ -184,4 +185,26 @@ async fn a_client_that_does_not_read_does_not_hold_up_the_trunk() {
     tokio::join!(world.receive(message), bob.leave());
     let stored = world.router.store.offline(&address("bob@ours.example")).await.unwrap();
     assert_eq!(stored.len(), 1);
+}
+
+#[tokio::test]
+async fn the_trunk_hears_that_a_stanza_is_safe_once_it_is_written_or_stored() {
+    let mut world = World::new().await;
+    let message =
+        "<message from='romeo@them.example/r' to='bob@ours.example'><body>x</body></message>";
+    let owed = || Owed::new(gatehouse_trunk::Receipt::default());
+    let mut reading = world.online("bob", "reading").await;
+    let written = owed();
+    world.router.take_from_edge(super::stanza(message), written.clone()).await;
+    assert!(written.is_held_elsewhere(), "it is only in memory");
+    assert_eq!(reading.got().len(), 1);
+    assert!(!written.is_held_elsewhere());
+
+    let stored = owed();
+    world.router.take_from_edge(super::stanza(message), stored.clone()).await;
+    assert!(stored.is_held_elsewhere());
+    reading.leave().await;
+    assert!(!stored.is_held_elsewhere());
+    let kept = world.router.store.offline(&address("bob@ours.example")).await.unwrap();
+    assert_eq!(kept.len(), 1);
 }
