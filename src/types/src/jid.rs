@@ -107,6 +107,11 @@ impl FromStr for Jid {
 /// Nodeprep (RFC 6122, appendix A), which is what the servers that we meet compare by.
 fn prepare_local(text: &str) -> Result<Arc<str>, String> {
     let part = jid::NodePart::new(text).map_err(|error| error.to_string())?;
+    // The tables of Nodeprep end with Unicode 3.2, those of normalization do not: U+213B becomes
+    // `FAX`, and only the next reader would make that `fax`. An address is one or the other.
+    if !text.is_ascii() && !jid::NodePart::new(part.as_str()).is_ok_and(|again| *again == *part) {
+        return Err("a sign before `@` has no settled form; write it in plain letters".to_owned());
+    }
     Ok(part.as_str().into())
 }
 
@@ -214,6 +219,17 @@ mod tests {
         ] {
             assert!(text.parse::<Jid>().is_err(), "{text:?}");
         }
+    }
+
+    /// Found by fuzzing: these would be other accounts here than for whoever reads them next.
+    #[test]
+    fn signs_that_are_prepared_twice_before_they_settle_are_refused() {
+        for text in ["\u{213b}@b.example", "x\u{213b}@b.example/r"] {
+            assert!(text.parse::<Jid>().is_err(), "{text}");
+        }
+        // U+2121 was in the tables already.
+        assert_eq!(jid("\u{2121}@b.example"), jid("tel@b.example"));
+        assert_eq!(jid("\u{c4}@b.example"), jid("\u{e4}@b.example"));
     }
 
     #[test]
