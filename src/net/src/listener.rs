@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time;
@@ -12,6 +12,15 @@ use tracing::{debug, info_span, warn};
 
 use crate::sources::Sources;
 use crate::{ServeLimits, Tasks, now};
+
+/// How long bytes may stay without the acknowledgement of the peer's host. Without it Linux tries
+/// for about 15 minutes, and all that is written meanwhile is lost.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
+
+/// The peer's host is asked whether it is there after so long a silence, then this often.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How many connections may wait in the kernel.
 const BACKLOG: i32 = 1024;
@@ -29,13 +38,24 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Connects within `timeout`; small writes go out at once.
+/// Connects within `timeout`; small writes go out at once, and a peer that has vanished is noticed.
 pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     let stream = time::timeout(timeout, TcpStream::connect(address))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))??;
-    stream.set_nodelay(true)?;
+    prepare(&stream)?;
     Ok(stream)
+}
+
+/// Small writes go out at once. What the peer's host does not acknowledge breaks the connection
+/// before much more is written to nobody, and so does a silence that its host does not answer for.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Accepts connections on `listener` until shutdown, at most `connections_max` at a time, and of
@@ -85,8 +105,9 @@ pub async fn serve_within<F>(
                             continue;
                         }
                     };
-                    if let Err(error) = stream.set_nodelay(true) {
-                        warn!(%error, peer.addr = %peer, "cannot set TCP_NODELAY");
+                    if let Err(error) = prepare(&stream) {
+                        // A peer that has left already can cause this.
+                        debug!(%error, peer.addr = %peer, "cannot set the options of a socket");
                     }
                     let connection = handle(stream, peer);
                     tasks.spawn(info_span!("conn", peer.addr = %peer), async move {
@@ -103,4 +124,32 @@ pub async fn serve_within<F>(
         }
     };
     stop.run_until_cancelled(accept).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn both_ends_notice_that_the_other_has_vanished() {
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tasks, (sender, mut accepted)) = (Tasks::default(), tokio::sync::mpsc::channel(1));
+        let accept = serve(listener, 4, tasks.clone(), move |stream, _| {
+            let sender = sender.clone();
+            async move { sender.send(stream).await.unwrap() }
+        });
+        tasks.spawn(tracing::Span::none(), accept);
+        let dialled = connect(address, Duration::from_secs(5)).await.unwrap();
+        for stream in [dialled, accepted.recv().await.unwrap()] {
+            let socket = SockRef::from(&stream);
+            assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_TIME);
+            #[cfg(target_os = "linux")]
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
+        }
+        assert_eq!(tasks.shut_down(Duration::from_secs(5)).await, Ok(()));
+    }
 }
