@@ -12,7 +12,7 @@ use super::{
 use crate::framing::{Leftover, StreamHeader};
 use crate::s2s::key::{KeyContent, KeyElement, KeyKind};
 use crate::s2s::receiver::is_old;
-use crate::s2s::{Encryption, S2sEvent};
+use crate::s2s::{Authentication, Encryption, S2sEvent};
 use crate::stream::{CloseReason, readable};
 use crate::{StanzaCondition, StreamCondition, ns};
 
@@ -83,7 +83,10 @@ impl S2sInitiator {
     }
 
     fn check_encryption(&self, session: &Session) -> Result<(), CloseReason> {
-        if self.terms.encryption == Encryption::Required && !session.channel.is_tls() {
+        // Nobody can show a certificate in the clear.
+        let needed = self.terms.encryption == Encryption::Required
+            || self.terms.authentication == Authentication::Certificate;
+        if needed && !session.channel.is_tls() {
             return Err(self.no_agreement("does not offer STARTTLS"));
         }
         Ok(())

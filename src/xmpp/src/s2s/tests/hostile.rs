@@ -3,7 +3,7 @@
 use gatehouse_types::Machine as _;
 
 use super::world::*;
-use crate::s2s::{DialbackAnswer, Purpose, S2sEvent};
+use crate::s2s::{DialbackAnswer, Encryption, Purpose, S2sEvent, Terms};
 use crate::stream::CloseReason;
 use crate::{Entry, StreamCondition as C};
 
@@ -334,5 +334,25 @@ fn a_peers_stream_error_is_told_and_answered_politely() {
     match closed(&played.events()) {
         Some(CloseReason::PeerRefused(error)) => assert_eq!(error.condition, C::Reset),
         other => panic!("{other:?}"),
+    }
+}
+
+/// Found by fuzzing: the policy file refuses such terms, but the stream must not rely on that.
+#[test]
+fn a_certificate_is_not_waived_where_clear_text_is_allowed() {
+    let terms = Terms { encryption: Encryption::Optional, ..CERTIFICATE };
+    let old = HEADER.replace(" version='1.0'>", " id='1'>");
+    let features =
+        "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>";
+    for said in [old, format!("{HEADER}{features}")] {
+        let (us, them) = ("us.example", "them.example");
+        let mut machine = initiator(us, them, Purpose::Stanzas, terms, Entry::StartTls);
+        machine.handle_data(said.as_bytes(), start());
+        let key = "<db:result from='them.example' to='us.example' type='valid'/>";
+        machine.handle_data(key.as_bytes(), start());
+        let events = events(&mut machine);
+        assert_eq!(opened(&events), None, "{said}");
+        assert!(matches!(closed(&events), Some(CloseReason::NoAgreement(_))), "{events:?}");
+        assert!(!String::from_utf8(transmitted(&mut machine)).unwrap().contains("db:result "));
     }
 }
