@@ -185,6 +185,10 @@ impl Truth {
 /// Nobody opens a stream without the proof that policy asks for, and nothing comes through that is
 /// not open; whatever the peer says and however its owner answers.
 pub fn check_s2s_receiver(data: &[u8]) {
+    play_receiver(data);
+}
+
+fn play_receiver(data: &[u8]) -> Truth {
     let (world, steps) = script::read(data, phrase);
     let (entry, tls) = entry(world);
     let mut truth = Truth::new(terms(world), tls);
@@ -229,10 +233,16 @@ pub fn check_s2s_receiver(data: &[u8]) {
             truth.take(event, &policy);
         }
     }
+    truth
 }
 
 /// A stream that we dial opens only to whom the terms ask for, and nothing is sent before.
 pub fn check_s2s_initiator(data: &[u8]) {
+    play_initiator(data);
+}
+
+/// Whether the stream opened.
+fn play_initiator(data: &[u8]) -> bool {
     let (world, steps) = script::read(data, phrase);
     let (us, them) = (Local(domain("us.example")), Remote(domain("them.example")));
     let (entry, tls) = entry(world);
@@ -256,7 +266,7 @@ pub fn check_s2s_initiator(data: &[u8]) {
     let machine = S2sInitiator::new(config, from, to, purpose, truth.terms, entry, seed, now);
     let mut watch = Watch::new(machine, now, (ContentNamespace::Server, Manners::Strict), is_end);
 
-    let mut open = false;
+    let (mut open, mut opened) = (false, false);
     for step in steps {
         let events = match step {
             Step::Peer(phrase, rest) => watch.hear(phrase, rest),
@@ -283,13 +293,43 @@ pub fn check_s2s_initiator(data: &[u8]) {
                     assert!(!verifies && !open, "opened for what?");
                     assert_eq!((peer.domain(), &local), (&them, &us));
                     truth.check_proof(&peer, &local.0);
-                    open = true;
+                    (open, opened) = (true, true);
                 }
                 S2sEvent::KeyVerdict { .. } => assert!(verifies, "nobody asked"),
                 S2sEvent::Closed(_) => open = false,
                 S2sEvent::AuthenticationFailed { .. } => {}
                 other => panic!("not an initiator's: {other:?}"),
             }
+        }
+    }
+    opened
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A property is worth nothing if no script gets where it matters.
+    #[test]
+    fn scripts_reach_open_streams() {
+        for (script, pairs) in [
+            ("D@h\n@a\n@h\n@m\n", 1),
+            ("A@h\n@t\n!t2\n@h\n@k\n@r\n!v\n!v\n@m\n@n\n", 2),
+            ("B@h\n@k\n!v\n@m\n", 1),
+            ("A@h\n@k\n!v\n@m\n", 0),
+        ] {
+            assert_eq!(play_receiver(script.as_bytes()).opened.len(), pairs, "{script}");
+        }
+    }
+
+    #[test]
+    fn scripts_open_streams() {
+        for (script, opens) in [
+            ("D@h\n@f\n@s\n@h\n@F\n!m1\n", true),
+            ("A@h\n@f\n@p\n!t2\n@h\n@D\n@V\n!m\n", true),
+            ("C@o\n@V\n", false),
+        ] {
+            assert_eq!(play_initiator(script.as_bytes()), opens, "{script}");
         }
     }
 }

@@ -145,6 +145,10 @@ impl Truth {
 /// through before; numbers have no gaps; what is acknowledged was sent, once, in that order, and
 /// what was not is still there at the end.
 pub fn check_trunk_end(data: &[u8]) {
+    play(data);
+}
+
+fn play(data: &[u8]) -> Truth {
     let (world, steps) = script::read(data, phrase);
     let (mut truth, mut watch) = start(world);
     for step in steps {
@@ -180,6 +184,7 @@ pub fn check_trunk_end(data: &[u8]) {
         }
     }
     check_rest(&truth, &mut watch);
+    truth
 }
 
 fn start(world: u8) -> (Truth, Watch<TrunkEnd<Item>>) {
@@ -223,4 +228,23 @@ fn check_rest(truth: &Truth, watch: &mut Watch<TrunkEnd<Item>>) {
     let rest: Vec<_> = session.outbound.iter().map(|item| item.0).collect();
     let wanted: Vec<_> = (truth.owed..truth.sent).collect();
     assert_eq!(rest, wanted, "not acknowledged, and not there either");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_open_both_ends() {
+        for (script, acknowledged) in [
+            ("@@h\n@a\n@h\n@e\n!a\n@m\n@2\n", 2),
+            ("@@h\n@a\n@h\n@r\n!r\n@1\n", 1),
+            ("D@h\n@f\n@s\n@h\n@g\n@E\n@m\n@1\n", 1),
+            ("L@h\n@f\n@s\n@h\n@g\n@R\n@m\n@2\n", 2),
+        ] {
+            let truth = play(script.as_bytes());
+            assert!(truth.open, "{script}");
+            assert_eq!(truth.owed, acknowledged, "{script}");
+        }
+    }
 }
