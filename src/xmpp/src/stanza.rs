@@ -59,13 +59,12 @@ pub enum StanzaCondition {
 /// One stanza in `jabber:client`, whatever stream it came from, with its addresses read.
 ///
 /// Payloads are kept as they came. The addresses and the element always agree.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Stanza {
     kind: StanzaKind,
     from: Option<Jid>,
     to: Option<Jid>,
     element: Element,
-    trace: TraceId,
 }
 
 /// A first-level element that is no stanza.
@@ -84,13 +83,6 @@ pub enum InvalidStanza {
     },
 }
 
-/// The id in the log is no part of what a stanza says.
-impl PartialEq for Stanza {
-    fn eq(&self, other: &Self) -> bool {
-        self.element == other.element
-    }
-}
-
 impl Stanza {
     /// Reads the kind and addresses of `element`, which is in `jabber:client`.
     pub fn from_element(element: Element) -> Result<Self, InvalidStanza> {
@@ -100,7 +92,7 @@ impl Stanza {
     /// The same, and gives a refused element back.
     pub(crate) fn read(element: Element) -> Result<Self, Box<(InvalidStanza, Element)>> {
         match addressed(&element) {
-            Ok((kind, from, to)) => Ok(Self { kind, from, to, element, trace: TraceId::NONE }),
+            Ok((kind, from, to)) => Ok(Self { kind, from, to, element }),
             Err(error) => Err(Box::new((error, element))),
         }
     }
@@ -128,16 +120,6 @@ impl Stanza {
     /// The `type` attribute, as written (an absent one means `normal`, `available`).
     pub fn type_(&self) -> Option<&str> {
         self.element.attr("type")
-    }
-
-    /// The id under which it is logged.
-    pub fn trace(&self) -> TraceId {
-        self.trace
-    }
-
-    /// Gives it the id under which it is logged from here on.
-    pub fn set_trace(&mut self, trace: TraceId) {
-        self.trace = trace;
     }
 
     /// The element.
