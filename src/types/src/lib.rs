@@ -14,6 +14,7 @@ mod machine;
 mod role;
 mod secret;
 mod stream_id;
+mod trace_id;
 
 pub use self::chain::Chain;
 pub use self::domain::{Domain, InvalidDomain};
@@ -23,3 +24,4 @@ pub use self::machine::Machine;
 pub use self::role::{Local, Remote};
 pub use self::secret::Secret;
 pub use self::stream_id::StreamId;
+pub use self::trace_id::TraceId;

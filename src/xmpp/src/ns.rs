@@ -50,5 +50,8 @@ pub const BLOCKING: &str = "urn:xmpp:blocking";
 pub const BLOCKING_ERRORS: &str = "urn:xmpp:blocking:errors";
 /// Delayed delivery (XEP-0203).
 pub const DELAY: &str = "urn:xmpp:delay";
+/// Ours: the attribute in which the trunk carries [`TraceId`](gatehouse_types::TraceId). Other
+/// servers take no notice of it (RFC 6120, section 8.4).
+pub const TRACE: &str = "urn:gatehouse:trace:0";
 /// The XML namespace, for `xml:lang`.
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";

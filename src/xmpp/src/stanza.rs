@@ -1,6 +1,6 @@
 //! Stanzas: kept as they came, addressed once.
 
-use gatehouse_types::{InvalidJid, Jid};
+use gatehouse_types::{InvalidJid, Jid, TraceId};
 use minidom::{Element, Node};
 use rxml::{Namespace, NcNameStr, xml_ncname};
 
@@ -59,12 +59,13 @@ pub enum StanzaCondition {
 /// One stanza in `jabber:client`, whatever stream it came from, with its addresses read.
 ///
 /// Payloads are kept as they came. The addresses and the element always agree.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Stanza {
     kind: StanzaKind,
     from: Option<Jid>,
     to: Option<Jid>,
     element: Element,
+    trace: TraceId,
 }
 
 /// A first-level element that is no stanza.
@@ -83,6 +84,13 @@ pub enum InvalidStanza {
     },
 }
 
+/// The id in the log is no part of what a stanza says.
+impl PartialEq for Stanza {
+    fn eq(&self, other: &Self) -> bool {
+        self.element == other.element
+    }
+}
+
 impl Stanza {
     /// Reads the kind and addresses of `element`, which is in `jabber:client`.
     pub fn from_element(element: Element) -> Result<Self, InvalidStanza> {
@@ -92,7 +100,7 @@ impl Stanza {
     /// The same, and gives a refused element back.
     pub(crate) fn read(element: Element) -> Result<Self, Box<(InvalidStanza, Element)>> {
         match addressed(&element) {
-            Ok((kind, from, to)) => Ok(Self { kind, from, to, element }),
+            Ok((kind, from, to)) => Ok(Self { kind, from, to, element, trace: TraceId::NONE }),
             Err(error) => Err(Box::new((error, element))),
         }
     }
@@ -120,6 +128,30 @@ impl Stanza {
     /// The `type` attribute, as written (an absent one means `normal`, `available`).
     pub fn type_(&self) -> Option<&str> {
         self.element.attr("type")
+    }
+
+    /// The id under which it is logged.
+    pub fn trace(&self) -> TraceId {
+        self.trace
+    }
+
+    /// Gives it the id under which it is logged from here on. What somebody outside wrote in the
+    /// place where the trunk writes the id is taken out.
+    pub fn set_trace(&mut self, trace: TraceId) {
+        self.take_trace_attribute();
+        self.trace = trace;
+    }
+
+    /// Takes over the id that the other end of the trunk wrote.
+    pub(crate) fn adopt_trace(&mut self) {
+        let written = self.take_trace_attribute();
+        self.trace = written.and_then(|text| TraceId::parse(&text)).unwrap_or_default();
+    }
+
+    fn take_trace_attribute(&mut self) -> Option<String> {
+        self.element.attr_ns(&Namespace::from(ns::TRACE), "trace")?;
+        let attributes = self.element.attrs_mut();
+        attributes.remove(&Namespace::from(ns::TRACE), xml_ncname!("trace"))
     }
 
     /// The element.
@@ -219,7 +251,13 @@ impl Stanza {
         }
         set_address(&mut element, FROM, self.to.as_ref());
         set_address(&mut element, TO, self.from.as_ref());
-        Self { kind: self.kind, from: self.to.clone(), to: self.from.clone(), element }
+        Self {
+            kind: self.kind,
+            from: self.to.clone(),
+            to: self.from.clone(),
+            element,
+            trace: self.trace,
+        }
     }
 }
 

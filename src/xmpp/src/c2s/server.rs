@@ -30,6 +30,8 @@ pub struct C2sServer {
     pub(super) framer: Framer,
     pub(super) state: State,
     stream_id: StreamId,
+    /// Stanzas of the current stream, for their ids.
+    pub(super) stanzas: u64,
     header: HeaderSent,
     out: BytesMut,
     events: VecDeque<C2sEvent>,
@@ -56,6 +58,7 @@ impl C2sServer {
             framer: Framer::new(&config.limits, ContentNamespace::Client),
             state: State::AwaitHeader(stage),
             stream_id: next_stream_id(&mut seed),
+            stanzas: 0,
             header: HeaderSent::No,
             out: BytesMut::new(),
             events: VecDeque::new(),

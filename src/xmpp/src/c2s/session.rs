@@ -1,6 +1,6 @@
 use std::time::Instant;
 
-use gatehouse_types::Jid;
+use gatehouse_types::{Jid, TraceId};
 use minidom::Element;
 use rxml::xml_ncname;
 
@@ -88,6 +88,8 @@ impl C2sServer {
         // The addresses were judged above: what fails now is no stanza.
         let mut stanza = Stanza::from_element(element).map_err(|_| unknown_element())?;
         stanza.set_from(Some(bound.full.clone()));
+        self.stanzas += 1;
+        stanza.set_trace(TraceId::of(self.stream_id(), self.stanzas));
 
         let answer = if is_to_malformed {
             let text = "the address in `to` is malformed";

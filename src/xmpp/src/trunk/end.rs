@@ -304,7 +304,10 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
         };
         let Arrival::New(number) = self.flow.arrived() else { return Ok(()) };
         match stanza {
-            Ok(stanza) => self.events.push_back(TrunkEvent::Stanza { stanza, number }),
+            Ok(mut stanza) => {
+                stanza.adopt_trace();
+                self.events.push_back(TrunkEvent::Stanza { stanza, number });
+            }
             Err(error) => {
                 self.flow.handled(number, &mut self.out, now);
                 self.events.push_back(TrunkEvent::Discarded(error.to_string()));

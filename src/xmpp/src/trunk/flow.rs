@@ -4,7 +4,6 @@ use bytes::BytesMut;
 
 use super::{Pace, wire};
 use crate::Stanza;
-use crate::framing::{ContentNamespace, write_element};
 use crate::sm::{Arrival, HandledCountTooHigh, Session};
 
 /// An open stream: who acknowledges what and when, and whether the peer is there.
@@ -64,7 +63,7 @@ impl<T: AsRef<Stanza>> Flow<T> {
     /// Writes everything again that is not acknowledged. Returns how many.
     pub(super) fn resend(&mut self, out: &mut BytesMut) -> usize {
         for item in self.session.outbound.iter() {
-            write_element(out, ContentNamespace::Server, item.as_ref().element());
+            wire::write_stanza(out, item.as_ref());
         }
         let resent = self.session.outbound.len();
         if resent > 0 {
@@ -82,7 +81,7 @@ impl<T: AsRef<Stanza>> Flow<T> {
         now: Instant,
     ) -> Result<(), T> {
         let before = out.len();
-        write_element(out, ContentNamespace::Server, item.as_ref().element());
+        wire::write_stanza(out, item.as_ref());
         let bytes = out.len() - before;
         if bytes > bytes_max {
             out.truncate(before);

@@ -7,10 +7,24 @@ use rxml::{Namespace, NcNameStr, xml_ncname};
 use super::{accepting, dialling};
 use crate::framing::{ContentNamespace, write_element};
 use crate::sm::HandledCountTooHigh;
-use crate::{StreamCondition, StreamError, ns};
+use crate::{Stanza, StreamCondition, StreamError, ns};
 
 pub(super) fn write(out: &mut BytesMut, element: &Element) {
     write_element(out, ContentNamespace::Server, element);
+}
+
+/// Writes a stanza, and the id under which it is logged as an attribute of its start tag.
+pub(super) fn write_stanza(out: &mut BytesMut, stanza: &Stanza) {
+    let start = out.len();
+    write(out, stanza.element());
+    if stanza.trace().is_none() {
+        return;
+    }
+    // A stanza is in the stream's own namespace: `<message`, `<presence` or `<iq`, without prefix.
+    let rest = out.split_off(start + 1 + stanza.element().name().len());
+    let attribute = format!(" xmlns:gh-trace='{}' gh-trace:trace='{}'", ns::TRACE, stanza.trace());
+    out.extend_from_slice(attribute.as_bytes());
+    out.extend_from_slice(&rest);
 }
 
 pub(super) fn write_request(out: &mut BytesMut) {
@@ -193,4 +207,56 @@ fn with(mut element: Element, attributes: &[(&NcNameStr, &str)]) -> Element {
 
 fn number(element: &Element, attribute: &str) -> Option<u32> {
     element.attr(attribute)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use gatehouse_types::{StreamId, StreamLimits, TraceId};
+
+    use super::*;
+    use crate::framing::{Frame, Framer, write_header};
+
+    fn stanza(text: &str) -> Stanza {
+        Stanza::from_element(text.parse().unwrap()).unwrap()
+    }
+
+    /// What the other end reads.
+    fn carried(stanza: &Stanza) -> Stanza {
+        let mut out = BytesMut::new();
+        write_header(&mut out, ContentNamespace::Server, &Default::default());
+        write_stanza(&mut out, stanza);
+        let mut framer = Framer::new(&StreamLimits::default(), ContentNamespace::Server);
+        framer.push(&out);
+        assert!(matches!(framer.next_frame(), Ok(Some(Frame::Header(_)))));
+        let Ok(Some(Frame::Element(element))) = framer.next_frame() else { panic!("{out:?}") };
+        let mut read = Stanza::from_element(element).unwrap();
+        read.adopt_trace();
+        read
+    }
+
+    #[test]
+    fn the_id_crosses_and_leaves_nothing_behind() {
+        let trace = TraceId::of(&StreamId::from_random([9; 16]), 3);
+        for text in [
+            "<message xmlns='jabber:client' from='a@b.example' to='c@d.example'><body>x</body></message>",
+            "<presence xmlns='jabber:client' from='a@b.example'/>",
+            "<iq xmlns='jabber:client' type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>",
+        ] {
+            let mut sent = stanza(text);
+            assert!(carried(&sent).trace().is_none());
+            sent.set_trace(trace);
+            let read = carried(&sent);
+            assert_eq!((read.trace(), &read), (trace, &sent));
+        }
+    }
+
+    #[test]
+    fn an_id_from_outside_is_taken_out() {
+        let text = "<message xmlns='jabber:client' xmlns:t='urn:gatehouse:trace:0' t:trace='0123456789abcdef'/>";
+        let mut forged = stanza(text);
+        let trace = TraceId::of(&StreamId::from_random([9; 16]), 1);
+        forged.set_trace(trace);
+        assert_eq!(carried(&forged).trace(), trace);
+        assert_eq!(forged, stanza("<message xmlns='jabber:client'/>"));
+    }
 }

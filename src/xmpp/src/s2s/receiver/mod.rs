@@ -37,6 +37,8 @@ pub struct S2sReceiver {
     wire: Wire,
     seed: Seed,
     stream_id: StreamId,
+    /// Stanzas of the current stream, for their ids.
+    stanzas: u64,
     state: State,
     /// Keys that somebody is asked about. They belong to the current stream id.
     questions: Vec<DialbackQuestion>,
@@ -120,6 +122,7 @@ impl S2sReceiver {
         Self {
             wire: Wire::new(&config.limits),
             stream_id: next_id(&mut seed),
+            stanzas: 0,
             state: State::AwaitHeader { channel },
             questions: Vec::new(),
             failures: 0,

@@ -1,6 +1,6 @@
 //! Stanzas on an open stream.
 
-use gatehouse_types::Jid;
+use gatehouse_types::{Jid, TraceId};
 use minidom::Element;
 use rxml::xml_ncname;
 
@@ -16,11 +16,13 @@ impl S2sReceiver {
         if !is_stanza(&element) {
             return Err(StreamCondition::UnsupportedStanzaType.into());
         }
-        let stanza = match Stanza::read(element) {
+        let mut stanza = match Stanza::read(element) {
             Ok(stanza) => stanza,
             Err(refused) => return self.on_malformed(pairs, refused.1, &refused.0),
         };
         self.check_addresses(pairs, &stanza)?;
+        self.stanzas += 1;
+        stanza.set_trace(TraceId::of(&self.stream_id, self.stanzas));
         self.wire.tell(S2sEvent::Stanza(stanza));
         Ok(())
     }
