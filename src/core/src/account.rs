@@ -137,7 +137,8 @@ impl Session {
     /// True while it may still hold something that must go elsewhere.
     fn is_settling(&self) -> bool {
         // A task that panicked leaves its outbox without settling it.
-        self.outbox.is_gone() && !self.settled.load(Ordering::Acquire) && !self.outbox.is_left()
+        let is_over = self.settled.load(Ordering::Acquire) || self.outbox.is_left();
+        self.outbox.is_gone() && !is_over && !self.outbox.is_done()
     }
 
     /// The presence, while available.

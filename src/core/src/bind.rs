@@ -71,6 +71,7 @@ impl Router {
         // From here nothing more is queued, so nothing is left behind; and nothing newer is stored
         // before what is left here.
         outbox.queue.close();
+        session.outbox.set_unwritten(true);
         for lost in unwritten {
             self.route_again(&session.account, lost).await;
         }

@@ -104,6 +104,8 @@ pub(crate) struct Outbox {
     full_since: Mutex<Option<Instant>>,
     kick: mpsc::Sender<StreamError>,
     gone: AtomicBool,
+    /// The session holds what it took from the queue, and does not know it to be written.
+    unwritten: AtomicBool,
 }
 
 /// The session's own side of its outbox.
@@ -127,8 +129,9 @@ pub(crate) fn outbox(len_max: usize) -> (Outbox, OutboxReceiver) {
     let (kick, kicked) = mpsc::channel(1);
     let [room, reserve] = [(); 2].map(|()| Arc::new(Semaphore::new(len_max)));
     let receiver = OutboxReceiver { queue: Queue { places, room: Arc::clone(&room) }, kicked };
-    let (full_since, gone) = (Mutex::default(), AtomicBool::new(false));
-    (Outbox { queue, room, reserve, full_since, kick, gone }, receiver)
+    let [gone, unwritten] = [(); 2].map(|()| AtomicBool::new(false));
+    let full_since = Mutex::default();
+    (Outbox { queue, room, reserve, full_since, kick, gone, unwritten }, receiver)
 }
 
 impl Queue {
@@ -225,6 +228,17 @@ impl Outbox {
     #[cfg(test)]
     pub(crate) fn room(&self) -> usize {
         self.room.available_permits()
+    }
+
+    /// Whether the session holds something that it took and that is not known to be written.
+    pub(crate) fn set_unwritten(&self, unwritten: bool) {
+        self.unwritten.store(unwritten, Ordering::Release);
+    }
+
+    /// True if everything that was queued was written.
+    pub(crate) fn is_done(&self) -> bool {
+        self.queue.capacity() == self.queue.max_capacity()
+            && !self.unwritten.load(Ordering::Acquire)
     }
 
     /// True once the session's task is over, or died.

@@ -180,6 +180,9 @@ impl Client {
         self.connection.machine_mut().send(&item.stanza, now());
         self.row.stanza_out();
         self.unwritten.push_back(item);
+        if let Some(bound) = &self.bound {
+            bound.session.outbox.set_unwritten(true);
+        }
     }
 
     /// Everything given to the machine has been handed to the operating system.
@@ -187,6 +190,9 @@ impl Client {
         for item in self.unwritten.drain(..) {
             self.offline_written = self.offline_written.max(item.offline);
             item.copies.written();
+        }
+        if let Some(bound) = &self.bound {
+            bound.session.outbox.set_unwritten(false);
         }
     }
 

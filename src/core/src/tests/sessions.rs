@@ -208,3 +208,24 @@ async fn the_trunk_hears_that_a_stanza_is_safe_once_it_is_written_or_stored() {
     let kept = world.router.store.offline(&address("bob@ours.example")).await.unwrap();
     assert_eq!(kept.len(), 1);
 }
+
+#[tokio::test]
+async fn who_leaves_nothing_behind_holds_nothing_up() {
+    let mut world = World::new().await;
+    let alice = world.online("alice", "a").await;
+    let bob = world.online("bob", "b").await;
+    // It is over, but its task has something else to do.
+    bob.session.outbox.close();
+    assert!(!bob.session.account.is_settling());
+    alice.send("<message to='bob@ours.example'><body>x</body></message>").await;
+    let stored = world.router.store.offline(&address("bob@ours.example")).await.unwrap();
+    assert_eq!(stored.len(), 1);
+
+    let carol = world.online("carol", "c").await;
+    alice.send("<message to='carol@ours.example'><body>x</body></message>").await;
+    carol.session.outbox.close();
+    assert!(carol.session.account.is_settling());
+    let account = carol.session.account.clone();
+    carol.leave().await;
+    assert!(!account.is_settling());
+}
