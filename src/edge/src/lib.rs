@@ -20,5 +20,6 @@ mod shared;
 mod start;
 mod warnings;
 
+pub use self::outbound::PrivateTargets;
 pub use self::parts::{EdgeConfig, EdgeParts};
 pub use self::start::start;

@@ -9,6 +9,8 @@ use gatehouse_types::{Domain, Local, Secret, StreamLimits};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::PrivateTargets;
+
 /// Settings of the edge.
 #[derive(Clone, Debug)]
 pub struct EdgeConfig {
@@ -26,6 +28,8 @@ pub struct EdgeConfig {
     pub target_timeout: std::time::Duration,
     /// How long a stanza may wait for its stream before it is bounced.
     pub connect_timeout: std::time::Duration,
+    /// Whether a partner's DNS may lead to addresses that are not on the public Internet.
+    pub private_targets: PrivateTargets,
 }
 
 /// What the edge stands on, made by `main`: sockets are bound, keys are read.

@@ -12,6 +12,7 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatehouse_edge::PrivateTargets;
 use gatehouse_policy::Policy;
 use gatehouse_telemetry::StreamKind;
 use gatehouse_testkit::{Issue, TestCa};
@@ -213,6 +214,26 @@ async fn an_unknown_domain_is_bounced() {
         assert_eq!(bounce.to().unwrap().to_string(), "alice@ours.example/a");
         assert_eq!(bounce.from().unwrap().to_string(), to);
     }
+}
+
+#[tokio::test]
+async fn dns_cannot_send_us_inside() {
+    let ca = TestCa::new();
+    let inside = world::port().await;
+    let zone = Zone::new().starttls(THEM, 10, inside.local_addr().unwrap().port());
+    let mut config = SideConfig::new(OURS, &ca);
+    config.private_targets = PrivateTargets::Refuse;
+    let (mut ours, _dns) = alone(&ca, config, zone).await;
+    ours.core.sender.send(message("alice@ours.example", "bob@them.example", "1")).await.unwrap();
+    let bounce = tokio::select! {
+        bounce = receive(&mut ours.core) => bounce,
+        _ = inside.accept() => panic!("the edge dialled this machine"),
+    };
+    assert_eq!(
+        told(&bounce),
+        "cancel remote-server-not-found: DNS has no public address for the XMPP server of \
+         them.example; ask your administrator if that server is on a network of your own"
+    );
 }
 
 #[tokio::test]

@@ -67,9 +67,16 @@ impl Call {
             Ok(endpoints) => endpoints,
             Err(error) => return Some(Err(DialFailure::Resolve(error))),
         };
+        let mut kept_out = Vec::new();
         for endpoint in endpoints {
             for address in endpoint.addresses {
                 let host = endpoint.host.clone();
+                if !edge.config.private_targets.let_pass(address.ip()) {
+                    metrics::counter!("gatehouse_s2s_private_targets_total").increment(1);
+                    debug!(peer.domain = %self.remote, peer.addr = %address, %host, "not dialled: a private address");
+                    kept_out.push((host, address));
+                    continue;
+                }
                 let target = Target { host, address, transport: endpoint.transport };
                 match Attempt::new(edge, self, &target).run().await {
                     Ok(outcome) => return Some(Ok(outcome)),
@@ -80,6 +87,9 @@ impl Call {
                     }
                 }
             }
+        }
+        if failed.is_empty() && !kept_out.is_empty() {
+            return Some(Err(DialFailure::Private { targets: kept_out }));
         }
         None
     }

@@ -1,11 +1,12 @@
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use gatehouse_identity::IdentityError;
 use gatehouse_net::ConnectionError;
 use gatehouse_resolve::{ResolveError, Transport};
-use gatehouse_types::Chain;
+use gatehouse_types::{Chain, Domain};
 use gatehouse_xmpp::stream::CloseReason;
 
 use super::target::Target;
@@ -51,6 +52,12 @@ pub(crate) enum DialFailure {
     Targets { failed: Vec<FailedTarget> },
     #[error("out of time after {} s", .timeout.as_secs_f32())]
     OutOfTime { failed: Vec<FailedTarget>, timeout: Duration },
+    /// DNS leads only to addresses that we do not dial.
+    #[error(
+        "DNS names only addresses that are not on the public Internet; if this partner is on a \
+         network of ours, set `private-targets = true` in [s2s]"
+    )]
+    Private { targets: Vec<(Domain, SocketAddr)> },
     /// It was reached, more than once, and lost before it took a stanza.
     #[error("the stream opens and closes again without taking a stanza: {reason}")]
     Unsteady { reason: String },
@@ -64,6 +71,11 @@ impl DialFailure {
             Self::Targets { failed } | Self::OutOfTime { failed, .. } => {
                 failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
             }
+            Self::Private { targets } => targets
+                .iter()
+                .map(|(host, address)| format!("{host} at {address}"))
+                .collect::<Vec<_>>()
+                .join("; "),
             Self::Unsteady { .. } => String::new(),
         }
     }

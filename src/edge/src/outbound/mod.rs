@@ -7,8 +7,10 @@ mod link;
 mod memory;
 mod pool;
 mod queue;
+mod reach;
 mod refusal;
 mod target;
 
 pub(crate) use self::failure::reason_text;
 pub(crate) use self::pool::Pool;
+pub use self::reach::PrivateTargets;

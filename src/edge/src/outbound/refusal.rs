@@ -30,6 +30,10 @@ impl DialFailure {
                 .map(|failed| &failed.error)
                 .max_by_key(|error| error.weight())
                 .map_or_else(|| silent(remote), |error| attempt_refusal(error, local, remote)),
+            Self::Private { .. } => not_found(format!(
+                "DNS has no public address for the XMPP server of {remote}; ask your administrator \
+                 if that server is on a network of your own"
+            )),
             Self::Unsteady { .. } => wait(format!(
                 "the server of {remote} closes every connection at once; try again later"
             )),
@@ -303,6 +307,22 @@ mod tests {
             assert_eq!(failure.is_notable(), notable, "{failure:?}");
             assert!(refusal.text.contains("them.example") && !refusal.text.contains("10.0.0.1"));
         }
+    }
+
+    #[test]
+    fn an_inside_address_is_told_to_the_administrator_only() {
+        let failure = DialFailure::Private {
+            targets: vec![(
+                "inside.them.example".parse().unwrap(),
+                "10.0.0.7:5269".parse().unwrap(),
+            )],
+        };
+        let refusal = refusal(&failure);
+        assert_eq!(refusal.condition, StanzaCondition::RemoteServerNotFound);
+        assert!(!refusal.text.contains("10.0.0.7") && !refusal.text.contains("inside."));
+        assert!(failure.is_notable());
+        assert_eq!(failure.targets(), "inside.them.example at 10.0.0.7:5269");
+        assert!(failure.to_string().contains("private-targets = true"), "{failure}");
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gatehouse_edge::{EdgeConfig, EdgeParts};
+use gatehouse_edge::{EdgeConfig, EdgeParts, PrivateTargets};
 use gatehouse_net::Tasks;
 use gatehouse_policy::Policy;
 use gatehouse_resolve::Resolver;
@@ -59,6 +59,7 @@ pub(crate) struct SideConfig {
     pub(crate) connect_timeout: Duration,
     pub(crate) queue_len_max: usize,
     pub(crate) connections_max: usize,
+    pub(crate) private_targets: PrivateTargets,
     pub(crate) limits: StreamLimits,
 }
 
@@ -77,6 +78,7 @@ impl SideConfig {
             connect_timeout: Duration::from_secs(10),
             queue_len_max: 256,
             connections_max: 64,
+            private_targets: PrivateTargets::Allow,
             limits: StreamLimits::default(),
         }
     }
@@ -114,6 +116,7 @@ impl Side {
                 queue_len_max: config.queue_len_max,
                 target_timeout: config.target_timeout,
                 connect_timeout: config.connect_timeout,
+                private_targets: config.private_targets,
             },
             starttls_listeners: ports.starttls.into_iter().collect(),
             direct_tls_listeners: ports.direct.into_iter().collect(),

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use gatehouse_config::{Roles, Settings};
 use gatehouse_core::{CoreConfig, CoreParts};
-use gatehouse_edge::{EdgeConfig, EdgeParts};
+use gatehouse_edge::{EdgeConfig, EdgeParts, PrivateTargets};
 use gatehouse_net::Tasks;
 use gatehouse_policy::Policy;
 use gatehouse_resolve::Resolver;
@@ -106,6 +106,11 @@ fn edge_parts(setup: &Setup, shared: &Shared, trunk: Trunk) -> Result<EdgeParts,
             queue_len_max: settings.s2s.queue_len_max,
             target_timeout: settings.s2s.target_timeout,
             connect_timeout: settings.s2s.connect_timeout,
+            private_targets: if settings.s2s.private_targets {
+                PrivateTargets::Allow
+            } else {
+                PrivateTargets::Refuse
+            },
         },
         starttls_listeners: bind_all(&settings.listen.s2s, "listen.s2s")?,
         direct_tls_listeners: bind_all(&settings.listen.s2s_direct_tls, "listen.s2s-direct-tls")?,
