@@ -53,7 +53,10 @@ pub(crate) fn load(setup: &Setup) -> Result<Vec<KeyEntry>, Failure> {
                 directory.path().display()
             )));
         };
-        warn_of_end(&directory, domain);
+        if setup.settings.roles == Roles::Edge {
+            // Where there is an authority, `ensure` renews or warns.
+            warn_of_end(&directory, domain);
+        }
         // Other names of the certificate are served too, so that a room service is found by SNI.
         let conference = format!("conference.{domain}").parse::<Domain>();
         entries.push(KeyEntry {

@@ -33,6 +33,8 @@ pub struct C2sServer {
     /// Stanzas of the current stream, for their ids.
     pub(super) stanzas: u64,
     header: HeaderSent,
+    /// Who the client says it is in its header; a claim, only ever said back to it.
+    greeted: Option<Jid>,
     out: BytesMut,
     events: VecDeque<C2sEvent>,
     setup_deadline: Instant,
@@ -60,6 +62,7 @@ impl C2sServer {
             stream_id: next_stream_id(&mut seed),
             stanzas: 0,
             header: HeaderSent::No,
+            greeted: None,
             out: BytesMut::new(),
             events: VecDeque::new(),
             setup_deadline: now + config.limits.setup_timeout,
@@ -154,7 +157,11 @@ impl C2sServer {
 
     fn take(&mut self, state: State, frame: Frame) -> Result<State, StreamError> {
         match (state, frame) {
-            (State::AwaitHeader(stage), Frame::Header(header)) => self.open(stage, &header),
+            (State::AwaitHeader(stage), Frame::Header(header)) => {
+                let from = header.from.as_deref().and_then(|from| from.parse::<Jid>().ok());
+                self.greeted = from;
+                self.open(stage, &header)
+            }
             (_, Frame::Footer) => {
                 self.finish(None, CloseReason::PeerClosed);
                 Ok(State::Closed)
@@ -195,6 +202,7 @@ impl C2sServer {
         self.framer.restart(leftover);
         self.stream_id = next_stream_id(&mut self.seed);
         self.header = HeaderSent::No;
+        self.greeted = None;
     }
 
     pub(super) fn write(&mut self, element: &Element) {
@@ -206,6 +214,8 @@ impl C2sServer {
         self.header = HeaderSent::Yes;
         let header = StreamHeader {
             from: domain.map(|domain| domain.0.to_unicode().into_owned()),
+            // RFC 6120, section 4.7.2: whoever says `from` is answered with `to`.
+            to: self.greeted.as_ref().map(ToString::to_string),
             id: Some(self.stream_id.to_string()),
             lang: Some("en".to_owned()),
             ..StreamHeader::default()

@@ -40,19 +40,19 @@ fn whole_dialogue() {
         shown += if ends_line { "\n" } else { "" };
     }
     insta::assert_snapshot!(shown, @r"
-    <?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' from='ours.example' id='ID' xml:lang='en' version='1.0'>
+    <?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' from='ours.example' to='alice@ours.example' id='ID' xml:lang='en' version='1.0'>
     <stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/>
     </starttls>
     </stream:features>
     <proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>
-    <?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' from='ours.example' id='ID' xml:lang='en' version='1.0'>
+    <?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' from='ours.example' to='alice@ours.example' id='ID' xml:lang='en' version='1.0'>
     <stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>SCRAM-SHA-256-PLUS</mechanism><mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism>SCRAM-SHA-256</mechanism><mechanism>SCRAM-SHA-1</mechanism><mechanism>PLAIN</mechanism></mechanisms>
     <sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'><channel-binding type='tls-exporter'/>
     </sasl-channel-binding>
     </stream:features>
     <challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>BASE64</challenge>
     <success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>BASE64</success>
-    <?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' from='ours.example' id='ID' xml:lang='en' version='1.0'>
+    <?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' from='ours.example' to='alice@ours.example' id='ID' xml:lang='en' version='1.0'>
     <stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>
     <session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/>
     </session>
@@ -185,6 +185,17 @@ fn domain_is_known_from_the_header_on() {
     assert!(world.received.contains(" from='bücher.example'"), "{}", world.received);
     world.says(STARTTLS);
     assert!(world.server.requested_domain().is_some());
+}
+
+/// RFC 6120, section 4.7.2.
+#[test]
+fn who_says_from_is_answered_with_to() {
+    let mut world = World::clear();
+    assert!(world.says(HEADER).contains(" to='"), "{}", world.received);
+    let (head, rest) = HEADER.split_once(" from='").unwrap();
+    let mut world = World::clear();
+    world.says(&format!("{head}{}", rest.split_once('\'').unwrap().1));
+    assert!(!world.received.contains(" to='"), "{}", world.received);
 }
 
 #[test]
