@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use gatehouse_identity::AuthenticatedPeer;
-use gatehouse_policy::{Conditions, Policy, Require, Tls};
+use gatehouse_policy::{Channel, Conditions, Policy, Require, Tls};
 use gatehouse_types::{Domain, Local, Remote};
 use gatehouse_xmpp::s2s::{Authentication, Encryption, Gate, Terms};
 use gatehouse_xmpp::{StreamCondition, StreamError};
@@ -51,7 +51,8 @@ impl Gate for PolicyGate {
 
     fn admit(&self, peer: &AuthenticatedPeer, to: &Local<Domain>) -> Result<String, StreamError> {
         self.check_names(peer.domain(), to)?;
-        let permit = self.policy.borrow().decide(to, peer.clone());
+        // The machine keeps to the terms about encryption, and the session asks about it again.
+        let permit = self.policy.borrow().decide(to, peer.clone(), Channel::Encrypted);
         permit.map(|permit| permit.rule().to_owned()).map_err(|_| not_allowed(peer.domain(), to))
     }
 }

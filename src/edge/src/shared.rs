@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gatehouse_identity::{Proof, TlsVersion};
 use gatehouse_net::Tasks;
-use gatehouse_policy::{PeerRate, Policy};
+use gatehouse_policy::{Channel, PeerRate, Policy};
 use gatehouse_resolve::Resolver;
 use gatehouse_telemetry::Streams;
 use gatehouse_tls::{Acceptor, Connector};
@@ -73,6 +73,11 @@ pub(crate) async fn policy_changed(policy: &mut watch::Receiver<Arc<Policy>>) ->
         std::future::pending::<()>().await;
     }
     Arc::clone(&policy.borrow_and_update())
+}
+
+/// What carries a stream, in policy's words.
+pub(crate) fn channel(version: Option<TlsVersion>) -> Channel {
+    if version.is_some() { Channel::Encrypted } else { Channel::Plain }
 }
 
 /// How a peer proved itself, as the status shows it.

@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_edge::PrivateTargets;
-use gatehouse_policy::Policy;
+use gatehouse_policy::{Policy, Tls};
 use gatehouse_telemetry::StreamKind;
 use gatehouse_testkit::{Issue, TestCa};
 use tokio::time;
 
 use crate::world::{
-    Ports, Side, SideConfig, Zone, assert_nothing, blocks, dialback_allowed, message, receive,
+    Old, Ports, Side, SideConfig, Zone, assert_nothing, blocks, dialback_allowed, message, receive,
     stanza, told,
 };
 
@@ -328,6 +328,34 @@ async fn a_new_policy_closes_open_streams() {
     ours.no_stream(StreamKind::S2sOut).await;
     ours.core.sender.send(message("alice@ours.example", "bob@them.example", "3")).await.unwrap();
     assert!(told(&receive(&mut ours.core).await).starts_with("cancel not-allowed"));
+}
+
+#[tokio::test]
+async fn a_policy_that_asks_for_tls_closes_what_is_not_encrypted() {
+    let ca = TestCa::new();
+    let with_tls = |tls| {
+        let mut policy = dialback_allowed();
+        policy.rules[0].tls = tls;
+        policy
+    };
+    // A server from before RFC 3920: no TLS, and dialback for proof.
+    let (our_ports, listener) = (Ports::only_starttls().await, world::port().await);
+    let address = our_ports.starttls().unwrap();
+    let zone = Zone::new().ports(OURS, &our_ports).starttls(
+        THEM,
+        1,
+        listener.local_addr().unwrap().port(),
+    );
+    let (resolver, _dns) = zone.serve().await;
+    let config = SideConfig::new(OURS, &ca).policy(with_tls(Tls::Optional));
+    let ours = Side::start(config, our_ports, &ca, &resolver);
+    let mut old = Old::connect(address, (THEM, OURS)).await;
+    old.vouch(&listener).await;
+    ours.stream(StreamKind::S2sIn).await;
+    ours.policy.send_replace(Arc::new(with_tls(Tls::Optional)));
+    old.is_open().await;
+    ours.policy.send_replace(Arc::new(with_tls(Tls::Required)));
+    assert!(old.rest().await.contains("policy-violation"));
 }
 
 #[tokio::test]

@@ -27,6 +27,15 @@ pub struct Permit {
     stanzas_per_second: Option<NonZeroU32>,
 }
 
+/// What carries a stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Channel {
+    /// TCP as it is.
+    Plain,
+    /// TLS.
+    Encrypted,
+}
+
 /// Why not.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Denial {
@@ -47,6 +56,14 @@ pub enum Denial {
     /// The proof is too weak.
     #[error("policy rule `{rule}` asks {remote} for a certificate, and it only did dialback")]
     ProofTooWeak {
+        /// The partner.
+        remote: Remote<Domain>,
+        /// The rule.
+        rule: String,
+    },
+    /// The stream is not encrypted.
+    #[error("policy rule `{rule}` asks {remote} for TLS, and the stream is not encrypted")]
+    NotEncrypted {
         /// The partner.
         remote: Remote<Domain>,
         /// The rule.
@@ -77,10 +94,15 @@ impl Policy {
         }
     }
 
-    /// Decides about a proven peer.
-    pub fn decide(&self, local: &Local<Domain>, peer: AuthenticatedPeer) -> Result<Permit, Denial> {
+    /// Decides about a proven peer on such a stream.
+    pub fn decide(
+        &self,
+        local: &Local<Domain>,
+        peer: AuthenticatedPeer,
+        channel: Channel,
+    ) -> Result<Permit, Denial> {
         let Conditions { rule, stanzas_per_second, .. } =
-            self.judge(local, peer.domain(), peer.proof())?;
+            self.judge(local, peer.domain(), peer.proof(), channel)?;
         Ok(Permit { rule, local: local.clone(), peer, stanzas_per_second })
     }
 
@@ -89,8 +111,12 @@ impl Policy {
         local: &Local<Domain>,
         remote: &Remote<Domain>,
         proof: &Proof,
+        channel: Channel,
     ) -> Result<Conditions, Denial> {
         let conditions = self.conditions(local, remote)?;
+        if let (Tls::Required, Channel::Plain) = (conditions.tls, channel) {
+            return Err(Denial::NotEncrypted { remote: remote.clone(), rule: conditions.rule });
+        }
         match (conditions.require, proof) {
             (Require::Certificate | Require::CertificateOrDialback, Proof::Certificate { .. })
             | (Require::CertificateOrDialback, Proof::Dialback) => Ok(conditions),
@@ -108,6 +134,7 @@ impl Denial {
             Self::NoRule { .. } => "no-rule",
             Self::Blocked { .. } => "blocked",
             Self::ProofTooWeak { .. } => "proof-too-weak",
+            Self::NotEncrypted { .. } => "not-encrypted",
         }
     }
 }
@@ -175,8 +202,14 @@ mod tests {
 
     #[test]
     fn a_partner_with_a_certificate_is_allowed() {
-        let answer =
-            policy().judge(&ours("ours.example"), &theirs("them.example"), &certificate()).unwrap();
+        let answer = policy()
+            .judge(
+                &ours("ours.example"),
+                &theirs("them.example"),
+                &certificate(),
+                Channel::Encrypted,
+            )
+            .unwrap();
         assert_eq!(
             (answer.rule.as_str(), answer.stanzas_per_second.map(NonZeroU32::get), answer.tls),
             ("partner", Some(50), Tls::Required)
@@ -191,7 +224,7 @@ mod tests {
             ("ours.example", "sub.them.example", certificate(), "exact name"),
             ("ours.example", "them.example.evil", certificate(), "exact name, other end"),
         ] {
-            let answer = policy().judge(&ours(local), &theirs(remote), &proof);
+            let answer = policy().judge(&ours(local), &theirs(remote), &proof, Channel::Encrypted);
             assert!(answer.is_err(), "{missing}: {answer:?}");
         }
     }
@@ -200,7 +233,7 @@ mod tests {
     fn dialback_is_enough_only_where_a_rule_says_so() {
         let dialback = |remote: &str| {
             let peer = AuthenticatedPeer::by_dialback(theirs(remote));
-            policy().decide(&ours("ours.example"), peer)
+            policy().decide(&ours("ours.example"), peer, Channel::Encrypted)
         };
         let permit = dialback("chat.old.example").unwrap();
         assert_eq!(
@@ -214,6 +247,20 @@ mod tests {
                 rule: "partner".to_owned()
             })
         );
+    }
+
+    #[test]
+    fn plain_tcp_is_enough_only_where_a_rule_says_so() {
+        let mut policy = policy();
+        let plain = |policy: &Policy| {
+            let peer = AuthenticatedPeer::by_dialback(theirs("chat.old.example"));
+            policy.decide(&ours("ours.example"), peer, Channel::Plain)
+        };
+        assert!(plain(&policy).is_ok());
+        policy.rules[2].tls = Tls::Required;
+        let denial = plain(&policy).unwrap_err();
+        assert!(matches!(&denial, Denial::NotEncrypted { rule, .. } if rule == "old partner"));
+        assert_eq!(denial.as_str(), "not-encrypted");
     }
 
     #[test]

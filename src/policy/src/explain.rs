@@ -18,7 +18,9 @@ impl Policy {
             Err(Denial::NoRule { .. }) => {
                 write!(text, "not allowed, none of the {} rules speaks of it.", self.rules.len())
             }
-            Err(denial @ Denial::ProofTooWeak { .. }) => write!(text, "not allowed, {denial}."),
+            Err(denial @ (Denial::ProofTooWeak { .. } | Denial::NotEncrypted { .. })) => {
+                write!(text, "not allowed, {denial}.")
+            }
         };
         let _ = self.write_near_misses(&mut text, local, remote);
         text

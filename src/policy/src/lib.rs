@@ -11,7 +11,7 @@ mod rate;
 mod rule;
 
 pub use self::check::PolicyProblem;
-pub use self::decision::{Conditions, Denial, Permit};
+pub use self::decision::{Channel, Conditions, Denial, Permit};
 pub use self::pattern::{InvalidPattern, Pattern};
 pub use self::rate::{OverRate, PeerRate};
 pub use self::rule::{Action, Policy, Require, Rule, Tls};

@@ -20,7 +20,7 @@ use super::report;
 use crate::dialback;
 use crate::gate::not_allowed;
 use crate::places::Place;
-use crate::shared::{Edge, policy_changed, proof_text, version_text};
+use crate::shared::{Edge, channel, policy_changed, proof_text, version_text};
 
 /// Pairs of domains on one stream.
 const PERMITS_MAX: usize = 64;
@@ -198,7 +198,7 @@ impl Session {
 
     /// A pair of domains may send from here on: the permit is what every stanza needs.
     fn opened(&mut self, peer: AuthenticatedPeer, local: Local<Domain>) {
-        let permit = match self.edge.policy().decide(&local, peer.clone()) {
+        let permit = match self.edge.policy().decide(&local, peer.clone(), channel(self.version)) {
             Ok(permit) if self.permits.len() < PERMITS_MAX => permit,
             Ok(_) => {
                 let error = StreamError::new(
@@ -261,6 +261,11 @@ impl Session {
     }
 
     async fn stanza(&mut self, stanza: Stanza) {
+        if self.leave_at.is_some() && self.permits.is_empty() {
+            // Read before the stream was refused; what was refused has no way on.
+            metrics::counter!("gatehouse_s2s_dropped_total").increment(1);
+            return;
+        }
         let permit = match (stanza.from(), stanza.to()) {
             (Some(from), Some(to)) => self.permits.iter().find(|permit| {
                 permit.peer().domain().0 == *from.domain() && permit.local().0 == *to.domain()
@@ -269,7 +274,9 @@ impl Session {
         };
         // The machine has checked this, too; a stanza without a permit must have no way on.
         let Some(permit) = permit.cloned() else {
-            warn!(peer.addr = %self.address, direction = "in", "a stanza came for a pair of domains that is not open");
+            if self.edge.peer_warnings.may_warn(self.address.ip(), now()) {
+                warn!(peer.addr = %self.address, direction = "in", "a stanza came for a pair of domains that is not open");
+            }
             let text = "this stream is not open for these domains";
             return self.close_with(StreamError::new(StreamCondition::InvalidFrom, text));
         };
@@ -281,7 +288,7 @@ impl Session {
     fn recheck(&mut self, policy: &Policy) {
         let mut permits = Vec::with_capacity(self.permits.len());
         for permit in &self.permits {
-            match policy.decide(permit.local(), permit.peer().clone()) {
+            match policy.decide(permit.local(), permit.peer().clone(), channel(self.version)) {
                 Ok(permit) => permits.push(permit),
                 Err(denial) => {
                     let error = not_allowed(permit.peer().domain(), permit.local());

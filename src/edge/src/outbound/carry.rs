@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use gatehouse_net::{Connection, ConnectionError, Step, now};
-use gatehouse_policy::{Permit, Policy};
+use gatehouse_policy::{Channel, Permit, Policy};
 use gatehouse_telemetry::{StreamHandle, StreamState};
 use gatehouse_types::{Chain, Machine};
 use gatehouse_xmpp::s2s::{S2sEvent, S2sInitiator};
@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::dial::OpenStream;
 use super::failure::reason_text;
 use super::queue::{Queue, Waiting};
-use crate::shared::{Edge, policy_changed, proof_text, version_text};
+use crate::shared::{Edge, channel, policy_changed, proof_text, version_text};
 
 /// Stanzas handed to the machine before the connection gets its turn.
 const BATCH_LEN_MAX: usize = 16;
@@ -27,6 +27,7 @@ pub(super) struct Carry<'a> {
     drained: &'a CancellationToken,
     connection: Connection<S2sInitiator>,
     permit: Permit,
+    channel: Channel,
     id: String,
     handle: StreamHandle,
     /// Given to the machine, not yet known to have left. Their receipts are kept.
@@ -78,6 +79,7 @@ impl<'a> Carry<'a> {
             drained,
             connection,
             permit,
+            channel: channel(version),
             id,
             handle,
             unflushed: Vec::new(),
@@ -145,7 +147,7 @@ impl<'a> Carry<'a> {
     }
 
     fn recheck(&mut self, policy: &Policy) {
-        match policy.decide(self.permit.local(), self.permit.peer().clone()) {
+        match policy.decide(self.permit.local(), self.permit.peer().clone(), self.channel) {
             Ok(permit) => self.permit = permit,
             Err(denial) => {
                 warn!(

@@ -16,7 +16,7 @@ use super::queue::{Links, Pair, Queue, Waiting};
 use super::refusal::going_down;
 use crate::bounce::Refusal;
 use crate::gate::terms;
-use crate::shared::Edge;
+use crate::shared::{Edge, channel};
 
 /// Streams in a row that opened and took nothing before we give up.
 const FRUITLESS_MAX: u8 = 2;
@@ -96,7 +96,8 @@ impl Link {
         };
         match dialled.map_err(LinkFailure::Dial)? {
             Outcome::Open(stream) => {
-                let permit = self.edge.policy().decide(local, stream.peer.clone());
+                let (peer, channel) = (stream.peer.clone(), channel(stream.version));
+                let permit = self.edge.policy().decide(local, peer, channel);
                 Ok((stream, permit.map_err(LinkFailure::Denied)?))
             }
             // Not what this call was for.

@@ -3,6 +3,7 @@
 #![allow(unused_imports, reason = "each test file uses its part of the world")]
 
 mod dns;
+mod old;
 mod peer;
 mod receiver;
 mod side;
@@ -15,6 +16,7 @@ use gatehouse_xmpp::{Element, Stanza, ns};
 use tokio::time;
 
 pub(crate) use self::dns::Zone;
+pub(crate) use self::old::Old;
 pub(crate) use self::peer::Peer;
 pub(crate) use self::receiver::{Manners, Receiver};
 pub(crate) use self::side::{Ports, Side, SideConfig, port};
