@@ -8,6 +8,7 @@ servers send meanwhile waits in the inbox of its actor.
 import asyncio
 import json
 import logging
+import resource
 import sys
 from xml.etree import ElementTree as ET
 
@@ -201,6 +202,9 @@ async def main():
         print(json.dumps(await answer(driver, json.loads(line))), flush=True)
 
 
+# A crowd needs more files than a process is given at first.
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 logging.basicConfig(
     level=logging.DEBUG, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
 )

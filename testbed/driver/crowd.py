@@ -12,6 +12,8 @@ class Crowd:
 
     def __init__(self, request):
         self._address = (request["host"], request["port"])
+        # Not from where the others come: a crowd must be known by its address.
+        self._source = (request["source"], 0)
         self._count = request["count"]
         self._pause = request.get("pause")
         self._open = []
@@ -20,7 +22,8 @@ class Crowd:
     async def open(self):
         """Connects, and from then on says nothing, or one character per `pause` seconds."""
         for _ in range(self._count):
-            self._open.append(await asyncio.open_connection(*self._address))
+            pair = await asyncio.open_connection(*self._address, local_addr=self._source)
+            self._open.append(pair)
         for reader, writer in self._open:
             self._tasks.append(asyncio.create_task(self._live(reader, writer)))
 

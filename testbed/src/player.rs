@@ -14,6 +14,10 @@ use crate::shape::Shape;
 use crate::stage::Stage;
 use crate::step::{Line, Login, Opening, Port, Step, Until};
 
+/// As much as goes to the driver in one command.
+const PORTION_BYTES: usize = 1024 * 1024;
+/// The last octet of the address from which crowds come.
+const CROWD: u8 = 200;
 const OPEN_WITHIN: Duration = Duration::from_secs(15);
 
 /// Plays a script on a stage.
@@ -57,11 +61,10 @@ impl<'a> Player<'a> {
                 self.stage.driver.tell(command, OPEN_WITHIN)
             }
             Step::Send { actor, times, xml, bytes } => {
-                let xml = fill(xml, *bytes)?;
-                self.repeat(*times, "send", actor, &xml, OPEN_WITHIN)
+                self.send(actor, *times, &fill(xml, *bytes)?)
             }
             Step::Account { actors, times, xml, within } => {
-                let all = repeated(*times, xml);
+                let all = repeated(*times, xml)?;
                 let command = json!({"do": "account", "actors": actors, "xml": all});
                 self.stage.driver.tell(command, *within)
             }
@@ -69,7 +72,8 @@ impl<'a> Player<'a> {
                 let (address, ..) = self.target(*port);
                 let command = json!({
                     "do": "crowd", "actor": actor, "count": count, "host": address.ip(),
-                    "port": address.port(), "pause": drips.then_some(1.0),
+                    "port": address.port(), "source": self.stage.block.host(CROWD),
+                    "pause": drips.then_some(1.0),
                 });
                 self.stage.driver.tell(command, OPEN_WITHIN)
             }
@@ -163,6 +167,21 @@ impl<'a> Player<'a> {
         }
     }
 
+    /// In portions, because a command of the driver has to fit on one line.
+    fn send(&mut self, actor: &str, times: u32, xml: &str) -> Result<(), String> {
+        let xml = written_out(xml)?;
+        let mut portion = String::new();
+        for n in 1..=times {
+            portion += &xml.replace("{n}", &n.to_string());
+            if portion.len() >= PORTION_BYTES || n == times {
+                let command = json!({"do": "send", "actor": actor, "xml": portion});
+                self.stage.driver.tell(command, OPEN_WITHIN)?;
+                portion.clear();
+            }
+        }
+        Ok(())
+    }
+
     fn repeat(
         &mut self,
         times: u32,
@@ -171,7 +190,7 @@ impl<'a> Player<'a> {
         xml: &str,
         within: Duration,
     ) -> Result<(), String> {
-        let all = repeated(times, xml);
+        let all = repeated(times, xml)?;
         self.stage.driver.tell(json!({"do": what, "actor": actor, "xml": all}), within)
     }
 
@@ -235,20 +254,42 @@ impl<'a> Player<'a> {
     }
 }
 
-/// `xml` so many times, with `{n}` counting from one.
-fn repeated(times: u32, xml: &str) -> String {
-    (1..=times).map(|n| xml.replace("{n}", &n.to_string())).collect()
+/// `xml` so many times, with `{n}` counting from one and `{repeat:9:...}` written out.
+fn repeated(times: u32, xml: &str) -> Result<String, String> {
+    let xml = written_out(xml)?;
+    Ok((1..=times).map(|n| xml.replace("{n}", &n.to_string())).collect())
 }
 
-/// `xml` with `{fill:x}` replaced by so many `x` that the whole has `bytes` bytes.
+/// `xml` with every `{repeat:9:...}` replaced by its content so many times, `{i}` counting from one.
+fn written_out(xml: &str) -> Result<String, String> {
+    let Some((before, rest)) = xml.split_once("{repeat:") else { return Ok(xml.to_owned()) };
+    let (count, rest) = rest.split_once(':').ok_or("`{repeat:9:` lacks a colon")?;
+    let count: u32 = count.parse().map_err(|_| format!("`{count}` is no number"))?;
+    let mut depth = 1;
+    let end = rest.find(|character| {
+        depth += match character {
+            '{' => 1,
+            '}' => -1,
+            _ => 0,
+        };
+        depth == 0
+    });
+    let (content, after) =
+        end.and_then(|end| rest.split_at_checked(end)).ok_or("`{repeat:` is not closed")?;
+    let all: String = (1..=count).map(|i| content.replace("{i}", &i.to_string())).collect();
+    Ok(format!("{before}{all}{}", written_out(after.get(1..).unwrap_or_default())?))
+}
+
+/// `xml` with `{fill:x}` replaced by so many `x` that the whole has `bytes` bytes, the rest
+/// dashes if `x` is longer than one.
 fn fill(xml: &str, bytes: Option<usize>) -> Result<String, String> {
     let Some(bytes) = bytes else { return Ok(xml.to_owned()) };
     let (before, rest) = xml.split_once("{fill:").ok_or("`{fill:x}` is missing")?;
     let (filler, after) = rest.split_once('}').ok_or("`{fill:` is not closed")?;
     let left = bytes.checked_sub(before.len() + after.len());
-    let left = left.filter(|left| left % filler.len().max(1) == 0);
-    let left = left.ok_or_else(|| format!("cannot be made {bytes} bytes long"))?;
-    Ok(format!("{before}{}{after}", filler.repeat(left / filler.len().max(1))))
+    let left = left.ok_or_else(|| format!("is longer than {bytes} bytes"))?;
+    let (times, pad) = (left / filler.len().max(1), left % filler.len().max(1));
+    Ok(format!("{before}{}{}{after}", filler.repeat(times), "-".repeat(pad)))
 }
 
 /// The lines that contain all of `texts`.
@@ -274,8 +315,17 @@ mod tests {
         assert_eq!(fill("<a>{fill:x}</a>", Some(10)), Ok("<a>xxx</a>".into()));
         assert_eq!(fill("<a>{fill:&gt;}</a>", Some(15)), Ok("<a>&gt;&gt;</a>".into()));
         assert_eq!(fill("<a/>", None), Ok("<a/>".into()));
-        assert!(fill("<a>{fill:&gt;}</a>", Some(14)).is_err());
+        assert_eq!(fill("<a>{fill:&gt;}</a>", Some(13)), Ok("<a>&gt;--</a>".into()));
         assert!(fill("<a/>", Some(10)).is_err());
         assert!(fill("<a>{fill:x}</a>", Some(3)).is_err());
+    }
+
+    #[test]
+    fn what_repeats_is_written_out() {
+        let xml = r#"<a{repeat:2: b{i}="{n}"}>{repeat:3:x}</a>"#;
+        let all = r#"<a b1="1" b2="1">xxx</a><a b1="2" b2="2">xxx</a>"#;
+        assert_eq!(repeated(2, xml), Ok(all.into()));
+        assert!(repeated(1, "{repeat:2:x").is_err());
+        assert!(repeated(1, "{repeat:many:x}").is_err());
     }
 }
