@@ -65,7 +65,7 @@ fn phrase(name: u8) -> &'static str {
 /// A client that may know the password.
 struct Client {
     scram: Option<ScramClient>,
-    /// The password was used since somebody last failed.
+    /// The password was used. It may be read much later, behind what others said.
     knows: bool,
 }
 
@@ -136,7 +136,7 @@ impl Truth {
             C2sEvent::AuthenticationFailed { .. } => {
                 assert!(!self.authenticated);
                 (self.asked_for_keys, self.gave_keys) = (false, false);
-                (client.knows, client.scram) = (false, None);
+                client.scram = None;
             }
             C2sEvent::Authenticated { account, .. } => {
                 assert!(client.knows, "nobody gave the password");

@@ -2,7 +2,7 @@
 //! what fuzzing found is replayed by the tests at the end.
 //!
 //! The machines are played by a script, so that the calls of an owner are as free as the bytes of
-//! a peer: see [`script`].
+//! a peer: see `script.rs`.
 
 #![allow(
     clippy::expect_used,

@@ -27,9 +27,8 @@ pub fn check_sasl(data: &[u8]) {
     let first = if first == b"@" { good.as_bytes() } else { first };
     let honest = first == good.as_bytes();
 
-    let opening = match Opening::read(mechanism, first, terms) {
-        Ok(opening) => opening,
-        Err(_) => return assert!(!honest, "an honest client was not understood"),
+    let Ok(opening) = Opening::read(mechanism, first, terms) else {
+        return assert!(!honest, "an honest client was not understood");
     };
     let account = opening.account().clone();
     assert!(account.is_bare() && account.local().is_some() && *account.domain() == domain);
