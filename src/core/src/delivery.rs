@@ -5,8 +5,10 @@ use gatehouse_xmpp::{Stanza, StanzaKind};
 /// What of a stanza decides.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Sort {
-    /// A message of type `chat` or `normal` (also: of no or unknown type).
+    /// A message of type `chat`.
     Chat,
+    /// A message of type `normal` (also: of no or unknown type).
+    Normal,
     Groupchat,
     Headline,
     MessageError,
@@ -58,7 +60,8 @@ impl Sort {
             (StanzaKind::Message, Some("headline")) => Self::Headline,
             (StanzaKind::Message, Some("error")) => Self::MessageError,
             // RFC 6121, section 5.2.2: an unknown type is treated as `normal`.
-            (StanzaKind::Message, _) => Self::Chat,
+            (StanzaKind::Message, Some("chat")) => Self::Chat,
+            (StanzaKind::Message, _) => Self::Normal,
             (StanzaKind::Iq, Some("get" | "set")) => Self::Request,
             (StanzaKind::Iq, _) => Self::Answer,
             (StanzaKind::Presence, _) => Self::Presence,
@@ -74,9 +77,12 @@ pub(crate) fn decide(sort: Sort, reach: Reach) -> Decision {
         return Decision::Resource;
     }
     match sort {
-        // 8.5.2.1.1, 8.5.2.2.1, and 8.5.3.2.1: to a resource that is gone is to the user.
-        Sort::Chat if reach.willing => Decision::Willing,
-        Sort::Chat => Decision::Store,
+        // 8.5.3.2.1: a chat goes on with the user when its resource is gone; the author of a normal
+        // message is told.
+        Sort::Normal if reach.full => Decision::Refuse,
+        // 8.5.2.1.1 and 8.5.2.2.1
+        Sort::Chat | Sort::Normal if reach.willing => Decision::Willing,
+        Sort::Chat | Sort::Normal => Decision::Store,
         Sort::Groupchat => Decision::Refuse,
         Sort::Headline if reach.willing && !reach.full => Decision::Willing,
         Sort::Headline | Sort::MessageError => Decision::Drop,
@@ -94,8 +100,9 @@ pub(crate) fn decide(sort: Sort, reach: Reach) -> Decision {
 mod tests {
     use super::*;
 
-    const SORTS: [Sort; 7] = [
+    const SORTS: [Sort; 8] = [
         Sort::Chat,
+        Sort::Normal,
         Sort::Groupchat,
         Sort::Headline,
         Sort::MessageError,
@@ -131,14 +138,14 @@ mod tests {
         assert_eq!(
             table,
             "
-bare, nobody: Store Refuse Drop Drop Serve Drop Drop
-bare, negative only: Store Refuse Drop Drop Serve Drop Available
-bare, online: Willing Refuse Willing Drop Serve Drop Available
-full, nobody: Store Refuse Drop Drop Refuse Drop Drop
-full, others negative: Store Refuse Drop Drop Refuse Drop Drop
-full, others online: Willing Refuse Drop Drop Refuse Drop Drop
-full, connected: Resource Resource Resource Resource Resource Resource Resource
-full, online: Resource Resource Resource Resource Resource Resource Resource
+bare, nobody: Store Store Refuse Drop Drop Serve Drop Drop
+bare, negative only: Store Store Refuse Drop Drop Serve Drop Available
+bare, online: Willing Willing Refuse Willing Drop Serve Drop Available
+full, nobody: Store Refuse Refuse Drop Drop Refuse Drop Drop
+full, others negative: Store Refuse Refuse Drop Drop Refuse Drop Drop
+full, others online: Willing Refuse Refuse Drop Drop Refuse Drop Drop
+full, connected: Resource Resource Resource Resource Resource Resource Resource Resource
+full, online: Resource Resource Resource Resource Resource Resource Resource Resource
 "
         );
     }

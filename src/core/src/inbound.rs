@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use gatehouse_types::Jid;
 use gatehouse_xmpp::{Stanza, StanzaKind};
+use tracing::debug;
 
 use crate::account::{Account, Session};
 use crate::delivery::{Decision, Sort, decide};
@@ -69,7 +70,9 @@ impl Router {
     ) -> Result<(), Refusal> {
         // Around again only if a session ended in between; ended sessions are out of reach.
         loop {
-            match decide(Sort::of(stanza), account.reach(to)) {
+            let decision = decide(Sort::of(stanza), account.reach(to));
+            debug!(stanza.id = %stanza.trace(), ?decision, "a stanza for a local user");
+            match decision {
                 Decision::Resource => {
                     let sessions = Vec::from_iter(account.session_at(to));
                     if send_copies(&sessions, stanza, origin).await {

@@ -123,6 +123,7 @@ impl Router {
     /// The edge has proved the sender's domain and refuses relaying; a stanza for which that cannot
     /// be true is dropped here too, for the edge stands in the DMZ.
     pub(crate) async fn take_from_edge(&self, stanza: Stanza, owed: Owed) {
+        debug!(stanza.id = %stanza.trace(), kind = ?stanza.kind(), "a stanza came from the edge");
         let ours = |jid: &Jid| self.is_ours(jid.domain());
         match (stanza.from(), stanza.to()) {
             (Some(from), Some(to)) if !ours(from) && ours(to) => {}
@@ -182,14 +183,17 @@ impl Router {
                     // On the heap: a future for every kind of stanza is a large one.
                     Box::pin(self.deliver(stanza, &origin, &mut consequences)).await;
                 }
-                Place::Outside => match &mut left {
-                    None => self.send_out(stanza, &mut tries, &mut consequences).await,
-                    // Behind what is left already, so that order holds.
-                    Some(left) if !left.is_empty() => left.push(stanza),
-                    Some(left) => {
-                        left.extend(self.trunk.try_send(stanza).err().map(|back| *back.stanza));
+                Place::Outside => {
+                    debug!(stanza.id = %stanza.trace(), "a stanza goes to the edge");
+                    match &mut left {
+                        None => self.send_out(stanza, &mut tries, &mut consequences).await,
+                        // Behind what is left already, so that order holds.
+                        Some(left) if !left.is_empty() => left.push(stanza),
+                        Some(left) => {
+                            left.extend(self.trunk.try_send(stanza).err().map(|back| *back.stanza));
+                        }
                     }
-                },
+                }
             }
             queue.extend(consequences);
         }
@@ -200,7 +204,7 @@ impl Router {
             return self.send_passing(stanza, tries).await;
         }
         let Err(unreachable) = self.trunk.send(stanza).await else { return };
-        info!(reason = unreachable.reason, "no edge takes what goes to other domains");
+        info!(stanza.id = %unreachable.stanza.trace(), reason = unreachable.reason, "no edge takes what goes to other domains");
         let refusal = Refusal::wait(
             StanzaCondition::RemoteServerTimeout,
             "The gateway to other domains cannot be reached at the moment. Try again later.",

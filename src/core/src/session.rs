@@ -177,7 +177,9 @@ impl Client {
 
     /// Gives a stanza to the machine.
     fn write(&mut self, item: Outgoing) {
-        self.connection.machine_mut().send(&item.stanza, now());
+        let stanza = &item.stanza;
+        debug!(stanza.id = %stanza.trace(), kind = ?stanza.kind(), "a stanza goes to a client");
+        self.connection.machine_mut().send(stanza, now());
         self.row.stanza_out();
         self.unwritten.push_back(item);
         if let Some(bound) = &self.bound {
@@ -287,6 +289,7 @@ impl Client {
 
     async fn route(&mut self, stanza: Stanza) -> Result<(), ConnectionError> {
         self.row.stanza_in();
+        debug!(stanza.id = %stanza.trace(), kind = ?stanza.kind(), "a stanza came from a client");
         let Some(bound) = &self.bound else { return Ok(()) };
         let (router, session) = (self.ports.router.clone(), Arc::clone(&bound.session));
         // The next stanza is not read before this one is safe.

@@ -21,14 +21,19 @@ async fn bare_address_reaches_every_willing_resource() {
 #[tokio::test]
 async fn full_address_reaches_that_resource_or_falls_back_to_the_user() {
     let mut world = World::new().await;
-    let alice = world.online("alice", "a").await;
+    let mut alice = world.online("alice", "a").await;
     let mut phone = world.online("bob", "phone").await;
     let mut desk = world.online("bob", "desk").await;
     phone.got();
     alice.send("<message to='bob@ours.example/desk'><body>1</body></message>").await;
     assert_eq!((phone.got().len(), desk.got().len()), (0, 1));
-    alice.send("<message to='bob@ours.example/gone'><body>2</body></message>").await;
+    alice.send("<message type='chat' to='bob@ours.example/gone'><body>2</body></message>").await;
     assert_eq!((phone.got().len(), desk.got().len()), (1, 1));
+    // RFC 6121, section 8.5.3.2.1: only a chat goes on.
+    let answer =
+        alice.ask("<message id='3' to='bob@ours.example/gone'><body>3</body></message>").await;
+    assert!(answer.contains("service-unavailable"), "{answer}");
+    assert_eq!((phone.got().len(), desk.got().len()), (0, 0));
 }
 
 #[tokio::test]

@@ -106,7 +106,7 @@ async fn what_means_nothing_later_is_not_kept() {
 async fn messages_from_outside_are_kept_too() {
     let world = World::new().await;
     world
-        .receive("<message from='romeo@them.example/r' to='bob@ours.example/gone'><body>x</body></message>")
+        .receive("<message type='chat' from='romeo@them.example/r' to='bob@ours.example/gone'><body>x</body></message>")
         .await;
     let stored = world.router.store.offline(&address("bob@ours.example")).await.unwrap();
     assert_eq!(stored.len(), 1);
