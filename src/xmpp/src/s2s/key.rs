@@ -103,9 +103,17 @@ impl KeyElement {
             KeyContent::Invalid => builder.attr(type_, "invalid").build(),
             KeyContent::Error(condition, text) => builder
                 .attr(type_, "error")
-                .append(crate::stanza::error_element(ErrorKind::Cancel, *condition, text))
+                .append(crate::stanza::error_element(error_kind(*condition), *condition, text))
                 .build(),
         }
+    }
+}
+
+/// Only a lack of room passes by itself.
+fn error_kind(condition: StanzaCondition) -> ErrorKind {
+    match condition {
+        StanzaCondition::ResourceConstraint => ErrorKind::Wait,
+        _ => ErrorKind::Cancel,
     }
 }
 

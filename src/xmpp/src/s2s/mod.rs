@@ -62,7 +62,8 @@ pub trait Gate: Send + Sync {
 /// What an S2S machine tells its owner.
 #[derive(Clone, Debug, PartialEq)]
 pub enum S2sEvent {
-    /// The peer's header was read (first stream only): whom it wants and who it says it is.
+    /// The peer's header was read: whom it wants and who it says it is. Told again if the header
+    /// after TLS says otherwise, which then holds; what was said before could be anybody's.
     Header {
         /// Who it says it is.
         from: Option<Remote<Domain>>,
@@ -129,4 +130,6 @@ pub enum DialbackAnswer {
     Invalid,
     /// The authoritative server could not be asked; the sentence says why.
     Unreachable(String),
+    /// We could not ask for now, and it is not the peer's fault: it may offer the key again.
+    Busy,
 }

@@ -165,6 +165,12 @@ impl S2sReceiver {
                 self.wire.write(&answer.to_element());
                 self.count_key_failure(&pairs, reason)?;
             }
+            // Nobody has failed, so nobody comes closer to the end of the stream.
+            DialbackAnswer::Busy => {
+                let text = "too many keys are being verified; try again later".to_owned();
+                let answer = KeyContent::Error(StanzaCondition::ResourceConstraint, text);
+                self.wire.write(&element.answer(answer).to_element());
+            }
         }
         Ok(next_state(channel, pairs, fallback))
     }

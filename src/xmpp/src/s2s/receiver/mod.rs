@@ -44,7 +44,8 @@ pub struct S2sReceiver {
     questions: Vec<DialbackQuestion>,
     /// Failed tries to authenticate.
     failures: usize,
-    header_told: HeaderTold,
+    /// What the owner knows of the peer's header.
+    told: Option<Addresses>,
     setup_deadline: Instant,
     last_heard: Instant,
 }
@@ -76,12 +77,8 @@ struct Claim {
     judgement: Option<Result<AuthenticatedPeer, String>>,
 }
 
-/// Whether the owner has heard of the peer's header.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum HeaderTold {
-    No,
-    Yes,
-}
+/// Who the peer says it is and whom it wants.
+type Addresses = (Option<Remote<Domain>>, Option<Local<Domain>>);
 
 /// How a step ends a stream.
 enum Over {
@@ -126,7 +123,7 @@ impl S2sReceiver {
             state: State::AwaitHeader { channel },
             questions: Vec::new(),
             failures: 0,
-            header_told: HeaderTold::No,
+            told: None,
             setup_deadline: now + config.limits.setup_timeout,
             last_heard: now,
             config,

@@ -6,7 +6,7 @@ use gatehouse_identity::AuthenticatedPeer;
 use gatehouse_types::{Domain, Local, Remote};
 use minidom::Element;
 
-use super::{Claim, FAILURES_MAX, HeaderTold, S2sReceiver, State, is_stanza};
+use super::{Claim, FAILURES_MAX, S2sReceiver, State, is_stanza};
 use crate::features::{CertificateState, S2sChannel, S2sOffer, S2sProgress, S2sState};
 use crate::framing::{Leftover, StreamHeader};
 use crate::s2s::pairs::Pairs;
@@ -21,7 +21,7 @@ impl S2sReceiver {
         channel: Channel,
         header: StreamHeader,
     ) -> Result<State, StreamError> {
-        let (from, to) = self.greet(&header)?;
+        let (from, to) = self.greet(&header, S2sProgress::Unauthenticated)?;
         let claim = match from {
             None => None,
             Some(domain) => Some(self.examine(&channel, domain, &to)?),
@@ -41,7 +41,7 @@ impl S2sReceiver {
         peer: AuthenticatedPeer,
         header: StreamHeader,
     ) -> Result<State, StreamError> {
-        let (from, to) = self.greet(&header)?;
+        let (from, to) = self.greet(&header, S2sProgress::Authenticated)?;
         if from.is_some_and(|from| from != *peer.domain()) {
             let text = format!("this stream was authenticated as {}", peer.domain().0);
             return Err(StreamError::new(StreamCondition::InvalidFrom, text));
@@ -61,6 +61,7 @@ impl S2sReceiver {
     fn greet(
         &mut self,
         header: &StreamHeader,
+        progress: S2sProgress,
     ) -> Result<(Option<Remote<Domain>>, Local<Domain>), StreamError> {
         let from = address("from", header.from.as_deref())?.map(Remote);
         let to = address("to", header.to.as_deref())?.map(Local);
@@ -72,9 +73,12 @@ impl S2sReceiver {
             version: None,
             lang: Some("en".to_owned()),
         });
-        if self.header_told == HeaderTold::No {
-            self.header_told = HeaderTold::Yes;
-            self.wire.tell(S2sEvent::Header { from: from.clone(), to: to.clone() });
+        let claims = (from.clone(), to.clone());
+        // A stream without a name that follows one with a name is no news after authentication.
+        let is_news = from.is_some() || !matches!(progress, S2sProgress::Authenticated);
+        if is_news && self.told.as_ref() != Some(&claims) {
+            self.told = Some(claims.clone());
+            self.wire.tell(S2sEvent::Header { from: claims.0, to: claims.1 });
         }
         let Some(to) = to else {
             let text = "the stream header must say in `to` which domain it wants";

@@ -203,6 +203,51 @@ fn a_key_that_is_denied_or_cannot_be_asked_about_opens_nothing() {
 }
 
 #[test]
+fn a_key_that_we_had_no_room_for_is_no_failure() {
+    let gate = TestGate::new(&["us.example"], DIALBACK);
+    let mut played = Played::new(gate, Entry::Direct(no_certificate()));
+    played.say(HEADER);
+    let mut offer = |answer: DialbackAnswer| {
+        played.say(KEY);
+        let Some(S2sEvent::VerifyKey(question)) = played.events().pop() else { panic!() };
+        played.receiver.dialback_answer(&question, answer, played.now);
+        String::from_utf8(transmitted(&mut played.receiver)).unwrap()
+    };
+    for _ in 0..5 {
+        let said = offer(DialbackAnswer::Busy);
+        assert!(said.contains("type='wait'") && said.contains("resource-constraint"), "{said}");
+    }
+    assert!(offer(DialbackAnswer::Valid).contains("type='valid'"));
+    assert!(opened(&played.events()).is_some());
+}
+
+#[test]
+fn the_header_after_tls_is_the_one_that_counts() {
+    const THEM: &str = "from='them.example' ";
+    for (before, after, want) in [
+        ("from='loud.example' ", THEM, "loud.example them.example"),
+        (THEM, THEM, "them.example"),
+        (THEM, "", "them.example -"),
+    ] {
+        let mut played = Played::new(TestGate::new(&["us.example"], DIALBACK), Entry::StartTls);
+        played.say(&HEADER.replace(THEM, before));
+        played.say(STARTTLS);
+        played.receiver.handle_tls(no_certificate(), played.now);
+        played.say(&HEADER.replace(THEM, after));
+        let told: Vec<String> = played
+            .events()
+            .into_iter()
+            .filter_map(|event| match event {
+                S2sEvent::Header { from, .. } => Some(from),
+                _ => None,
+            })
+            .map(|from| from.map_or_else(|| "-".to_owned(), |from| from.0.to_string()))
+            .collect();
+        assert_eq!(told.join(" "), want);
+    }
+}
+
+#[test]
 fn a_key_made_with_another_secret_is_denied() {
     let mut link = Link::starttls(DIALBACK, DIALBACK);
     link.shown_to_receiver = no_certificate();
