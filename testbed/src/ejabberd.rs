@@ -23,12 +23,18 @@ pub(crate) struct Ejabberd {
     peer: Peer,
     address: u8,
     directory: PathBuf,
+    log_level: &'static str,
 }
 
 impl Ejabberd {
     /// An ejabberd at the last octet `address` whose files are in `directory`.
     pub(crate) fn new(peer: Peer, address: u8, directory: PathBuf) -> Self {
-        Self { peer, address, directory }
+        Self { peer, address, directory, log_level: "debug" }
+    }
+
+    /// Logs from this level up, not everything: a log costs time.
+    pub(crate) fn with_log_level(self, log_level: &'static str) -> Self {
+        Self { log_level, ..self }
     }
 
     /// Its log.
@@ -123,7 +129,7 @@ impl Ejabberd {
         let read = |file: &Path| fs::read_to_string(file).map_err(Failure::io("read", file));
         let both = read(&files.certificate)? + &read(&files.key)?;
         fs::write(&pem, both).map_err(Failure::io("write", &pem))?;
-        let pem = pem.display();
+        let (pem, log_level) = (pem.display(), self.log_level);
         let (c2s, s2s, direct) = (port::C2S, port::S2S, port::S2S_DIRECT_TLS);
         let direct_tls = if dns.has_direct_tls() {
             format!("  - {{port: {direct}, ip: {address}, module: ejabberd_s2s_in, tls: true}}\n")
@@ -134,7 +140,7 @@ impl Ejabberd {
         let tls = if self.peer.require_encryption { "required" } else { "optional" };
         Ok(format!(
             r#"hosts: ["{domain}"]
-loglevel: debug
+loglevel: {log_level}
 certfiles: ["{pem}"]
 ca_file: "{trust}"
 s2s_cafile: "{trust}"

@@ -6,6 +6,7 @@
 
 mod admin;
 mod authority;
+mod bench;
 mod block;
 mod clock;
 mod crew;
@@ -54,6 +55,8 @@ enum Command {
     Run(Run),
     /// List the scenarios
     List,
+    /// Measure what a message costs, us and the peers side by side
+    Bench(bench::Bench),
     /// Start a partner to federate with on this machine, until Ctrl-C
     Demo,
 }
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(arguments) => play(&arguments),
         Command::List => list(),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Demo => demo::run().map(|()| true),
     };
     match done {

@@ -20,6 +20,7 @@ pub(crate) struct Prosody {
     peer: Peer,
     address: u8,
     directory: PathBuf,
+    log_level: &'static str,
 }
 
 /// What a Prosody must be told about the world around it.
@@ -37,7 +38,12 @@ pub(crate) struct Surroundings<'a> {
 impl Prosody {
     /// A Prosody at the last octet `address` whose files are in `directory`.
     pub(crate) fn new(peer: Peer, address: u8, directory: PathBuf) -> Self {
-        Self { peer, address, directory }
+        Self { peer, address, directory, log_level: "debug" }
+    }
+
+    /// Logs from this level up, not everything: a log costs time.
+    pub(crate) fn with_log_level(self, log_level: &'static str) -> Self {
+        Self { log_level, ..self }
     }
 
     /// Its log.
@@ -108,6 +114,7 @@ impl Prosody {
             if has_direct_tls { port::S2S_DIRECT_TLS.to_string() } else { String::new() };
         let address = surroundings.block.host(self.address);
         let (dns, dns_port) = (surroundings.block.host(DNS), port::DNS);
+        let log_level = self.log_level;
         let (data, log) = (self.data(), self.log());
         let (data, log) = (data.display(), log.display());
         let empty = self.directory.join("no-certificates");
@@ -119,7 +126,7 @@ impl Prosody {
             r#"data_path = "{data}"
 pidfile = "{data}/prosody.pid"
 plugin_paths = {{ "/usr/lib/prosody/modules" }}
-log = {{ {{ levels = {{ min = "debug" }}, to = "file", filename = "{log}", timestamps = "%H:%M:%S" }} }}
+log = {{ {{ levels = {{ min = "{log_level}" }}, to = "file", filename = "{log}", timestamps = "%H:%M:%S" }} }}
 use_ipv6 = false
 interfaces = {{ "{address}" }}
 local_interfaces = {{ "{address}" }}

@@ -1,0 +1,230 @@
+use std::fmt;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::{sleep, timeout};
+
+use crate::bench::fanout;
+use crate::bench::flow::Flow;
+use crate::bench::subject::Subject;
+use crate::bench::usage::Usage;
+use crate::bench::wire::{Wire, broken};
+use crate::clock::now;
+use crate::failure::Failure;
+
+/// A server that takes longer than this for one run is broken, not slow.
+const RUN_WITHIN: Duration = Duration::from_secs(20);
+/// For what a server does behind the driver's back, before memory is read.
+const SETTLE: Duration = Duration::from_millis(300);
+const WARM_UP_SHARE: u64 = 10;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, clap::ValueEnum)]
+pub(crate) enum Path {
+    /// Streams from the partner, opened with SASL EXTERNAL and kept idle.
+    Streams,
+    /// Sessions of users, logged in and kept idle.
+    Sessions,
+    /// From one user to another.
+    C2s,
+    /// From the partner to a user.
+    S2sIn,
+    /// From a user to the partner.
+    S2sOut,
+    /// One user's presence to many contacts.
+    Presence,
+}
+
+impl Path {
+    /// Of what the CPU time is.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::Streams => "stream",
+            Self::Sessions => "log-in",
+            Self::C2s | Self::S2sIn | Self::S2sOut => "message",
+            Self::Presence => "delivery",
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Streams => "streams",
+            Self::Sessions => "sessions",
+            Self::C2s => "c2s",
+            Self::S2sIn => "s2s-in",
+            Self::S2sOut => "s2s-out",
+            Self::Presence => "presence",
+        })
+    }
+}
+
+/// How much load.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// Messages or deliveries in one run.
+    pub(crate) messages: u64,
+    /// How many may be under way.
+    pub(crate) window: u64,
+    /// How many go into one write of the driver.
+    pub(crate) batch: u64,
+    /// Contacts that see the presence.
+    pub(crate) contacts: usize,
+    /// Idle streams or sessions.
+    pub(crate) idle: usize,
+}
+
+/// The outcome of one run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// CPU time of the server for each, microseconds.
+    pub(crate) cpu: f64,
+    /// How many of them in a second.
+    pub(crate) per_second: f64,
+    /// Resident memory of the server at the end, KiB.
+    pub(crate) resident: u64,
+    /// What each idle one takes of it, KiB; where that is measured.
+    pub(crate) each: Option<f64>,
+}
+
+/// The names of all accounts that the paths need.
+pub(crate) fn users(load: &Load) -> Vec<String> {
+    ["romeo", "juliet"].map(str::to_owned).into_iter().chain(contacts(load)).collect()
+}
+
+/// The names of the contacts.
+pub(crate) fn contacts(load: &Load) -> impl Iterator<Item = String> + use<> {
+    (0..load.contacts).map(|number| format!("contact{number}"))
+}
+
+/// Measures one run of one path on one server.
+pub(crate) async fn measure(
+    path: Path,
+    subject: &mut Subject,
+    load: &Load,
+) -> Result<Sample, Failure> {
+    let run = async {
+        match path {
+            Path::Streams | Path::Sessions => idle(path, subject, load).await,
+            Path::C2s => c2s(subject, load).await,
+            Path::S2sIn => s2s_in(subject, load).await,
+            Path::S2sOut => s2s_out(subject, load).await,
+            Path::Presence => presence(subject, load).await,
+        }
+    };
+    let late = |_| Failure::world(format!("no end within {RUN_WITHIN:?}"));
+    timeout(RUN_WITHIN, Box::pin(run)).await.map_err(late)?
+}
+
+async fn c2s(subject: &mut Subject, load: &Load) -> Result<Sample, Failure> {
+    let mut romeo = subject.partner.log_in(subject.clients, "romeo", "bench").await?;
+    let mut juliet = subject.partner.log_in(subject.clients, "juliet", "bench").await?;
+    subject.partner.appear(&mut romeo).await?;
+    subject.partner.appear(&mut juliet).await?;
+    let to = format!("to='{}'", Subject::user("juliet"));
+    messages(subject, load, &to, romeo, juliet).await
+}
+
+async fn s2s_in(subject: &mut Subject, load: &Load) -> Result<Sample, Failure> {
+    let mut juliet = subject.partner.log_in(subject.clients, "juliet", "bench").await?;
+    subject.partner.appear(&mut juliet).await?;
+    let stream = subject.partner.dial(subject.servers).await?;
+    let ends = format!("from='{}' to='{}'", Subject::stranger(), Subject::user("juliet"));
+    messages(subject, load, &ends, stream, juliet).await
+}
+
+async fn s2s_out(subject: &mut Subject, load: &Load) -> Result<Sample, Failure> {
+    let listener = TcpListener::bind(subject.partner_at).await.map_err(broken)?;
+    let mut romeo = subject.partner.log_in(subject.clients, "romeo", "bench").await?;
+    subject.partner.appear(&mut romeo).await?;
+    let to = format!("to='{}'", Subject::stranger());
+    // The first message opens the stream.
+    romeo.say(&format!("<message {to} type='chat'><body>first</body></message>")).await?;
+    let mut stream = subject.partner.accept(&listener).await?;
+    stream.hear(&["</message>"]).await?;
+    messages(subject, load, &to, romeo, stream).await
+}
+
+async fn messages(
+    subject: &mut Subject,
+    load: &Load,
+    attributes: &str,
+    mut from: Wire,
+    mut to: Wire,
+) -> Result<Sample, Failure> {
+    let flow = Flow { attributes, window: load.window, batch: load.batch };
+    flow.run(&mut from, &mut to, load.messages / WARM_UP_SHARE + 1).await?;
+    let begin = Begin::now(subject)?;
+    flow.run(&mut from, &mut to, load.messages).await?;
+    let sample = begin.end(subject, load.messages)?;
+    from.close().await;
+    to.close().await;
+    Ok(sample)
+}
+
+async fn presence(subject: &mut Subject, load: &Load) -> Result<Sample, Failure> {
+    let mut fanout = fanout::Fanout::prepare(subject, load).await?;
+    let rounds = load.messages / u64::try_from(load.contacts.max(1)).unwrap_or(u64::MAX) + 1;
+    fanout.run(rounds / WARM_UP_SHARE + 1).await?;
+    let begin = Begin::now(subject)?;
+    let deliveries = fanout.run(rounds).await?;
+    let sample = begin.end(subject, deliveries)?;
+    fanout.close().await;
+    Ok(sample)
+}
+
+async fn idle(path: Path, subject: &mut Subject, load: &Load) -> Result<Sample, Failure> {
+    let names: Vec<_> = contacts(load).collect();
+    let mut held = Vec::new();
+    let begin = Begin::now(subject)?;
+    for number in 0..load.idle {
+        held.push(if path == Path::Streams {
+            subject.partner.dial(subject.servers).await?
+        } else {
+            let index = number % names.len().max(1);
+            let name = names.get(index).map_or("romeo", String::as_str);
+            let resource = format!("idle{number}");
+            subject.partner.log_in(subject.clients, name, &resource).await?
+        });
+    }
+    sleep(SETTLE).await;
+    let count = u64::try_from(held.len()).unwrap_or(u64::MAX);
+    let mut sample = begin.end(subject, count)?;
+    let grown = sample.resident.saturating_sub(begin.usage.resident);
+    sample.each = Some(ratio(grown, count));
+    for wire in held {
+        wire.close().await;
+    }
+    sleep(SETTLE).await;
+    Ok(sample)
+}
+
+/// The readings before a run.
+struct Begin {
+    usage: Usage,
+    at: std::time::Instant,
+}
+
+impl Begin {
+    fn now(subject: &mut Subject) -> Result<Self, Failure> {
+        Ok(Self { usage: subject.usage()?, at: now() })
+    }
+
+    fn end(&self, subject: &mut Subject, count: u64) -> Result<Sample, Failure> {
+        let took = now() - self.at;
+        let usage = subject.usage()?;
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        Ok(Sample {
+            cpu: ratio(usage.cpu - self.usage.cpu, count),
+            per_second: ratio(count.saturating_mul(1_000_000), took),
+            resident: usage.resident,
+            each: None,
+        })
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "measured values are far below 2^52")]
+fn ratio(over: u64, under: u64) -> f64 {
+    over as f64 / under.max(1) as f64
+}

@@ -1,0 +1,90 @@
+use std::collections::BTreeMap;
+use std::fs;
+
+use crate::failure::Failure;
+
+/// What a tick of `/proc/PID/stat` lasts: `USER_HZ`, the same on every Linux we run on.
+const MICROSECONDS_PER_TICK: u64 = 10_000;
+
+/// What some processes and all below them have used so far.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Usage {
+    /// User and system time, microseconds, in steps of a tick.
+    pub(crate) cpu: u64,
+    /// Resident memory, KiB.
+    pub(crate) resident: u64,
+}
+
+impl Usage {
+    /// Reads it from `/proc`.
+    pub(crate) fn of(roots: &[u32]) -> Result<Self, Failure> {
+        let all = processes()?;
+        let mut sum = Self::default();
+        let mut waiting = roots.to_vec();
+        while let Some(pid) = waiting.pop() {
+            let Some(process) = all.get(&pid) else {
+                return Err(Failure::world(format!("process {pid} is gone")));
+            };
+            sum.cpu += process.ticks * MICROSECONDS_PER_TICK;
+            sum.resident += resident(pid);
+            waiting.extend(all.iter().filter(|(_, other)| other.parent == pid).map(|(pid, _)| pid));
+        }
+        Ok(sum)
+    }
+}
+
+/// One line of `/proc/PID/stat`.
+#[derive(Debug, Eq, PartialEq)]
+struct Stat {
+    parent: u32,
+    ticks: u64,
+}
+
+fn processes() -> Result<BTreeMap<u32, Stat>, Failure> {
+    let root = std::path::Path::new("/proc");
+    let entries = fs::read_dir(root).map_err(Failure::io("read", root))?;
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        // One that ends while we look is none of ours.
+        .filter_map(|pid: u32| {
+            let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            Some((pid, parse(&line)?))
+        })
+        .collect())
+}
+
+/// The program's name stands in brackets and may hold anything, so we count from the last one.
+fn parse(line: &str) -> Option<Stat> {
+    let (_, rest) = line.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    // proc(5): state is field 3, ppid 4, utime 14, stime 15.
+    let parent = fields.nth(1)?.parse().ok()?;
+    let user: u64 = fields.nth(9)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(Stat { parent, ticks: user + system })
+}
+
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_counted_after_the_name() {
+        let line = "7 (a) b) S 3 7 7 0 -1 4194304 93 0 0 0 12 30 5 6 20 0 1 0 1 1 1";
+        assert_eq!(parse(line), Some(Stat { parent: 3, ticks: 42 }));
+        assert_eq!(parse("7 (a) S 3"), None);
+    }
+
+    #[test]
+    fn our_own_usage_can_be_read() {
+        assert!(Usage::of(&[std::process::id()]).unwrap().resident > 100);
+        assert!(Usage::of(&[u32::MAX]).is_err());
+    }
+}
