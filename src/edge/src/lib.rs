@@ -12,6 +12,7 @@ mod bounce;
 mod dialback;
 mod gate;
 mod inbound;
+mod lanes;
 mod outbound;
 mod parts;
 mod places;

@@ -1,9 +1,8 @@
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use gatehouse_identity::{Proof, TlsVersion};
-use gatehouse_net::Tasks;
+use gatehouse_net::{Source, Tasks};
 use gatehouse_policy::{Channel, PeerRate, Policy};
 use gatehouse_resolve::Resolver;
 use gatehouse_telemetry::Streams;
@@ -12,10 +11,11 @@ use gatehouse_trunk::TrunkSender;
 use gatehouse_types::{Domain, Local};
 use gatehouse_xmpp::Stanza;
 use gatehouse_xmpp::s2s::{InitiatorConfig, ReceiverConfig};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::EdgeConfig;
 use crate::bounce::Bounce;
+use crate::dialback::Turns;
 use crate::places::Places;
 use crate::random::Random;
 use crate::warnings::Warnings;
@@ -44,8 +44,8 @@ pub(crate) struct Edge {
     /// Open streams from each domain outside.
     pub(crate) inbound_streams: Places<Domain>,
     /// Dialback keys that are being verified at the same time.
-    pub(crate) verifications: Arc<Semaphore>,
-    pub(crate) peer_warnings: Warnings<IpAddr>,
+    pub(crate) verifications: Turns,
+    pub(crate) peer_warnings: Warnings<Source>,
     pub(crate) domain_warnings: Warnings<Domain>,
     pub(crate) tasks: Tasks,
 }

@@ -7,9 +7,10 @@ use gatehouse_resolve::Transport;
 use gatehouse_xmpp::dialback::DialbackSecret;
 use gatehouse_xmpp::s2s::{InitiatorConfig, ReceiverConfig};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tracing::{Span, error, info};
 
+use crate::dialback::Turns;
 use crate::gate::PolicyGate;
 use crate::outbound::Pool;
 use crate::places::Places;
@@ -17,9 +18,6 @@ use crate::random::Random;
 use crate::shared::Edge;
 use crate::warnings::Warnings;
 use crate::{EdgeParts, bounce, inbound};
-
-/// Dialback keys that are verified at the same time, over all streams.
-const VERIFICATIONS_MAX: usize = 128;
 
 /// Open streams from one domain outside. A cluster may have one from each of its nodes to each of
 /// our domains.
@@ -68,7 +66,7 @@ pub fn start(parts: EdgeParts, tasks: &Tasks) {
         rate: PeerRate::new(now),
         random,
         inbound_streams: Places::new(STREAMS_PER_DOMAIN_MAX),
-        verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
+        verifications: Turns::new(),
         peer_warnings: Warnings::default(),
         domain_warnings: Warnings::default(),
         tasks: tasks.clone(),

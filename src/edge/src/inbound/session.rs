@@ -242,21 +242,22 @@ impl Session {
     /// Takes the question to the authoritative server without holding up the stream.
     fn verify(&mut self, question: DialbackQuestion) {
         if self.verifying >= VERIFICATIONS_MAX {
-            let answer = DialbackAnswer::Unreachable("too many dialback keys at once".into());
-            self.connection.machine_mut().dialback_answer(&question, answer, now());
+            self.connection.machine_mut().dialback_answer(&question, DialbackAnswer::Busy, now());
             return;
         }
         self.verifying += 1;
         let (edge, answer) = (Arc::clone(&self.edge), self.answer.clone());
+        let address = self.address.ip();
         let span = info_span!("dialback", peer.domain = %question.originating);
         self.edge.tasks.spawn(span, async move {
             let stop = edge.tasks.stop();
-            if let Some(verdict) =
-                stop.run_until_cancelled(dialback::verify(&edge, &question)).await
-            {
-                // The stream may be gone by now; then nobody needs to know.
-                let _ = answer.send((question, verdict)).await;
-            }
+            let verdict = tokio::select! {
+                () = stop.cancelled() => return,
+                // The stream is gone: nobody needs to know.
+                () = answer.closed() => return,
+                verdict = dialback::verify(&edge, address, &question) => verdict,
+            };
+            let _ = answer.send((question, verdict)).await;
         });
     }
 
