@@ -260,7 +260,9 @@ impl World {
             self.finish_at_edge(0);
             let idle = self.core.open.is_empty() && self.edge.open.is_empty();
             let waiting = !self.core.queue.is_empty() || !self.edge.queue.is_empty();
-            if idle && !waiting && !self.dialler.is_owed() && !self.acceptor.is_owed() {
+            // What the edge parked goes out only once the core has come back for it.
+            let parked = !self.edge.parked.outbound.is_empty();
+            if idle && !waiting && !parked && !self.dialler.is_owed() && !self.acceptor.is_owed() {
                 return;
             }
             if self.to_core.is_empty() && self.to_edge.is_empty() && idle {
