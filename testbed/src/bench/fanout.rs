@@ -110,5 +110,8 @@ async fn subscribe(name: &str, contact: &mut Wire, sender: &mut Wire) -> Result<
     sender.hear(&["'subscribe'", "\"subscribe\""]).await?;
     let address = Subject::user(name);
     sender.say(&format!("<presence type='subscribed' to='{address}'/>")).await?;
-    contact.hear(&["'subscribed'", "\"subscribed\""]).await.map(drop)
+    // The answer itself goes only to clients that asked for their roster; the presence that comes
+    // with it goes to all.
+    contact.hear(&[&format!("{romeo}/bench")]).await?;
+    contact.hear(&[">"]).await.map(drop)
 }

@@ -188,7 +188,7 @@ impl Place<'_> {
             prosody.prepare(&surroundings)?;
             prosody.start(block)?
         } else {
-            let ejabberd = Ejabberd::new(peer, PEER, directory).with_log_level(LOG_LEVEL);
+            let ejabberd = Ejabberd::new(peer, PEER, directory).with_log_level("warning");
             ejabberd.prepare(&surroundings, &self.hosts)?;
             ejabberd.start(block)?
         }])
