@@ -19,9 +19,10 @@ use crate::shared::Edge;
 use crate::warnings::Warnings;
 use crate::{EdgeParts, bounce, inbound};
 
-/// Open streams from one domain outside. A cluster may have one from each of its nodes to each of
-/// our domains.
-const STREAMS_PER_DOMAIN_MAX: usize = 64;
+/// Open streams from one domain outside: this part of all connections, and never fewer than a
+/// cluster needs that has one from each of its nodes to each of our domains.
+const STREAMS_PER_DOMAIN_PART: usize = 16;
+const STREAMS_PER_DOMAIN_MIN: usize = 64;
 
 /// Answers of our own that wait for the pool.
 const ANSWERS_LEN_MAX: usize = 256;
@@ -38,6 +39,8 @@ pub fn start(parts: EdgeParts, tasks: &Tasks) {
     };
     let secret = DialbackSecret::new(config.dialback_secret.reveal().clone());
     let domains: HashSet<_> = config.domains.iter().map(|domain| domain.0.clone()).collect();
+    let streams_per_domain =
+        STREAMS_PER_DOMAIN_MIN.max(config.connections_max / STREAMS_PER_DOMAIN_PART);
     let (answers, own_answers) = mpsc::channel(ANSWERS_LEN_MAX);
     let (bounces, waiting_bounces) = bounce::queue();
     let hand_over = bounce::hand_over(waiting_bounces, trunk.sender.clone(), tasks.stop());
@@ -65,7 +68,7 @@ pub fn start(parts: EdgeParts, tasks: &Tasks) {
         bounces,
         rate: PeerRate::new(now),
         random,
-        inbound_streams: Places::new(STREAMS_PER_DOMAIN_MAX),
+        inbound_streams: Places::new(streams_per_domain),
         verifications: Turns::new(),
         peer_warnings: Warnings::default(),
         domain_warnings: Warnings::default(),

@@ -32,7 +32,7 @@ impl ServeLimits {
             connections_max,
             per_source_max: Self::PER_SOURCE_MAX.min(connections_max.div_ceil(2)),
             burst_per_source: 1000,
-            refill_per_source: Duration::from_millis(20),
+            refill_per_source: Duration::from_millis(10),
         }
     }
 }
