@@ -22,6 +22,7 @@ use clap::Args;
 
 use crate::failure::Failure;
 use crate::place;
+use crate::stage::Paths;
 
 use self::path::{Load, Path, measure, users};
 use self::subject::{Kind, Subject};
@@ -71,7 +72,9 @@ pub(crate) fn run(bench: &Bench) -> Result<bool, Failure> {
         contacts: bench.contacts.into(),
         idle: bench.idle.into(),
     };
-    let mut subjects = start(bench, &load)?;
+    let paths = place::find(bench.gatehouse.as_deref())?;
+    let directory = paths.runs.join(format!("bench-{}", std::process::id()));
+    let mut subjects = start(bench, &load, &paths, &directory)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -103,13 +106,23 @@ pub(crate) fn run(bench: &Bench) -> Result<bool, Failure> {
     let told = if bench.json { table::json(&mut out, &rows) } else { table::text(&mut out, &rows) };
     // A closed standard output must not keep the exit code from telling the truth.
     let _unheard = told;
-    Ok(rows.iter().all(|row| row.failure.is_none()))
+    drop(subjects);
+    let passed = rows.iter().all(|row| row.failure.is_none());
+    if passed {
+        fs::remove_dir_all(&directory).map_err(Failure::io("remove", &directory))?;
+    } else {
+        progress(&format!("the logs are in {}", directory.display()));
+    }
+    Ok(passed)
 }
 
-fn start(bench: &Bench, load: &Load) -> Result<Vec<Subject>, Failure> {
-    let paths = place::find(bench.gatehouse.as_deref())?;
+fn start(
+    bench: &Bench,
+    load: &Load,
+    paths: &Paths,
+    root: &std::path::Path,
+) -> Result<Vec<Subject>, Failure> {
     let users = users(load);
-    let root = paths.runs.join(format!("bench-{}", std::process::id()));
     let mut kinds = bench.peers.clone();
     kinds.sort_unstable();
     kinds.dedup();
@@ -118,7 +131,7 @@ fn start(bench: &Bench, load: &Load) -> Result<Vec<Subject>, Failure> {
         progress(&format!("start {kind}"));
         let directory = root.join(kind.to_string());
         fs::create_dir_all(&directory).map_err(Failure::io("make", &directory))?;
-        subjects.push(Subject::start(kind, &users, &directory, &paths)?);
+        subjects.push(Subject::start(kind, &users, &directory, paths)?);
     }
     Ok(subjects)
 }
