@@ -114,6 +114,7 @@ impl Edge {
         };
         metrics::counter!("gatehouse_s2s_bounces_total", "condition" => why.condition.as_str())
             .increment(1);
+        debug!(stanza.id = %stanza.trace(), condition = why.condition.as_str(), "bounced");
         if stanza.kind() != StanzaKind::Presence {
             return Some(error);
         }

@@ -281,6 +281,11 @@ impl Session {
             let text = "this stream is not open for these domains";
             return self.close_with(StreamError::new(StreamCondition::InvalidFrom, text));
         };
+        debug!(
+            stanza.id = %stanza.trace(), stream.id = %self.connection.machine().stream_id(),
+            peer.domain = %permit.peer().domain(), kind = ?stanza.kind(),
+            "a stanza came from the partner"
+        );
         self.handle.stanza_in();
         keep_to_rate(&self.edge, &permit).await;
         forward(&self.edge, &permit, stanza).await;

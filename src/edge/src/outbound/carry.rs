@@ -134,7 +134,9 @@ impl<'a> Carry<'a> {
                 return;
             }
             let Some(waiting) = self.queue.pop() else { return };
-            self.connection.machine_mut().send(&waiting.stanza, now());
+            let stanza = &waiting.stanza;
+            debug!(stanza.id = %stanza.trace(), kind = ?stanza.kind(), "a stanza goes to the partner");
+            self.connection.machine_mut().send(stanza, now());
             self.unflushed.push(waiting);
         }
     }

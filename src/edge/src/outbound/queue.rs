@@ -11,6 +11,10 @@ use tokio::sync::Notify;
 /// How many pairs may have a link at a time; a user of ours must not make us dial the world.
 const LINKS_MAX: usize = 4096;
 
+/// About how many bytes may wait for one pair; one stanza always fits. A partner that does not read
+/// must not use up what may be under way on the trunk, for that would hold up all the others.
+const QUEUE_BYTES_MAX: usize = 1024 * 1024;
+
 /// Two domains that talk to each other: the key of an outbound stream.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Pair {
@@ -30,9 +34,16 @@ pub(super) struct Waiting {
 /// The bounded queue of one link.
 #[derive(Debug)]
 pub(super) struct Queue {
-    waiting: Mutex<VecDeque<Waiting>>,
+    waiting: Mutex<Weighed>,
     len_max: usize,
     arrived: Notify,
+}
+
+/// What waits, each with its weight, and the weight of all.
+#[derive(Debug, Default)]
+struct Weighed {
+    items: VecDeque<(Waiting, usize)>,
+    bytes: usize,
 }
 
 /// All links and their queues. One lock decides both whether a pair has a link and whether its
@@ -99,29 +110,37 @@ impl Queue {
 
     /// Gives the stanza back if the queue is full.
     fn push(&self, waiting: Waiting) -> Option<Waiting> {
+        let weight = waiting.stanza.weight();
         let mut queue = self.waiting.lock();
-        if queue.len() >= self.len_max {
+        let too_heavy = !queue.items.is_empty() && queue.bytes + weight > QUEUE_BYTES_MAX;
+        if too_heavy || queue.items.len() >= self.len_max {
             return Some(waiting);
         }
-        queue.push_back(waiting);
+        queue.bytes += weight;
+        queue.items.push_back((waiting, weight));
         self.arrived.notify_one();
         None
     }
 
     pub(super) fn pop(&self) -> Option<Waiting> {
-        self.waiting.lock().pop_front()
+        let mut queue = self.waiting.lock();
+        let (waiting, weight) = queue.items.pop_front()?;
+        queue.bytes -= weight;
+        Some(waiting)
     }
 
     /// Puts back what was taken, in its order, before all that came later.
     pub(super) fn put_back(&self, taken: Vec<Waiting>) {
         let mut queue = self.waiting.lock();
         for waiting in taken.into_iter().rev() {
-            queue.push_front(waiting);
+            let weight = waiting.stanza.weight();
+            queue.bytes += weight;
+            queue.items.push_front((waiting, weight));
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.lock().is_empty()
+        self.waiting.lock().items.is_empty()
     }
 
     /// Waits until something may have arrived. Cancel-safe; may also return without cause.
@@ -161,6 +180,26 @@ mod tests {
         let Pushed::QueueFull(back) = links.push(&pair(), waiting("c")) else { panic!("queued") };
         assert_eq!(back.stanza.id(), Some("c"));
         assert_eq!(ids(&queue), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_heavy_queue_is_full_and_one_stanza_always_fits() {
+        let heavy = |id: &str| {
+            let body = "x".repeat(QUEUE_BYTES_MAX);
+            let text =
+                format!("<message xmlns='jabber:client' id='{id}'><body>{body}</body></message>");
+            let stanza = Stanza::from_element(text.parse().unwrap()).unwrap();
+            Waiting { stanza, receipt: None, retried: false }
+        };
+        let links = Links::new(100);
+        let Pushed::Started(queue) = links.push(&pair(), heavy("a")) else { panic!("no link") };
+        assert!(matches!(links.push(&pair(), waiting("b")), Pushed::QueueFull(_)));
+        let taken = queue.pop().unwrap();
+        assert!(matches!(links.push(&pair(), waiting("b")), Pushed::Queued));
+        queue.put_back(vec![taken]);
+        assert!(matches!(links.push(&pair(), waiting("c")), Pushed::QueueFull(_)));
+        assert_eq!(ids(&queue), ["a", "b"]);
+        assert!(matches!(links.push(&pair(), heavy("d")), Pushed::Queued));
     }
 
     #[test]
