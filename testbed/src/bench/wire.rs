@@ -92,6 +92,19 @@ impl Wire {
         Ok(Self { io, heard: Vec::new() })
     }
 
+    /// Whether the other side has neither closed the stream nor the connection.
+    pub(crate) async fn is_open(&mut self) -> bool {
+        let mut more = vec![0; READ_AT_ONCE];
+        match timeout(Duration::ZERO, self.io.read(&mut more)).await {
+            Err(_) => true,
+            Ok(Ok(count)) => {
+                let text = more.get(..count).unwrap_or_default();
+                count > 0 && end_of(text, b"</stream:stream").is_none()
+            }
+            Ok(Err(_)) => false,
+        }
+    }
+
     /// The connection for messages, once everything is negotiated.
     pub(crate) fn io(&mut self) -> &mut Box<dyn Io> {
         &mut self.io
