@@ -119,7 +119,7 @@ The partner them.example runs: a real Prosody at {them}, with a name server of i
 
 In a second terminal, run Gatehouse beside it (its settings are in {settings}):
 
-    cargo run --release -- run --config {settings}
+    target/release/gatehouse run --config {settings}
 
 In a third, create a user, unless you have one:
 
