@@ -161,10 +161,12 @@ async fn one_deadline_holds_from_accept_to_open() {
     let address = ports.starttls().unwrap();
     let (resolver, _dns) = Zone::new().serve().await;
     let mut config = SideConfig::new(OURS, &ca);
-    config.limits.setup_timeout = Duration::from_secs(1);
+    config.limits.setup_timeout = Duration::from_secs(3);
     let _side = Side::start(config, ports, &ca, &resolver);
     let (mut peer, start) = (TcpStream::connect(address).await.unwrap(), Instant::now());
-    time::sleep(Duration::from_millis(700)).await;
+    // Time itself is what is tested, over a real socket: half of it is used up in silence. The margins
+    // are wide, so that a busy machine fails nothing.
+    time::sleep(Duration::from_millis(1500)).await;
     peer.write_all(
         b"<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
           from='them.example' to='ours.example' version='1.0'>\
@@ -176,7 +178,7 @@ async fn one_deadline_holds_from_accept_to_open() {
     let mut said = Vec::new();
     peer.read_to_end(&mut said).await.unwrap();
     assert!(String::from_utf8_lossy(&said).contains("<proceed"), "{said:?}");
-    assert!(start.elapsed() < Duration::from_millis(1600), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(4200), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

@@ -115,6 +115,8 @@ fn orders() -> Option<(PathBuf, usize)> {
     Some((std::env::var_os(DATABASE)?.into(), std::env::var(NUMBER).ok()?.parse().ok()?))
 }
 
+// Started by the tests above as a process of its own, which is what they are about; by itself it has
+// no orders and does nothing.
 #[tokio::test]
 #[ignore = "not a test: a child of the tests above"]
 async fn child_that_adds_an_account() {
@@ -127,6 +129,8 @@ async fn child_that_adds_an_account() {
     store.close().await;
 }
 
+// Started by the tests above as a process of its own, which is what they are about; by itself it has
+// no orders and does nothing.
 #[tokio::test]
 #[ignore = "not a test: a child of the tests above"]
 async fn child_that_stores() {
