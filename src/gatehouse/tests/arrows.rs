@@ -8,10 +8,11 @@ use std::process::Command;
 
 /// From the bottom up. A crate may depend on what stands on a lower line, and on what is listed
 /// for it in `SIDEWAYS`.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["gatehouse-types"],
     &["gatehouse-identity"],
-    &["gatehouse-xmpp", "gatehouse-policy"],
+    &["gatehouse-sip", "gatehouse-xmpp", "gatehouse-policy"],
+    &["gatehouse-bridge"],
     &[
         "gatehouse-config",
         "gatehouse-net",
@@ -31,12 +32,13 @@ const SIDEWAYS: [(&str, &str); 2] =
     [("gatehouse-trunk", "gatehouse-net"), ("gatehouse-trunk", "gatehouse-tls")];
 
 /// Foundations that only one crate may name.
-const WRAPPERS: [(&str, &[&str]); 10] = [
+const WRAPPERS: [(&str, &[&str]); 11] = [
     ("axum", &["gatehouse-telemetry"]),
     ("clap", &["gatehouse", "testbed"]),
     ("governor", &["gatehouse-policy"]),
     ("hickory-resolver", &["gatehouse-resolve"]),
     ("idna", &["gatehouse-types"]),
+    ("rsip", &["gatehouse-sip"]),
     ("rxml", &["gatehouse-xmpp"]),
     ("sqlx", &["gatehouse-store"]),
     ("tokio-rustls", &["gatehouse-tls"]),
@@ -45,8 +47,14 @@ const WRAPPERS: [(&str, &[&str]); 10] = [
 ];
 
 /// No sockets, no clock, no files.
-const PURE: [&str; 4] =
-    ["gatehouse-types", "gatehouse-identity", "gatehouse-xmpp", "gatehouse-policy"];
+const PURE: [&str; 6] = [
+    "gatehouse-types",
+    "gatehouse-identity",
+    "gatehouse-sip",
+    "gatehouse-xmpp",
+    "gatehouse-bridge",
+    "gatehouse-policy",
+];
 
 /// What would give a pure crate a runtime.
 const RUNTIMES: [&str; 5] = ["tokio", "tokio-util", "mio", "socket2", "async-std"];

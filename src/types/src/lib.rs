@@ -13,6 +13,7 @@ mod limits;
 mod machine;
 mod role;
 mod secret;
+mod seed;
 mod stream_id;
 mod trace_id;
 
@@ -23,5 +24,6 @@ pub use self::limits::StreamLimits;
 pub use self::machine::Machine;
 pub use self::role::{Local, Remote};
 pub use self::secret::Secret;
+pub use self::seed::Seed;
 pub use self::stream_id::StreamId;
 pub use self::trace_id::TraceId;

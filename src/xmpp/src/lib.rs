@@ -14,7 +14,7 @@ pub mod fuzzing;
 pub mod ns;
 pub mod s2s;
 pub mod sasl;
-pub mod seed;
+
 pub mod sm;
 pub mod stanza;
 pub mod stream;
@@ -25,7 +25,7 @@ pub use xmpp_parsers as parsers;
 
 pub use self::c2s::{C2sConfig, C2sEvent, C2sServer};
 pub use self::s2s::{Gate, S2sEvent, S2sInitiator, S2sReceiver};
-pub use self::seed::Seed;
+pub use gatehouse_types::Seed;
 pub use self::stanza::{ErrorKind, Stanza, StanzaCondition, StanzaKind};
 pub use self::stream::{Entry, StreamCondition, StreamError};
 pub use self::trunk::{TrunkConfig, TrunkEnd, TrunkEvent};

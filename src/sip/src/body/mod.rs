@@ -1,0 +1,5 @@
+//! What messages carry.
+
+pub mod composing;
+pub mod pidf;
+pub mod sdp;

@@ -1,0 +1,42 @@
+//! SIP without sockets: framing and limits, byte-preserving messages, typed headers, transactions
+//! (RFC 3261 with RFC 6026), dialogs and subscriptions (RFC 6665), SDP for `m=message`, PIDF,
+//! typing notices, and the sealed tokens of port address translation (PAT).
+//!
+//! Owns: everything that is bytes, states and events. Does not own: sockets, clocks, DNS, who may
+//! talk to whom, what a message means to an XMPP user. Time and randomness are passed in.
+//!
+//! `rsip` is behind this crate and nowhere else; docs/decisions says what we take from it.
+
+mod body;
+mod dialog;
+mod framing;
+mod headers;
+mod message;
+mod method;
+mod name_addr;
+mod params;
+mod pat;
+
+mod status;
+mod subscription;
+mod transaction;
+mod uri;
+
+pub use self::body::{composing, pidf, sdp};
+pub use self::dialog::{Dialog, DialogError, DialogId};
+pub use self::framing::{Framer, FramingError, Limits, Received};
+pub use self::headers::{
+    CSeq, ContentType, Event, Header, HeaderName, Headers, SubscriptionState, Via, Warning,
+};
+pub use self::message::{InvalidMessage, Message, Start};
+pub use self::method::Method;
+pub use self::name_addr::NameAddr;
+pub use self::params::Params;
+pub use self::pat::{DialogToken, InvalidToken, ReturnToken, TokenKey, TokenKeys};
+pub use self::status::Status;
+pub use self::subscription::{Notifier, Subscriber, SubscriptionError};
+pub use self::transaction::{
+    ClientKey, Flow, ServerKey, TransactionEvent, TransactionLimits, Transactions,
+};
+pub use self::uri::{Host, InvalidUri, Scheme, Uri};
+pub use gatehouse_types::Seed;
