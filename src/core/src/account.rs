@@ -20,6 +20,7 @@ use tracing::debug;
 
 use crate::delivery::Reach;
 use crate::outbox::Outbox;
+use crate::watchers::Watchers;
 
 /// How long a session that is over may hold up what is to be stored: longer than its farewell takes.
 const SETTLE_MAX: Duration = Duration::from_secs(3);
@@ -44,6 +45,7 @@ pub(crate) struct Account {
     /// Rings when what a session left was taken care of.
     settled: Notify,
     blocked: Mutex<BlockedCache>,
+    pub(crate) watchers: Watchers,
 }
 
 /// Which stored messages are on their way.
@@ -163,6 +165,7 @@ impl Account {
             replaced: Mutex::default(),
             settled: Notify::new(),
             blocked: Mutex::default(),
+            watchers: Watchers::default(),
         }
     }
 
@@ -256,12 +259,17 @@ impl Account {
         let mut sessions = self.sessions.lock();
         let before = sessions.len();
         sessions.retain(|session| session.id != id);
-        let taken = sessions.len() < before;
+        sessions.len() < before
+    }
+
+    /// Forgets what was read from the store, unless somebody is connected: another process may
+    /// remove the account then.
+    pub(crate) fn forget_unless_connected(&self) {
+        let sessions = self.sessions.lock();
         if sessions.is_empty() {
-            // Another process may remove the account while nobody is connected.
             self.blocked.lock().list = None;
+            self.watchers.forget();
         }
-        taken
     }
 
     /// The block list.

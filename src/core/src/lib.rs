@@ -23,6 +23,7 @@ mod stale;
 mod stamp;
 mod subscription;
 mod subscriptions;
+mod watchers;
 mod xml;
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ impl Router {
                 ));
             }
         }
-        let text = xml::storable(stanza.element()).ok_or_else(|| {
+        let text = xml::storable(&stanza.to_element()).ok_or_else(|| {
             Refusal::modify(
                 StanzaCondition::NotAcceptable,
                 "The recipient is away, and this message holds XML that cannot be stored.",

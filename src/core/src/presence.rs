@@ -130,23 +130,38 @@ impl Router {
             });
         };
         self.become_available(session, priority >= 0, change).await;
+        if is_initial {
+            return self.initial(session, stanza, consequences).await;
+        }
+        let watchers = account.watchers(&self.store).await?;
+        let blocked = account.blocked(&self.store).await?;
+        self.tell_own_resources(account, stanza).await;
+        let watchers = watchers.iter().filter(|jid| !blocking::is_blocked(&blocked, jid));
+        consequences.extend(watchers.map(|jid| copy_for(stanza, jid)));
+        Ok(())
+    }
+
+    /// RFC 6121, section 4.2.2: contacts are told, and asked.
+    async fn initial(
+        &self,
+        session: &Arc<Session>,
+        stanza: &Stanza,
+        consequences: &mut Consequences,
+    ) -> Result<(), Refusal> {
+        let account = &session.account;
+        let generation = account.watchers.generation();
         // Read now: a request that comes in between is seen here or delivered, or both.
         let contacts = self.store.contacts(&account.jid).await?;
+        let watchers = account.watchers.learn(generation, &contacts.contacts);
         let blocked = account.blocked(&self.store).await?;
 
         self.tell_own_resources(account, stanza).await;
-        if is_initial {
-            self.welcome(session, &contacts, &blocked).await;
-        }
-        let contacts = contacts.contacts.iter();
-        for contact in contacts.filter(|contact| !blocking::is_blocked(&blocked, &contact.jid)) {
-            if is_watcher(contact) {
-                consequences.push(copy_for(stanza, &contact.jid));
-            }
-            if is_initial && is_watched(contact) {
-                let probe = of_type(Some("probe"), account.jid.clone(), contact.jid.clone());
-                consequences.extend(probe);
-            }
+        self.welcome(session, &contacts, &blocked).await;
+        let allowed = |jid: &&Jid| !blocking::is_blocked(&blocked, jid);
+        consequences.extend(watchers.iter().filter(allowed).map(|jid| copy_for(stanza, jid)));
+        let watched = contacts.contacts.iter().filter(|contact| is_watched(contact));
+        for jid in watched.map(|contact| &contact.jid).filter(allowed) {
+            consequences.extend(of_type(Some("probe"), account.jid.clone(), jid.clone()));
         }
         Ok(())
     }
@@ -195,11 +210,9 @@ impl Router {
             .with(|state| (state.presence.take().is_some(), std::mem::take(&mut state.directed)));
         if was_available {
             self.tell_own_resources(account, stanza).await;
-            match self.store.contacts(&account.jid).await {
-                Ok(contacts) => {
-                    let watchers = contacts.contacts.into_iter().filter(is_watcher);
-                    audience.extend(watchers.map(|contact| contact.jid));
-                }
+            // Known since the resource became available, even if the account is removed by now.
+            match account.watchers(&self.store).await {
+                Ok(watchers) => audience.extend(watchers.iter().cloned()),
                 Err(failure) => {
                     error!(error = %Chain(&failure), "cannot tell contacts that a user left");
                 }
@@ -221,6 +234,7 @@ impl Router {
         farewell.set_to(None);
         let mut consequences = Consequences::new();
         self.unavailable(session, &farewell, &mut consequences).await;
+        session.account.forget_unless_connected();
         let left = self.route_in_turn(consequences).await;
         drop(turn);
         self.route_left(left).await;

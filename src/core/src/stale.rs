@@ -55,8 +55,11 @@ impl Router {
 
 fn end_others(account: &Arc<Account>, current: Option<gatehouse_store::AccountVersion>) {
     for session in account.sessions_where(|session| Some(session.version) != current) {
-        // The list may be that of the account that was there before.
-        account.blocked_changed();
+        if current.is_some() {
+            // The list may be that of the account that was there before. If there is none now, it
+            // is still needed: whoever is blocked is not told that the user left.
+            account.blocked_changed();
+        }
         session.outbox.end(StreamError::new(
             StreamCondition::NotAuthorized,
             "the account is gone or has a new password",

@@ -128,6 +128,7 @@ impl Router {
         match change {
             Change::Put(contact) => {
                 let stored = self.store.put_contact_within(&account.jid, &contact, limits).await;
+                account.watchers.changed();
                 let version = stored.map_err(|failure| match failure {
                     StoreError::Full { limit, .. } => Refusal::wait(
                         StanzaCondition::ResourceConstraint,
@@ -137,7 +138,11 @@ impl Router {
                 })?;
                 Ok((version, Some(contact)))
             }
-            Change::Remove => Ok((self.store.remove_contact(&account.jid, contact).await?, None)),
+            Change::Remove => {
+                let removed = self.store.remove_contact(&account.jid, contact).await;
+                account.watchers.changed();
+                Ok((removed?, None))
+            }
             Change::Unchanged => {
                 let contacts = self.store.contacts(&account.jid).await?;
                 let after = contacts.contacts.into_iter().find(|one| one.jid == *contact);
@@ -164,11 +169,11 @@ impl Router {
 
 /// The request as it is kept until the user answers it.
 fn request_text(stanza: &Stanza) -> String {
-    let whole = xml::storable(stanza.element());
+    let whole = xml::storable(&stanza.to_element());
     if let Some(text) = whole.filter(|text| text.len() <= REQUEST_BYTES_MAX) {
         return text;
     }
     let mut stanza = stanza.clone();
     stanza.payload_mut().take_nodes();
-    xml::storable(stanza.element()).unwrap_or_default()
+    xml::storable(&stanza.to_element()).unwrap_or_default()
 }

@@ -1,9 +1,13 @@
 //! Stanzas: kept as they came, addressed once.
 
+use std::sync::{Arc, OnceLock};
+
+use bytes::BytesMut;
 use gatehouse_types::{InvalidJid, Jid, TraceId};
 use minidom::{Element, Node};
 use rxml::{Namespace, NcNameStr, xml_ncname};
 
+use crate::framing::{Written, write_stanza};
 use crate::ns;
 
 /// The three kinds (RFC 6120, section 8).
@@ -58,14 +62,66 @@ pub enum StanzaCondition {
 
 /// One stanza in `jabber:client`, whatever stream it came from, with its addresses read.
 ///
-/// Payloads are kept as they came. The addresses and the element always agree.
+/// Payloads are kept as they came. Copies share them, and what they look like on the wire, until one
+/// is changed: another address costs no copy of the tree.
 #[derive(Clone, Debug)]
 pub struct Stanza {
     kind: StanzaKind,
     from: Option<Jid>,
     to: Option<Jid>,
-    element: Element,
+    content: Arc<Content>,
     trace: TraceId,
+}
+
+/// What all copies of a stanza have in common.
+#[derive(Clone, Debug)]
+struct Content {
+    /// `from` and `to` in it are those of the stanza that it was made for.
+    element: Element,
+    type_: Type,
+    /// Filled once the content is written for a second reader.
+    written: OnceLock<Written>,
+}
+
+/// The `type` attribute, looked up once.
+#[derive(Clone, Copy, Debug)]
+enum Type {
+    Absent,
+    Known(&'static str),
+    /// To be looked up: unusual, or perhaps changed.
+    Open,
+}
+
+/// What RFC 6120 and RFC 6121 define.
+const TYPES: [&str; 15] = [
+    "chat",
+    "error",
+    "result",
+    "get",
+    "set",
+    "unavailable",
+    "normal",
+    "groupchat",
+    "headline",
+    "probe",
+    "subscribe",
+    "subscribed",
+    "unsubscribe",
+    "unsubscribed",
+    "",
+];
+
+impl Content {
+    fn new(element: Element) -> Arc<Self> {
+        let type_ = match element.attr("type") {
+            None => Type::Absent,
+            Some(text) => {
+                let known = TYPES.into_iter().find(|known| *known == text);
+                known.map_or(Type::Open, Type::Known)
+            }
+        };
+        Arc::new(Self { element, type_, written: OnceLock::new() })
+    }
 }
 
 /// A first-level element that is no stanza.
@@ -87,7 +143,7 @@ pub enum InvalidStanza {
 /// The id in the log is no part of what a stanza says.
 impl PartialEq for Stanza {
     fn eq(&self, other: &Self) -> bool {
-        self.element == other.element
+        self.to_element() == other.to_element()
     }
 }
 
@@ -100,7 +156,9 @@ impl Stanza {
     /// The same, and gives a refused element back.
     pub(crate) fn read(element: Element) -> Result<Self, Box<(InvalidStanza, Element)>> {
         match addressed(&element) {
-            Ok((kind, from, to)) => Ok(Self { kind, from, to, element, trace: TraceId::NONE }),
+            Ok((kind, from, to)) => {
+                Ok(Self { kind, from, to, content: Content::new(element), trace: TraceId::NONE })
+            }
             Err(error) => Err(Box::new((error, element))),
         }
     }
@@ -122,12 +180,16 @@ impl Stanza {
 
     /// The `id` attribute.
     pub fn id(&self) -> Option<&str> {
-        self.element.attr("id")
+        self.content.element.attr("id")
     }
 
     /// The `type` attribute, as written (an absent one means `normal`, `available`).
     pub fn type_(&self) -> Option<&str> {
-        self.element.attr("type")
+        match self.content.type_ {
+            Type::Absent => None,
+            Type::Known(known) => Some(known),
+            Type::Open => self.content.element.attr("type"),
+        }
     }
 
     /// The id under which it is logged.
@@ -149,24 +211,58 @@ impl Stanza {
     }
 
     fn take_trace_attribute(&mut self) -> Option<String> {
-        self.element.attr_ns(&Namespace::from(ns::TRACE), "trace")?;
-        let attributes = self.element.attrs_mut();
+        self.content.element.attr_ns(&Namespace::from(ns::TRACE), "trace")?;
+        let attributes = self.payload_mut().attrs_mut();
         attributes.remove(&Namespace::from(ns::TRACE), xml_ncname!("trace"))
     }
 
-    /// The element.
+    /// The element, to look at payloads. Its addresses may be those of the stanza that this one is a
+    /// copy of; see [`from`](Self::from), [`to`](Self::to), [`to_element`](Self::to_element).
     pub fn element(&self) -> &Element {
-        &self.element
+        &self.content.element
     }
 
     /// The element, to change payloads. Change addresses with the setters only.
     pub fn payload_mut(&mut self) -> &mut Element {
-        &mut self.element
+        let content = Arc::make_mut(&mut self.content);
+        content.type_ = Type::Open;
+        content.written = OnceLock::new();
+        &mut content.element
     }
 
-    /// The element, given away.
+    /// The element with its addresses.
+    pub fn to_element(&self) -> Element {
+        self.clone().into_element()
+    }
+
+    /// The element with its addresses, given away.
     pub fn into_element(self) -> Element {
-        self.element
+        let mut element = match Arc::try_unwrap(self.content) {
+            Ok(content) => content.element,
+            Err(shared) => shared.element.clone(),
+        };
+        set_address(&mut element, FROM, self.from.as_ref());
+        set_address(&mut element, TO, self.to.as_ref());
+        element
+    }
+
+    /// Writes it as a first-level element of a stream, whichever content namespace that has. With
+    /// `qualified`, which is an attribute as it is written, in its start tag.
+    pub(crate) fn write(&self, out: &mut BytesMut, qualified: Option<&str>) {
+        // Who has it alone is likely to write it once; who shares it is not.
+        let shared = Arc::strong_count(&self.content) > 1;
+        let written = || Written::of(&self.content.element);
+        let once;
+        let content = if shared {
+            self.content.written.get_or_init(written)
+        } else if let Some(known) = self.content.written.get() {
+            known
+        } else {
+            once = written();
+            &once
+        };
+        let name = self.content.element.name();
+        write_stanza(out, name, (self.from.as_ref(), self.to.as_ref()), qualified, content);
     }
 
     /// About how many bytes of memory it takes: its text and names, and what each element costs
@@ -176,7 +272,7 @@ impl Stanza {
         const ELEMENT: usize = 300;
         /// The allocations of a name and a value, and their place in the map.
         const ATTRIBUTE: usize = 100;
-        let (mut bytes, mut left) = (0, vec![&self.element]);
+        let (mut bytes, mut left) = (0, vec![&self.content.element]);
         while let Some(element) = left.pop() {
             bytes += ELEMENT + element.name().len();
             for ((_, name), value) in element.attrs() {
@@ -194,13 +290,11 @@ impl Stanza {
 
     /// Sets or removes `from`.
     pub fn set_from(&mut self, from: Option<Jid>) {
-        set_address(&mut self.element, FROM, from.as_ref());
         self.from = from;
     }
 
     /// Sets or removes `to`.
     pub fn set_to(&mut self, to: Option<Jid>) {
-        set_address(&mut self.element, TO, to.as_ref());
         self.to = to;
     }
 
@@ -223,10 +317,7 @@ impl Stanza {
         if !answered {
             return None;
         }
-        let mut answer = self.answer("error");
-        let error = error_element(kind, condition, text);
-        answer.element.append_child(error);
-        Some(answer)
+        Some(self.answer("error", Some(error_element(kind, condition, text))))
     }
 
     /// An IQ result to this IQ request, with `payload`. `None` if this is no IQ request.
@@ -234,28 +325,25 @@ impl Stanza {
         if self.kind != StanzaKind::Iq || !matches!(self.type_(), Some("get" | "set")) {
             return None;
         }
-        let mut answer = self.answer("result");
-        if let Some(payload) = payload {
-            answer.element.append_child(payload);
-        }
-        Some(answer)
+        Some(self.answer("result", payload))
     }
 
-    /// An empty stanza back to the author, of the same kind and id.
-    fn answer(&self, type_: &str) -> Self {
-        let mut element = Element::bare(self.element.name(), ns::CLIENT);
+    /// A stanza back to the author, of the same kind and id.
+    fn answer(&self, type_: &str, payload: Option<Element>) -> Self {
+        let mut element = Element::bare(self.content.element.name(), ns::CLIENT);
         let attributes = element.attrs_mut();
         attributes.insert(Namespace::NONE, TYPE.to_owned(), type_.to_owned());
         if let Some(id) = self.id() {
             attributes.insert(Namespace::NONE, xml_ncname!("id").to_owned(), id.to_owned());
         }
-        set_address(&mut element, FROM, self.to.as_ref());
-        set_address(&mut element, TO, self.from.as_ref());
+        if let Some(payload) = payload {
+            element.append_child(payload);
+        }
         Self {
             kind: self.kind,
             from: self.to.clone(),
             to: self.from.clone(),
-            element,
+            content: Content::new(element),
             trace: self.trace,
         }
     }
@@ -433,9 +521,9 @@ mod tests {
         let mut message = stanza("<message to='a@x.example'/>");
         message.set_from(Some(jid("b@y.example/r")));
         message.set_to(None);
-        assert_eq!(message.element().attr("from"), Some("b@y.example/r"));
-        assert_eq!(message.element().attr("to"), None);
-        assert_eq!(Stanza::from_element(message.element().clone()), Ok(message));
+        assert_eq!(message.to_element().attr("from"), Some("b@y.example/r"));
+        assert_eq!(message.to_element().attr("to"), None);
+        assert_eq!(Stanza::from_element(message.to_element()), Ok(message));
     }
 
     #[test]
@@ -451,8 +539,8 @@ mod tests {
             <remote-server-timeout xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
             <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas' xml:lang='en'>y.example is silent\
             </text></error></message>";
-        assert_eq!(bounce.element(), &want.parse::<Element>().unwrap());
-        assert_eq!(Stanza::from_element(bounce.element().clone()), Ok(bounce));
+        assert_eq!(bounce.to_element(), want.parse::<Element>().unwrap());
+        assert_eq!(Stanza::from_element(bounce.to_element()), Ok(bounce));
     }
 
     #[test]

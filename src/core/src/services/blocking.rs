@@ -99,10 +99,12 @@ impl Router {
         }
         self.store.block(&account.jid, jids).await?;
         account.blocked_changed();
+        // It must be known even if the account is removed by another process.
+        account.blocked(&self.store).await?;
         // To them the user has gone (section 3.3), if they knew that the user was there.
-        for contact in self.watchers(account).await? {
-            if !is_blocked(&before, &contact) && is_blocked(jids, &contact) {
-                Self::presence_for(account, &contact, false, consequences);
+        for contact in account.watchers(&self.store).await?.iter() {
+            if !is_blocked(&before, contact) && is_blocked(jids, contact) {
+                Self::presence_for(account, contact, false, consequences);
             }
         }
         for session in account.sessions() {
@@ -129,17 +131,12 @@ impl Router {
         self.store.unblock(&account.jid, jids).await?;
         account.blocked_changed();
         let after = account.blocked(&self.store).await?;
-        for contact in self.watchers(account).await? {
-            if is_blocked(&before, &contact) && !is_blocked(&after, &contact) {
-                Self::presence_for(account, &contact, true, consequences);
+        for contact in account.watchers(&self.store).await?.iter() {
+            if is_blocked(&before, contact) && !is_blocked(&after, contact) {
+                Self::presence_for(account, contact, true, consequences);
             }
         }
         Ok(())
-    }
-
-    async fn watchers(&self, account: &Account) -> Result<Vec<Jid>, Refusal> {
-        let contacts = self.store.contacts(&account.jid).await?.contacts;
-        Ok(contacts.into_iter().filter(presence::is_watcher).map(|one| one.jid).collect())
     }
 }
 

@@ -120,6 +120,7 @@ impl World {
             let account = address(one);
             if self.router.store.has_account(&account).await.unwrap() {
                 self.router.store.put_contact(&account, &contact).await.unwrap();
+                self.router.accounts.get(&account).watchers.changed();
             }
         }
     }
@@ -190,7 +191,7 @@ pub(super) fn stanza(xml: &str) -> Stanza {
 
 /// A stanza on one line, without namespaces, ids of pushes, and the sentences of errors.
 pub(super) fn show(stanza: &Stanza) -> String {
-    show_element(stanza.element())
+    show_element(&stanza.to_element())
 }
 
 fn show_element(element: &Element) -> String {

@@ -116,7 +116,7 @@ async fn what_is_not_supported_is_not_said_to_be_nobody() {
     let mut text_of = async |to: &str| {
         let request = format!("<iq type='get' id='1'{to}><query xmlns='jabber:iq:private'/></iq>");
         alice.send(&request).await;
-        String::from(alice.next().unwrap().stanza.element())
+        String::from(&alice.next().unwrap().stanza.to_element())
     };
     for to in ["", " to='ours.example'", " to='alice@ours.example'"] {
         let answer = text_of(to).await;

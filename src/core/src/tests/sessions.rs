@@ -229,3 +229,26 @@ async fn who_leaves_nothing_behind_holds_nothing_up() {
     carol.leave().await;
     assert!(!account.is_settling());
 }
+
+#[tokio::test]
+async fn contacts_of_a_removed_user_see_it_leave() {
+    let mut world = World::new().await;
+    world.befriend("bob@ours.example", "romeo@them.example").await;
+    world.befriend("bob@ours.example", "foe@them.example").await;
+    let mut bob = world.online("bob", "b").await;
+    bob.ask(
+        "<iq type='set' id='1'><block xmlns='urn:xmpp:blocking'>\
+         <item jid='foe@them.example'/></block></iq>",
+    )
+    .await;
+    world.sent();
+    world.router.store.remove_account(&address("bob@ours.example")).await.unwrap();
+    world.router.end_stale().await.unwrap();
+    assert!(bob.outbox.kicked.recv().await.is_some());
+    bob.leave().await;
+    assert_eq!(
+        world.sent(),
+        ["presence:unavailable bob@ours.example/b > romeo@them.example"],
+        "who is blocked has been told before"
+    );
+}

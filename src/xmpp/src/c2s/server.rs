@@ -106,7 +106,7 @@ impl C2sServer {
     /// write to, and nothing happens.
     pub fn send(&mut self, stanza: &Stanza, _now: Instant) {
         if matches!(self.state, State::Bound(_)) {
-            self.write(stanza.element());
+            self.write_stanza(stanza);
         }
     }
 
@@ -207,6 +207,10 @@ impl C2sServer {
 
     pub(super) fn write(&mut self, element: &Element) {
         write_element(&mut self.out, ContentNamespace::Client, element);
+    }
+
+    pub(super) fn write_stanza(&mut self, stanza: &Stanza) {
+        stanza.write(&mut self.out, None);
     }
 
     /// Our header, from `domain`.

@@ -112,7 +112,7 @@ impl C2sServer {
             return Ok(State::Bound(bound));
         };
         if let Some(answer) = answer {
-            self.write(answer.element());
+            self.write_stanza(&answer);
         }
         Ok(State::Bound(bound))
     }

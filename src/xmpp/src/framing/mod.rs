@@ -18,6 +18,7 @@ mod scope;
 mod writer;
 
 pub use self::framer::Framer;
+pub(crate) use self::writer::{Written, write_stanza};
 pub use self::writer::{write_element, write_error, write_footer, write_header};
 use crate::ns;
 use minidom::Element;

@@ -1,6 +1,7 @@
 use std::fmt::{self, Write as _};
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use gatehouse_types::Jid;
 use minidom::{Element, NSChoice, Node};
 use rxml::Namespace;
 
@@ -44,6 +45,51 @@ pub fn write_element(out: &mut BytesMut, content: ContentNamespace, element: &El
     } else {
         nested(out, element, DefaultNamespace::Stream, spelling);
     }
+}
+
+/// What a stanza looks like on any stream, but for its name and addresses: the content namespace is
+/// never written down.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    /// The other attributes, the children, the end tag.
+    bytes: Bytes,
+    /// Where `to` stands among them: attributes are sorted.
+    to_at: usize,
+}
+
+impl Written {
+    /// Of a stanza in the stream's own namespace.
+    pub(crate) fn of(element: &Element) -> Self {
+        let mut out = BytesMut::with_capacity(256);
+        let to_at = attributes_but_addresses(&mut out, element);
+        children(&mut out, "", element, DefaultNamespace::Stream, Spelling::of(element));
+        Self { bytes: out.freeze(), to_at }
+    }
+}
+
+/// Writes a stanza with these addresses (`from`, `to`) and, if there is one, a `qualified`
+/// attribute that brings its own declaration.
+pub(crate) fn write_stanza(
+    out: &mut BytesMut,
+    name: &str,
+    (from, to): (Option<&Jid>, Option<&Jid>),
+    qualified: Option<&str>,
+    written: &Written,
+) {
+    out.put_u8(b'<');
+    out.put_slice(name.as_bytes());
+    if let Some(attribute) = qualified {
+        out.put_slice(attribute.as_bytes());
+    }
+    if let Some(from) = from {
+        attribute(out, "from", &from.to_string());
+    }
+    let (before, after) = written.bytes.split_at(written.to_at.min(written.bytes.len()));
+    out.put_slice(before);
+    if let Some(to) = to {
+        attribute(out, "to", &to.to_string());
+    }
+    out.put_slice(after);
 }
 
 /// Writes `</stream:stream>`.
@@ -127,6 +173,17 @@ fn tree(
         attribute(out, "xmlns", uri);
     }
     attributes(out, element);
+    children(out, prefix, element, default, spelling);
+}
+
+/// Writes the end of the start tag and all that follows it.
+fn children(
+    out: &mut BytesMut,
+    prefix: &str,
+    element: &Element,
+    default: DefaultNamespace<'_>,
+    spelling: Spelling,
+) {
     let mut nodes = element.nodes().peekable();
     if nodes.peek().is_none() {
         out.put_slice(b"/>");
@@ -146,11 +203,36 @@ fn tree(
 }
 
 fn attributes(out: &mut BytesMut, element: &Element) {
+    write_attributes(out, element, |_, _| true);
+}
+
+/// Gives the place where `to` belongs.
+fn attributes_but_addresses(out: &mut BytesMut, element: &Element) -> usize {
+    let mut to_at = None;
+    write_attributes(out, element, |written, name| {
+        if to_at.is_none() && name.is_none_or(|name| name >= "to") {
+            to_at = Some(written);
+        }
+        !matches!(name, Some("from" | "to"))
+    });
+    to_at.unwrap_or(out.len())
+}
+
+/// Writes those that `wanted` says yes to: it gets how much was written so far, and the name if it
+/// is in no namespace.
+fn write_attributes(
+    out: &mut BytesMut,
+    element: &Element,
+    mut wanted: impl FnMut(usize, Option<&str>) -> bool,
+) {
     // The map keeps the attributes of one namespace together, so one prefix is in use at a time
     // and a new one is declared exactly where the namespace changes.
     let mut current: Option<&Namespace<'static>> = None;
     let mut declared = 0_usize;
     for ((namespace, name), value) in element.attrs() {
+        if !wanted(out.len(), namespace.is_none().then(|| name.as_str())) {
+            continue;
+        }
         if namespace.is_none() {
             attribute(out, name.as_str(), value);
         } else if *namespace == ns::XML {

@@ -2,16 +2,16 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use gatehouse_identity::{AuthenticatedPeer, IdentityError, TlsFacts, prove};
-use gatehouse_types::{Domain, Remote, StreamLimits};
+use gatehouse_types::{Domain, Local, Remote, StreamLimits};
 use minidom::Element;
 
-use super::S2sEvent;
+use super::{Gate, S2sEvent};
 use crate::framing::{
     ContentNamespace, Frame, Framer, Leftover, StreamHeader, write_element, write_error,
     write_footer, write_header,
 };
 use crate::stream::CloseReason;
-use crate::{StreamCondition, StreamError};
+use crate::{Stanza, StreamCondition, StreamError};
 
 /// Bytes in, bytes out, events out: what both ends of an S2S stream have.
 pub(super) struct Wire {
@@ -82,6 +82,10 @@ impl Wire {
 
     pub(super) fn write(&mut self, element: &Element) {
         write_element(&mut self.out, ContentNamespace::Server, element);
+    }
+
+    pub(super) fn write_stanza(&mut self, stanza: &Stanza) {
+        stanza.write(&mut self.out, None);
     }
 
     pub(super) fn write_header(&mut self, header: &StreamHeader) {
@@ -155,6 +159,19 @@ impl Channel {
         match self {
             Self::Plain => None,
             Self::Tls(facts) => Some(prove(&facts.presented, claim)),
+        }
+    }
+
+    /// The same, with the gate's say.
+    pub(super) fn judge_by(
+        &self,
+        gate: &dyn Gate,
+        claim: &Remote<Domain>,
+        to: &Local<Domain>,
+    ) -> Option<Result<AuthenticatedPeer, IdentityError>> {
+        match self {
+            Self::Plain => None,
+            Self::Tls(facts) => Some(gate.prove(&facts.presented, claim, to)),
         }
     }
 

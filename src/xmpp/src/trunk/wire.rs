@@ -15,16 +15,9 @@ pub(super) fn write(out: &mut BytesMut, element: &Element) {
 
 /// Writes a stanza, and the id under which it is logged as an attribute of its start tag.
 pub(super) fn write_stanza(out: &mut BytesMut, stanza: &Stanza) {
-    let start = out.len();
-    write(out, stanza.element());
-    if stanza.trace().is_none() {
-        return;
-    }
-    // A stanza is in the stream's own namespace: `<message`, `<presence` or `<iq`, without prefix.
-    let rest = out.split_off(start + 1 + stanza.element().name().len());
-    let attribute = format!(" xmlns:gh-trace='{}' gh-trace:trace='{}'", ns::TRACE, stanza.trace());
-    out.extend_from_slice(attribute.as_bytes());
-    out.extend_from_slice(&rest);
+    let id = (!stanza.trace().is_none())
+        .then(|| format!(" xmlns:gh-trace='{}' gh-trace:trace='{}'", ns::TRACE, stanza.trace()));
+    stanza.write(out, id.as_deref());
 }
 
 pub(super) fn write_request(out: &mut BytesMut) {

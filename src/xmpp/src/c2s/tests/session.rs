@@ -72,7 +72,7 @@ fn sender_is_stamped() {
         let mut world = World::bound();
         world.says(&format!("<presence {from}/>"));
         assert_eq!(last_stanza(&world).from(), Some(&jid(FULL)), "{from}");
-        assert_eq!(last_stanza(&world).element().attr("from"), Some(FULL));
+        assert_eq!(last_stanza(&world).to_element().attr("from"), Some(FULL));
         assert_eq!(last_stanza(&world).to(), None);
     }
 }

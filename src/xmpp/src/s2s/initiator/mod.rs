@@ -153,7 +153,7 @@ impl S2sInitiator {
     /// Writes a stanza; only once opened. The bytes are in the next `poll_transmit`.
     pub fn send(&mut self, stanza: &Stanza, now: Instant) {
         if matches!(self.state, State::Open) {
-            self.wire.write(stanza.element());
+            self.wire.write_stanza(stanza);
             self.last_sent = now;
         }
     }
