@@ -30,6 +30,7 @@ mod observer;
 mod parcel;
 mod random;
 mod receipt;
+pub mod sip;
 mod spread;
 mod stream;
 mod sweep;

@@ -1,0 +1,181 @@
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use gatehouse_sip::Message;
+use parking_lot::RwLock;
+use tokio::sync::mpsc;
+
+use super::queue::{Parcel, Queue};
+use super::{FromNode, NotSent};
+
+/// A core node's end of the SIP trunk.
+#[derive(Debug)]
+pub struct SipCoreEnd {
+    /// Sends to the edges.
+    pub edges: SipEdges,
+    /// What the edges send, each edge's in order.
+    pub incoming: mpsc::Receiver<FromEdge>,
+}
+
+/// A message of an edge.
+#[derive(Debug)]
+pub struct FromEdge {
+    /// The edge, so that the answer goes back the same way.
+    pub edge: Arc<str>,
+    /// The message.
+    pub message: Message,
+}
+
+impl Parcel for FromEdge {
+    fn new(edge: Arc<str>, message: Message) -> Self {
+        Self { edge, message }
+    }
+
+    fn into_message(self) -> Message {
+        self.message
+    }
+}
+
+/// Which edge a message takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Edge<'a> {
+    /// This one; another one if it is gone: any edge can bring a response home.
+    Named(&'a str),
+    /// One of those that are up, the same for the same text (a Call-ID) while none comes or goes.
+    For(&'a str),
+}
+
+/// The links to the edges; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct SipEdges {
+    links: Arc<RwLock<BTreeMap<Arc<str>, Link>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Link {
+    id: u64,
+    queue: Queue<FromNode>,
+}
+
+impl SipEdges {
+    /// Hands a message to an edge. Never waits: a full queue is an edge that does not read.
+    pub fn send(&self, edge: Edge<'_>, message: Message) -> Result<(), NotSent> {
+        let Some((name, queue)) = self.choose(edge) else {
+            return Err(NotSent {
+                name: "the edge".to_owned(),
+                reason: "no edge is connected",
+                message: Box::new(message),
+            });
+        };
+        queue.try_send(message).map_err(|(reason, message)| NotSent {
+            name: name.to_string(),
+            reason,
+            message: Box::new(message),
+        })
+    }
+
+    /// True if a request could be sent now.
+    pub fn is_up(&self) -> bool {
+        !self.links.read().is_empty()
+    }
+
+    /// Rendezvous hashing: when an edge goes, only what it had moves.
+    fn choose(&self, edge: Edge<'_>) -> Option<(Arc<str>, Queue<FromNode>)> {
+        let links = self.links.read();
+        let key = match edge {
+            Edge::Named(name) => {
+                if let Some((name, link)) = links.get_key_value(name) {
+                    return Some((Arc::clone(name), link.queue.clone()));
+                }
+                name
+            }
+            Edge::For(key) => key,
+        };
+        let weight = |name: &str| {
+            let mut hasher = DefaultHasher::new();
+            (key, name).hash(&mut hasher);
+            hasher.finish()
+        };
+        links
+            .iter()
+            .max_by_key(|(name, _)| weight(name))
+            .map(|(name, link)| (Arc::clone(name), link.queue.clone()))
+    }
+
+    /// An edge's link is up; the one it had is replaced.
+    pub(crate) fn up(&self, edge: Arc<str>, id: u64, queue: Queue<FromNode>) {
+        self.links.write().insert(edge, Link { id, queue });
+    }
+
+    /// A link is down, unless another took its place.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the link between two processes comes next"))]
+    pub(crate) fn down(&self, edge: &str, id: u64) {
+        let mut links = self.links.write();
+        if links.get(edge).is_some_and(|link| link.id == id) {
+            links.remove(edge);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gatehouse_sip::{Method, Uri};
+
+    use super::*;
+
+    fn message() -> Message {
+        Message::request(Method::Options, Uri::parse("sip:them.example").unwrap())
+    }
+
+    #[test]
+    fn an_answer_takes_another_edge_only_when_its_own_is_gone() {
+        let edges = SipEdges::default();
+        assert!(edges.send(Edge::For("call"), message()).is_err(), "there is no edge");
+        let (one, mut at_one) = mpsc::channel(4);
+        let (two, mut at_two) = mpsc::channel(4);
+        edges.up("one".into(), 1, Queue::Wire(one));
+        edges.up("two".into(), 1, Queue::Wire(two));
+        edges.send(Edge::Named("one"), message()).unwrap();
+        assert!(at_one.try_recv().is_ok() && at_two.try_recv().is_err());
+        edges.down("one", 1);
+        edges.send(Edge::Named("one"), message()).unwrap();
+        assert!(at_two.try_recv().is_ok());
+    }
+
+    #[test]
+    fn a_link_that_took_over_is_not_taken_down_with_the_old_one() {
+        let edges = SipEdges::default();
+        let (one, _at_one) = mpsc::channel(4);
+        edges.up("one".into(), 1, Queue::Wire(one.clone()));
+        edges.up("one".into(), 2, Queue::Wire(one));
+        edges.down("one", 1);
+        assert!(edges.is_up());
+        edges.down("one", 2);
+        assert!(!edges.is_up());
+    }
+
+    #[test]
+    fn calls_spread_and_each_stays_where_it_is() {
+        let edges = SipEdges::default();
+        let (one, mut at_one) = mpsc::channel(128);
+        let (two, mut at_two) = mpsc::channel(128);
+        edges.up("one".into(), 1, Queue::Wire(one));
+        edges.up("two".into(), 1, Queue::Wire(two));
+        for call in 0..64 {
+            for _ in 0..2 {
+                edges.send(Edge::For(&format!("call {call}")), message()).unwrap();
+            }
+        }
+        let count = |receiver: &mut mpsc::Receiver<Message>| {
+            let mut count = 0;
+            while receiver.try_recv().is_ok() {
+                count += 1;
+            }
+            count
+        };
+        let (first, second) = (count(&mut at_one), count(&mut at_two));
+        assert_eq!(first + second, 128);
+        assert!(first % 2 == 0 && first > 20 && second > 20, "{first} and {second}");
+    }
+}

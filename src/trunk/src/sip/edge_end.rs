@@ -1,0 +1,122 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gatehouse_sip::Message;
+use gatehouse_types::Domain;
+use parking_lot::RwLock;
+use tokio::sync::{mpsc, watch};
+
+use super::queue::{Parcel, Queue};
+use super::{FromEdge, NotSent};
+
+/// The edge's end of the SIP trunk.
+#[derive(Debug)]
+pub struct SipEdgeEnd {
+    /// Sends to the nodes.
+    pub nodes: SipNodes,
+    /// What the nodes send, each node's in order.
+    pub incoming: mpsc::Receiver<FromNode>,
+}
+
+/// A message of a core node.
+#[derive(Debug)]
+pub struct FromNode {
+    /// The name in the node's trunk certificate; `core` in one process.
+    pub node: Arc<str>,
+    /// The message.
+    pub message: Message,
+}
+
+impl Parcel for FromNode {
+    fn new(node: Arc<str>, message: Message) -> Self {
+        Self { node, message }
+    }
+
+    fn into_message(self) -> Message {
+        self.message
+    }
+}
+
+/// A core node whose link is up.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Node {
+    /// The name in its trunk certificate.
+    pub name: Arc<str>,
+    /// The IM domains it serves, as it announced them; empty means that it did not say, so any.
+    pub domains: Vec<Domain>,
+}
+
+/// The links to the core nodes; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SipNodes {
+    links: Arc<RwLock<BTreeMap<Arc<str>, Link>>>,
+    generation: Arc<watch::Sender<u64>>,
+}
+
+#[derive(Clone, Debug)]
+struct Link {
+    /// Tells a link from the one that took its place.
+    id: u64,
+    domains: Vec<Domain>,
+    queue: Queue<FromEdge>,
+}
+
+impl Default for SipNodes {
+    fn default() -> Self {
+        Self { links: Arc::default(), generation: Arc::new(watch::Sender::new(0)) }
+    }
+}
+
+impl SipNodes {
+    /// Hands a message to a node. Never waits: a full queue is a node that does not read, and its
+    /// sender is better told at once.
+    pub fn send(&self, node: &str, message: Message) -> Result<(), NotSent> {
+        let queue = self.links.read().get(node).map(|link| link.queue.clone());
+        let (reason, message) = match queue {
+            None => ("it is not connected", message),
+            Some(queue) => match queue.try_send(message) {
+                Ok(()) => return Ok(()),
+                Err(back) => back,
+            },
+        };
+        Err(NotSent { name: node.to_owned(), reason, message: Box::new(message) })
+    }
+
+    /// The nodes whose links are up, by name.
+    pub fn list(&self) -> Vec<Node> {
+        let links = self.links.read();
+        links
+            .iter()
+            .map(|(name, link)| Node { name: Arc::clone(name), domains: link.domains.clone() })
+            .collect()
+    }
+
+    /// Changes whenever a link comes or goes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// A node's link is up; the one it had is replaced. Gives the number to take it down with.
+    pub(crate) fn up(&self, node: Node, queue: Queue<FromEdge>) -> u64 {
+        let mut id = 0;
+        self.generation.send_modify(|generation| {
+            *generation += 1;
+            id = *generation;
+            let link = Link { id, domains: node.domains, queue };
+            self.links.write().insert(node.name, link);
+        });
+        id
+    }
+
+    #[expect(dead_code, reason = "the link between two processes comes next")]
+    /// A link is down, unless another took its place.
+    pub(crate) fn down(&self, node: &str, id: u64) {
+        self.generation.send_modify(|generation| {
+            *generation += 1;
+            let mut links = self.links.write();
+            if links.get(node).is_some_and(|link| link.id == id) {
+                links.remove(node);
+            }
+        });
+    }
+}

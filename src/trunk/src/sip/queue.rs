@@ -1,0 +1,49 @@
+use std::sync::Arc;
+
+use gatehouse_sip::Message;
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+/// Where a link's messages go: to the task that writes them, or, in one process, straight to the
+/// other end under the name it knows us by.
+#[derive(Debug)]
+pub(crate) enum Queue<T> {
+    Wire(mpsc::Sender<Message>),
+    Straight { own: Arc<str>, queue: mpsc::Sender<T> },
+}
+
+/// What the other end takes: a message and who sent it.
+pub(crate) trait Parcel {
+    fn new(sender: Arc<str>, message: Message) -> Self;
+    fn into_message(self) -> Message;
+}
+
+impl<T: Parcel> Queue<T> {
+    /// Never waits. Gives the message back with the reason.
+    pub(crate) fn try_send(&self, message: Message) -> Result<(), (&'static str, Message)> {
+        const FULL: &str = "its queue is full";
+        const DOWN: &str = "its link is down";
+        match self {
+            Self::Wire(queue) => queue.try_send(message).map_err(|error| match error {
+                TrySendError::Full(message) => (FULL, message),
+                TrySendError::Closed(message) => (DOWN, message),
+            }),
+            Self::Straight { own, queue } => {
+                queue.try_send(T::new(Arc::clone(own), message)).map_err(|error| match error {
+                    TrySendError::Full(parcel) => (FULL, parcel.into_message()),
+                    TrySendError::Closed(parcel) => (DOWN, parcel.into_message()),
+                })
+            }
+        }
+    }
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Wire(queue) => Self::Wire(queue.clone()),
+            Self::Straight { own, queue } => {
+                Self::Straight { own: Arc::clone(own), queue: queue.clone() }
+            }
+        }
+    }
+}
