@@ -12,7 +12,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time;
 use tracing::{debug, info};
 
-use crate::gate::terms;
 use crate::lanes::Lanes;
 use crate::outbound::dial::{Call, Outcome};
 use crate::shared::Edge;
@@ -84,12 +83,8 @@ pub(crate) async fn verify(
         debug!(peer.domain = %originating, "dialback key not verified: too many are being verified");
         return DialbackAnswer::Busy;
     };
-    let call = Call {
-        local: receiving.clone(),
-        remote: originating.clone(),
-        purpose: Purpose::VerifyKey(question.clone()),
-        terms: terms(&conditions),
-    };
+    let purpose = Purpose::VerifyKey(question.clone());
+    let call = Call::new(receiving.clone(), originating.clone(), purpose, conditions);
     // The answer must come while the stream that waits for it is still being set up.
     let timeout = edge.config.connect_timeout.min(edge.config.limits.setup_timeout);
     match time::timeout(timeout, call.dial(edge)).await {

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use gatehouse_identity::AuthenticatedPeer;
+use gatehouse_identity::{AuthenticatedPeer, IdentityError, Presented};
 use gatehouse_policy::{Channel, Conditions, Policy, Require, Tls};
 use gatehouse_types::{Domain, Local, Remote};
 use gatehouse_xmpp::s2s::{Authentication, Encryption, Gate, Terms};
@@ -47,6 +47,15 @@ impl Gate for PolicyGate {
         self.check_names(from, to)?;
         let conditions = self.policy.borrow().conditions(to, from);
         conditions.map(|conditions| terms(&conditions)).map_err(|_| not_allowed(from, to))
+    }
+
+    fn prove(
+        &self,
+        presented: &Presented,
+        from: &Remote<Domain>,
+        to: &Local<Domain>,
+    ) -> Result<AuthenticatedPeer, IdentityError> {
+        self.policy.borrow().prove(to, from, presented)
     }
 
     fn admit(&self, peer: &AuthenticatedPeer, to: &Local<Domain>) -> Result<String, StreamError> {

@@ -1,9 +1,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use gatehouse_identity::{Proof, TlsVersion};
+use gatehouse_identity::{IdentityError, Proof, TlsFacts, TlsVersion};
 use gatehouse_net::{Source, Tasks};
-use gatehouse_policy::{Channel, PeerRate, Policy};
+use gatehouse_policy::{Channel, PeerRate, Permit, Policy};
 use gatehouse_resolve::Resolver;
 use gatehouse_telemetry::Streams;
 use gatehouse_tls::{Acceptor, Connector};
@@ -61,6 +61,23 @@ impl Edge {
         Arc::clone(&self.policy.borrow())
     }
 
+    /// Whether what the peer of `permit` showed in the handshake still proves it, by the authorities
+    /// and the pinned keys of now. What was proved by other means than a certificate stays proved.
+    pub(crate) fn still_proves(
+        &self,
+        policy: &Policy,
+        permit: &Permit,
+        facts: Option<&TlsFacts>,
+    ) -> Result<(), IdentityError> {
+        match (permit.peer().proof(), facts) {
+            (Proof::Certificate { .. }, Some(facts)) => {
+                let presented = self.direct_connector.roots().judge_again(&facts.presented);
+                policy.prove(permit.local(), permit.peer().domain(), &presented).map(drop)
+            }
+            (Proof::Certificate { .. } | Proof::Dialback, _) => Ok(()),
+        }
+    }
+
     /// One of our domains, if `domain` is.
     pub(crate) fn as_local(&self, domain: &Domain) -> Option<Local<Domain>> {
         self.serves(domain).then(|| Local(domain.clone()))
@@ -73,6 +90,11 @@ pub(crate) async fn policy_changed(policy: &mut watch::Receiver<Arc<Policy>>) ->
         std::future::pending::<()>().await;
     }
     Arc::clone(&policy.borrow_and_update())
+}
+
+/// The TLS version of a stream, if there is TLS.
+pub(crate) fn version(facts: Option<&TlsFacts>) -> Option<TlsVersion> {
+    facts.map(|facts| facts.version)
 }
 
 /// What carries a stream, in policy's words.

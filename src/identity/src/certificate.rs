@@ -3,6 +3,7 @@ use serde::Serialize;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
+use crate::KeyPin;
 use crate::distinguished_name;
 use crate::names::CertificateNames;
 
@@ -28,6 +29,8 @@ pub struct CertificateSummary {
     pub not_after: i64,
     /// SHA-256 over the DER, lower-case hex with colons.
     pub fingerprint_sha256: String,
+    /// The pin of its key, as a policy rule takes it: `sha256:` and hex.
+    pub key_pin: String,
     /// True if issuer and subject are the same.
     pub self_issued: bool,
 }
@@ -50,6 +53,7 @@ impl CertificateSummary {
             not_before: validity.not_before.timestamp(),
             not_after: validity.not_after.timestamp(),
             fingerprint_sha256: hex(digest::digest(&digest::SHA256, der).as_ref(), ":"),
+            key_pin: KeyPin::of_key(certificate.public_key().raw).to_string(),
             self_issued: certificate.subject().as_raw() == certificate.issuer().as_raw(),
         })
     }
@@ -62,7 +66,12 @@ impl CertificateNames {
     }
 }
 
-fn parse(der: &[u8]) -> Result<X509Certificate<'_>, UnreadableCertificate> {
+/// The DER SubjectPublicKeyInfo of one DER certificate.
+pub(crate) fn public_key_info(der: &[u8]) -> Result<Vec<u8>, UnreadableCertificate> {
+    Ok(parse(der)?.public_key().raw.to_vec())
+}
+
+pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, UnreadableCertificate> {
     if der.len() > CERTIFICATE_BYTES_MAX {
         return Err(UnreadableCertificate);
     }

@@ -1,7 +1,7 @@
 //! What a certificate proves about a peer, and what is only claimed.
 //!
 //! Owns: reading the names of a certificate (dNSName, SRVName, xmppAddr), matching them against a
-//! claimed domain, and the proof types that later steps ask for.
+//! claimed domain, pinned keys, and the proof types that later steps ask for.
 //! Does not own: path validation (gatehouse-tls does that right after the handshake), sockets,
 //! clocks, trust anchors.
 
@@ -11,10 +11,14 @@ mod distinguished_name;
 pub mod fuzzing;
 mod names;
 mod peer;
+mod pin;
 mod presented;
 mod printable;
+mod sip;
 
 pub use self::certificate::{CertificateSummary, UnreadableCertificate};
 pub use self::names::CertificateNames;
 pub use self::peer::{AuthenticatedPeer, IdentityError, Proof, prove};
-pub use self::presented::{ChainFault, Presented, TlsFacts, TlsVersion, VerifiedLeaf};
+pub use self::pin::{InvalidPin, KeyPin};
+pub use self::presented::{ChainFault, Presented, TlsFacts, TlsVersion, VerifiedLeaf, Vouched};
+pub use self::sip::{Lacking, SipCertificate, SipGrounds, SipIdentityError};

@@ -8,7 +8,8 @@ const NAMES_TOLD_MAX: usize = 8;
 /// How a peer proved its domain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Proof {
-    /// A verified certificate; the name in it that matched, such as `dNSName them.example`.
+    /// A verified certificate; the name in it that matched, such as `dNSName them.example`, or what
+    /// vouches for it, such as `pinned key sha256:...`.
     Certificate {
         /// Kind and value of the name, for logs.
         name: String,
@@ -28,6 +29,10 @@ impl AuthenticatedPeer {
     /// Asserts that dialback for `domain` succeeded. Only gatehouse-xmpp's stream machines may.
     pub fn by_dialback(domain: Remote<Domain>) -> Self {
         Self { domain, proof: Proof::Dialback }
+    }
+
+    pub(crate) fn by_certificate(domain: Remote<Domain>, name: String) -> Self {
+        Self { domain, proof: Proof::Certificate { name } }
     }
 
     /// The proven domain.
@@ -73,6 +78,17 @@ pub fn prove(
         Presented::Nothing => return Err(IdentityError::NoCertificate),
         Presented::Untrusted { fault, .. } => return Err(IdentityError::Untrusted(fault.clone())),
         Presented::Verified(leaf) => leaf,
+        Presented::Vouched(vouched) if vouched.claim() == claim => {
+            let name = vouched.how().to_owned();
+            return Ok(AuthenticatedPeer {
+                domain: claim.clone(),
+                proof: Proof::Certificate { name },
+            });
+        }
+        Presented::Vouched(vouched) => {
+            let names = vec![vouched.claim().to_string()];
+            return Err(IdentityError::NotNamed { claim: claim.clone(), names });
+        }
     };
     let names = CertificateNames::from_der(leaf.der()).map_err(|_| IdentityError::Unreadable)?;
     match names.xmpp_server_match(&claim.0) {

@@ -1,3 +1,9 @@
+use std::sync::Arc;
+
+use gatehouse_types::{Domain, Remote};
+
+use crate::KeyPin;
+
 /// What the other side showed during the TLS handshake. Made by gatehouse-tls.
 #[derive(Clone, Debug)]
 pub enum Presented {
@@ -12,6 +18,20 @@ pub enum Presented {
     },
     /// A certificate whose chain holds.
     Verified(VerifiedLeaf),
+    /// A certificate that was vouched for by other means than its chain.
+    Vouched(Vouched),
+}
+
+impl Presented {
+    /// The end-entity certificate, DER; `None` if nothing was shown.
+    pub fn leaf(&self) -> Option<&[u8]> {
+        match self {
+            Self::Nothing => None,
+            Self::Untrusted { leaf, .. } => Some(leaf),
+            Self::Verified(leaf) => Some(leaf.der()),
+            Self::Vouched(vouched) => Some(&vouched.leaf),
+        }
+    }
 }
 
 /// Why a chain was refused, in words that tell whose fault it is.
@@ -38,6 +58,15 @@ pub enum ChainFault {
     /// It cannot be read.
     #[error("the certificate cannot be read: {0}")]
     Malformed(String),
+    /// Policy names the keys of this partner, and this is none of them.
+    #[error(
+        "its key is {shown}, which is none of those that the policy pins: either the partner has a \
+         new key or the pin is wrong; compare it with the partner before you change the pin"
+    )]
+    NotPinned {
+        /// The key that was shown.
+        shown: KeyPin,
+    },
     /// Anything else, in the verifier's words.
     #[error("the certificate was refused: {0}")]
     Other(String),
@@ -45,18 +74,58 @@ pub enum ChainFault {
 
 /// A leaf certificate whose chain ends in a root we trust.
 #[derive(Clone, Debug)]
-pub struct VerifiedLeaf(Vec<u8>);
+pub struct VerifiedLeaf {
+    der: Vec<u8>,
+    issuers: Arc<[Vec<u8>]>,
+}
 
 impl VerifiedLeaf {
     /// Asserts that the chain of `der` was verified. Only gatehouse-tls may, right after a
     /// handshake; the lint set bans this call everywhere else.
     pub fn assertion(der: Vec<u8>) -> Self {
-        Self(der)
+        Self { der, issuers: Arc::default() }
+    }
+
+    /// Keeps what was shown beside the leaf, so that the chain can be verified again when trust
+    /// has changed.
+    #[must_use]
+    pub fn with_issuers(self, issuers: Vec<Vec<u8>>) -> Self {
+        Self { issuers: issuers.into(), ..self }
     }
 
     /// The certificate.
     pub fn der(&self) -> &[u8] {
-        &self.0
+        &self.der
+    }
+
+    /// The other certificates that were shown with it, DER.
+    pub fn issuers(&self) -> &[Vec<u8>] {
+        &self.issuers
+    }
+}
+
+/// A certificate that something other than its chain vouches for, for one domain and no other:
+/// a pinned key.
+#[derive(Clone, Debug)]
+pub struct Vouched {
+    leaf: Vec<u8>,
+    claim: Remote<Domain>,
+    how: String,
+}
+
+impl Vouched {
+    pub(crate) fn new(leaf: Vec<u8>, claim: Remote<Domain>, how: String) -> Self {
+        Self { leaf, claim, how }
+    }
+
+    /// Whom it speaks for.
+    pub(crate) fn claim(&self) -> &Remote<Domain> {
+        &self.claim
+    }
+
+    /// By what, for logs.
+    pub(crate) fn how(&self) -> &str {
+        &self.how
     }
 }
 

@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{Policy, Require, Rule, Tls};
+use crate::{Action, Pattern, Policy, Require, Rule, Tls};
+
+/// Places and keys of one rule; more is a mistake.
+const LIST_LEN_MAX: usize = 16;
 
 /// A rule that can be read but does not make sense.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -83,12 +86,42 @@ fn check_alone(rule: &Rule, report: &mut impl FnMut(&'static str, String)) {
                 .into(),
         );
     }
+    check_route_and_pin(rule, report);
     // A certificate is shown in the TLS handshake: without one there is nothing to require.
     if (rule.tls, rule.require) == (Tls::Optional, Require::Certificate) {
         report(
             "tls",
             "a certificate can only be shown over TLS: write `tls = \"required\"`, or \
              `require = \"certificate-or-dialback\"`"
+                .into(),
+        );
+    }
+}
+
+fn check_route_and_pin(rule: &Rule, report: &mut impl FnMut(&'static str, String)) {
+    let given = [("route", rule.route.len()), ("pin", rule.pin.len())];
+    for (field, count) in given.into_iter().filter(|(_, count)| *count > 0) {
+        if rule.action == Action::Block {
+            report(field, "a rule that blocks needs none: remove it, or remove `action`".into());
+        }
+        if count > LIST_LEN_MAX {
+            report(field, format!("there are {count} of them: write at most {LIST_LEN_MAX}"));
+        }
+        // One key must not speak for the whole world, and one place cannot be all of it.
+        if rule.remote.contains(&Pattern::Any) {
+            report(
+                field,
+                "`*` stands in `remote`, and this would hold for every domain there is: name the \
+                 partner"
+                    .into(),
+            );
+        }
+    }
+    if !rule.pin.is_empty() && rule.require == Require::CertificateOrDialback {
+        report(
+            "pin",
+            "dialback would get around the pinned key: write `require = \"certificate\"`, or \
+             remove `pin`"
                 .into(),
         );
     }
@@ -139,6 +172,39 @@ mod tests {
     }
 
     #[test]
+    fn a_pin_and_a_route_belong_to_named_partners() {
+        let key = format!("pin = [\"sha256:{}\"]", "0".repeat(64));
+        let route = "route = [\"192.0.2.7\"]";
+        let rule = |remote: &str, lines: &str| {
+            problems(&format!("[[rule]]\nname = \"a\"\nremote = [\"{remote}\"]\n{lines}\n"))
+        };
+        assert!(rule("them.example", &format!("{key}\n{route}")).is_empty());
+        assert!(rule("*.them.example", &key).is_empty());
+        for (remote, lines, want) in [
+            ("*", key.clone(), "rule 1, `pin`: `*` stands in `remote`"),
+            ("*", route.to_owned(), "rule 1, `route`: `*` stands in `remote`"),
+            (
+                "b.example",
+                format!("{key}\naction = \"block\""),
+                "rule 1, `pin`: a rule that blocks",
+            ),
+            (
+                "b.example",
+                format!("{key}\nrequire = \"certificate-or-dialback\""),
+                "rule 1, `pin`: dialback would get around",
+            ),
+            (
+                "b.example",
+                format!("route = [{}]", "\"192.0.2.7\",".repeat(17)),
+                "rule 1, `route`: there are 17 of them",
+            ),
+        ] {
+            let told = rule(remote, &lines);
+            assert!(told.len() == 1 && told[0].starts_with(want), "{told:?}");
+        }
+    }
+
+    #[test]
     fn a_later_rule_with_something_left_is_no_mistake() {
         let told = problems(
             r#"
@@ -169,6 +235,8 @@ mod tests {
             ("tls = \"no\"", "expected `required` or `optional`"),
             ("local = [\"*.x\"]", "is not a domain name"),
             ("stanzas-per-second = 0", "nonzero"),
+            ("route = [\"http://x.example\"]", "is not a route"),
+            ("pin = [\"sha256:00\"]", "is not a pin"),
         ] {
             let error = toml::from_str::<Policy>(&format!("{good}{line}\n")).unwrap_err();
             assert!(error.message().contains(want), "{error}");

@@ -1,9 +1,9 @@
 use std::num::NonZeroU32;
 
-use gatehouse_identity::{AuthenticatedPeer, Proof};
+use gatehouse_identity::{AuthenticatedPeer, IdentityError, KeyPin, Presented, Proof, prove};
 use gatehouse_types::{Domain, Local, Remote};
 
-use crate::{Action, Policy, Require, Tls};
+use crate::{Action, Policy, Require, Route, Tls};
 
 /// What a pair of domains must do.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -12,6 +12,10 @@ pub struct Conditions {
     pub require: Require,
     /// The encryption.
     pub tls: Tls,
+    /// Where it is, in the order to try; empty means that DNS says so.
+    pub route: Vec<Route>,
+    /// The keys that prove it instead of a chain of trust; empty means the chain.
+    pub pins: Vec<KeyPin>,
     /// How many stanzas a second we take from this partner, if the rule says so.
     pub stanzas_per_second: Option<NonZeroU32>,
     /// The rule that says so.
@@ -88,9 +92,27 @@ impl Policy {
             Action::Allow => Ok(Conditions {
                 require: rule.require,
                 tls: rule.tls,
+                route: rule.route.clone(),
+                pins: rule.pin.clone(),
                 stanzas_per_second: rule.stanzas_per_second,
                 rule: rule.name.clone(),
             }),
+        }
+    }
+
+    /// What `presented` proves about `remote`, by the keys that the rule for this pair of domains
+    /// pins; by its chain where there are none.
+    pub fn prove(
+        &self,
+        local: &Local<Domain>,
+        remote: &Remote<Domain>,
+        presented: &Presented,
+    ) -> Result<AuthenticatedPeer, IdentityError> {
+        match self.rules.iter().find(|rule| rule.speaks_of(local, remote)) {
+            Some(rule) if !rule.pin.is_empty() => {
+                prove(&presented.under_pins(remote, &rule.pin), remote)
+            }
+            _ => prove(presented, remote),
         }
     }
 

@@ -48,6 +48,7 @@ impl Policy {
 
 fn write_conditions(text: &mut String, conditions: &Conditions) -> std::fmt::Result {
     let proof = match conditions.require {
+        Require::Certificate if !conditions.pins.is_empty() => "a certificate with a pinned key",
         Require::Certificate => "a certificate that proves the domain",
         Require::CertificateOrDialback => "a certificate that proves the domain, or dialback",
     };
@@ -56,6 +57,15 @@ fn write_conditions(text: &mut String, conditions: &Conditions) -> std::fmt::Res
         Tls::Optional => "TLS where the partner offers it",
     };
     write!(text, "allowed by rule `{}` with {proof}; {tls}", conditions.rule)?;
+    let list = |items: Vec<String>| items.join(", ");
+    if !conditions.pins.is_empty() {
+        let pins = list(conditions.pins.iter().map(ToString::to_string).collect());
+        write!(text, "; pinned: {pins}")?;
+    }
+    if !conditions.route.is_empty() {
+        let route = list(conditions.route.iter().map(ToString::to_string).collect());
+        write!(text, "; reached at {route}, whatever DNS says")?;
+    }
     if let Some(rate) = conditions.stanzas_per_second {
         write!(text, "; at most {rate} stanzas a second from it")?;
     }
@@ -84,12 +94,17 @@ mod tests {
             remote = ["old.example"]
             require = "certificate-or-dialback"
             tls = "optional"
+            [[rule]]
+            name = "bank"
+            remote = ["bank.example"]
+            route = ["direct-tls:192.0.2.7", "xmpp.bank.example:15269"]
+            pin = ["sha256:0000000000000000000000000000000000000000000000000000000000000000"]
         "#,
         )
         .unwrap();
         for (local, remote, want) in [
             ("ours.example", "evil.example", "not allowed, rule `bad` blocks it."),
-            ("ours.example", "x.example", "not allowed, none of the 3 rules speaks of it."),
+            ("ours.example", "x.example", "not allowed, none of the 4 rules speaks of it."),
             (
                 "ours.example",
                 "them.example",
@@ -99,7 +114,7 @@ mod tests {
             (
                 "other.example",
                 "them.example",
-                "not allowed, none of the 3 rules speaks of it.\nRule `partner` names \
+                "not allowed, none of the 4 rules speaks of it.\nRule `partner` names \
                  them.example, but not for other.example.",
             ),
             (
@@ -107,6 +122,14 @@ mod tests {
                 "old.example",
                 "allowed by rule `old` with a certificate that proves the domain, or dialback; \
                  TLS where the partner offers it.",
+            ),
+            (
+                "ours.example",
+                "bank.example",
+                "allowed by rule `bank` with a certificate with a pinned key; TLS required; \
+                 pinned: \
+                 sha256:0000000000000000000000000000000000000000000000000000000000000000; \
+                 reached at direct-tls:192.0.2.7:5270, xmpp.bank.example:15269, whatever DNS says.",
             ),
         ] {
             let text =

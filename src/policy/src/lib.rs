@@ -8,10 +8,12 @@ mod decision;
 mod explain;
 mod pattern;
 mod rate;
+mod route;
 mod rule;
 
 pub use self::check::PolicyProblem;
 pub use self::decision::{Channel, Conditions, Denial, Permit};
 pub use self::pattern::{InvalidPattern, Pattern};
 pub use self::rate::{OverRate, PeerRate};
+pub use self::route::{InvalidRoute, Route, RouteHost, RouteTransport};
 pub use self::rule::{Action, Policy, Require, Rule, Tls};

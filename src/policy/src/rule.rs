@@ -1,9 +1,10 @@
 use std::num::NonZeroU32;
 
+use gatehouse_identity::KeyPin;
 use gatehouse_types::{Domain, Local, Remote};
 use serde::Deserialize;
 
-use crate::Pattern;
+use crate::{Pattern, Route};
 
 /// The rules, first match wins; no rule means no. Read from TOML (`[[rule]]` tables).
 ///
@@ -36,6 +37,12 @@ pub struct Rule {
     /// Whether plain TCP may carry stanzas.
     #[serde(default)]
     pub tls: Tls,
+    /// Where these partners are, in the order to try, instead of what DNS says; empty means DNS.
+    #[serde(default)]
+    pub route: Vec<Route>,
+    /// Keys that prove these partners instead of a chain of trust; empty means the chain.
+    #[serde(default)]
+    pub pin: Vec<KeyPin>,
     /// How many stanzas a second we take from each of these partners; absent means that only the
     /// connection itself slows it.
     #[serde(default)]
@@ -87,6 +94,8 @@ impl Policy {
                 action: Action::Allow,
                 require: Require::Certificate,
                 tls: Tls::Required,
+                route: Vec::new(),
+                pin: Vec::new(),
                 stanzas_per_second: None,
             }],
         }

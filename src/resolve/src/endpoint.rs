@@ -1,3 +1,4 @@
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use gatehouse_types::Domain;
@@ -14,12 +15,41 @@ pub enum Transport {
 /// One place to dial, in the order to try.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Endpoint {
-    /// The SRV target, or the domain itself.
-    pub host: Domain,
+    /// The SRV target, the domain itself, or what a [`Place`] says.
+    pub host: Host,
     /// Its addresses with the port, in the order to try (at most eight).
     pub addresses: Vec<SocketAddr>,
     /// What to speak.
     pub transport: Transport,
+}
+
+/// Where an endpoint is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Host {
+    /// By name.
+    Name(Domain),
+    /// By address alone.
+    Address(IpAddr),
+}
+
+/// An endpoint that somebody other than DNS names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// Where; the addresses of a name are looked up.
+    pub host: Host,
+    /// The TCP port.
+    pub port: u16,
+    /// What to speak.
+    pub transport: Transport,
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
 }
 
 /// How many addresses of one host are tried.

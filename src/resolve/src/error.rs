@@ -13,6 +13,9 @@ pub enum ResolveError {
     /// There are SRV records, but they lead nowhere.
     #[error("the SRV records of {0} name only hosts without an address")]
     NoAddress(Domain),
+    /// Places were named instead of DNS, and none of their hosts has an address.
+    #[error("no host of the route to {0} has an address")]
+    NoRoute(Domain),
     /// The resolver failed or gave no answer.
     #[error("DNS lookup for {domain} failed: {reason}")]
     Failed {

@@ -11,6 +11,6 @@ mod lookup;
 mod order;
 mod resolver;
 
-pub use self::endpoint::{Endpoint, Transport};
+pub use self::endpoint::{Endpoint, Host, Place, Transport};
 pub use self::error::{ResolveError, ResolverSetupError};
 pub use self::resolver::Resolver;

@@ -13,7 +13,7 @@ use crate::endpoint::interleave;
 use crate::join::join_all;
 use crate::lookup::{HostAnswer, SrvAnswer, addresses, services};
 use crate::order::{Service, in_order};
-use crate::{Endpoint, ResolveError, ResolverSetupError, Transport};
+use crate::{Endpoint, Host, Place, ResolveError, ResolverSetupError, Transport};
 
 /// Where servers listen that have no SRV records (RFC 6120, section 3.2.2).
 const FALLBACK_PORT: u16 = 5269;
@@ -107,6 +107,42 @@ impl Resolver {
         self.with_addresses(domain, ordered, deadline).await
     }
 
+    /// Where to dial for `domain` when its SRV records do not count: at these places, in this order
+    /// (at most 16 of them). Takes at most five seconds.
+    pub async fn places(
+        &self,
+        domain: &Domain,
+        places: &[Place],
+    ) -> Result<Vec<Endpoint>, ResolveError> {
+        let deadline = Instant::now() + TOTAL_TIMEOUT;
+        let places = places.get(..ENDPOINTS_MAX).unwrap_or(places);
+        let answers = join_all(places.iter().map(|place| async move {
+            match &place.host {
+                Host::Address(address) => HostAnswer::Found(vec![*address]),
+                Host::Name(name) => addresses(&self.inner, name, deadline).await,
+            }
+        }))
+        .await;
+        let mut endpoints = Vec::new();
+        let mut failure = None;
+        for (place, answer) in places.iter().zip(answers) {
+            match answer {
+                HostAnswer::Found(addresses) => endpoints.push(Endpoint {
+                    host: place.host.clone(),
+                    addresses: interleave(addresses, place.port),
+                    transport: place.transport,
+                }),
+                HostAnswer::Absent => {}
+                HostAnswer::Failed(reason) => failure = Some(reason),
+            }
+        }
+        match (endpoints.is_empty(), failure) {
+            (false, _) => Ok(endpoints),
+            (true, Some(reason)) => Err(ResolveError::Failed { domain: domain.clone(), reason }),
+            (true, None) => Err(ResolveError::NoRoute(domain.clone())),
+        }
+    }
+
     async fn fallback(
         &self,
         domain: &Domain,
@@ -114,7 +150,7 @@ impl Resolver {
     ) -> Result<Vec<Endpoint>, ResolveError> {
         match addresses(&self.inner, domain, deadline).await {
             HostAnswer::Found(addresses) => Ok(vec![Endpoint {
-                host: domain.clone(),
+                host: Host::Name(domain.clone()),
                 addresses: interleave(addresses, FALLBACK_PORT),
                 transport: Transport::StartTls,
             }]),
@@ -138,7 +174,7 @@ impl Resolver {
         for (service, answer) in ordered.into_iter().zip(answers) {
             match answer {
                 HostAnswer::Found(addresses) => endpoints.push(Endpoint {
-                    host: service.host,
+                    host: Host::Name(service.host),
                     addresses: interleave(addresses, service.port),
                     transport: service.transport,
                 }),

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gatehouse_resolve::{Endpoint, ResolveError, Resolver, Transport};
+use gatehouse_resolve::{Endpoint, Host, Place, ResolveError, Resolver, Transport};
 use gatehouse_types::Domain;
 use hickory_server::Server;
 use hickory_server::proto::rr::rdata::{A, AAAA, SOA, SRV};
@@ -257,4 +257,34 @@ async fn beside<T>(server: impl Future<Output = ()>, question: impl Future<Outpu
         answer = question => answer,
         () = server => unreachable!(),
     }
+}
+
+#[tokio::test]
+async fn places_are_taken_as_they_are_and_in_their_order() {
+    let zone = Zone::new()
+        .srv("_xmpp-server._tcp.them.example", 1, 0, 5269, "n.them.example")
+        .address("n.them.example", "192.0.2.1")
+        .address("other.example", "192.0.2.2")
+        .address("other.example", "2001:db8::2");
+    let (resolver, _server) = zone.serve().await;
+    let place = |host: Host, port, transport| Place { host, port, transport };
+    let by_name = |text: &str| Host::Name(domain(text));
+    let endpoints = resolver
+        .places(
+            &domain("them.example"),
+            &[
+                place(Host::Address("192.0.2.9".parse().unwrap()), 1, Transport::StartTls),
+                place(by_name("nobody.example"), 2, Transport::StartTls),
+                place(by_name("other.example"), 3, Transport::DirectTls),
+            ],
+        )
+        .await
+        .unwrap();
+    assert_eq!(told(&endpoints), "192.0.2.9:1 starttls, other.example:3 direct");
+    assert_eq!(endpoints[1].addresses.len(), 2);
+    let nowhere = place(by_name("nobody.example"), 2, Transport::StartTls);
+    assert_eq!(
+        resolver.places(&domain("them.example"), &[nowhere]).await,
+        Err(ResolveError::NoRoute(domain("them.example")))
+    );
 }

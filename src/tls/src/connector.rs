@@ -49,6 +49,11 @@ impl Connector {
         Ok(Self { keys: keys.clone(), roots: roots.clone(), config: Arc::new(config) })
     }
 
+    /// The authorities that this side trusts.
+    pub fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
     /// Shakes hands with SNI `server_name`, showing our certificate for `own` if there is one. The
     /// peer's certificate is *not* required to match: judge `TlsFacts::presented`.
     ///

@@ -15,10 +15,19 @@ pub(crate) fn judge(shown: &[CertificateDer<'_>], trust: &Trust, now: UnixTime) 
         None => {
             #[expect(clippy::disallowed_methods, reason = "the chain has just been verified")]
             let verified = VerifiedLeaf::assertion(leaf.to_vec());
-            Presented::Verified(verified)
+            let issuers = intermediates.iter().map(|issuer| issuer.to_vec()).collect();
+            Presented::Verified(verified.with_issuers(issuers))
         }
         Some(fault) => Presented::Untrusted { leaf: leaf.to_vec(), fault },
     }
+}
+
+/// The verdict of today on a chain that once was verified; anything else stays what it is.
+pub(crate) fn judge_again(presented: &Presented, trust: &Trust, now: UnixTime) -> Presented {
+    let Presented::Verified(leaf) = presented else { return presented.clone() };
+    let leaf_first = std::iter::once(leaf.der()).chain(leaf.issuers().iter().map(Vec::as_slice));
+    let shown: Vec<CertificateDer<'_>> = leaf_first.map(CertificateDer::from).collect();
+    judge(&shown, trust, now)
 }
 
 fn fault(

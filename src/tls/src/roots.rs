@@ -3,11 +3,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use gatehouse_identity::Presented;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, TrustAnchor};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use tracing::{debug, warn};
 
 use crate::TlsError;
+use crate::judgement::judge_again;
 
 /// The authorities we trust, replaceable while streams run. Clones share one set.
 ///
@@ -39,6 +41,12 @@ impl Roots {
     pub fn replace(&self, pem: &[String], system: SystemRoots) -> Result<(), TlsError> {
         self.trust.store(Arc::new(Trust::load(pem, system)?));
         Ok(())
+    }
+
+    /// What a certificate that was shown in some earlier handshake is worth now: its authority may
+    /// be trusted no longer, and it may have expired.
+    pub fn judge_again(&self, presented: &Presented) -> Presented {
+        judge_again(presented, &self.current(), UnixTime::now())
     }
 
     pub(crate) fn current(&self) -> Arc<Trust> {

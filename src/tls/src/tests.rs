@@ -82,10 +82,6 @@ fn fault(presented: &Presented) -> &ChainFault {
 
 /// The first dNSName that was shown, trusted or not.
 fn shown(presented: &Presented) -> String {
-    let der = match presented {
-        Presented::Nothing => panic!("nothing was shown"),
-        Presented::Untrusted { leaf, .. } => leaf.as_slice(),
-        Presented::Verified(leaf) => leaf.der(),
-    };
+    let der = presented.leaf().expect("a certificate was shown");
     CertificateSummary::from_der(der).unwrap().names.dns[0].clone()
 }

@@ -36,14 +36,14 @@ pub(crate) async fn run(
             None => return,
         },
     };
-    let version = match &entry {
-        Entry::Direct(facts) => Some(facts.version),
+    let facts = match &entry {
+        Entry::Direct(facts) => Some(facts.clone()),
         Entry::StartTls => None,
     };
     let machine =
         S2sReceiver::new(Arc::clone(&edge.receiver), gate, entry, edge.random.seed(), accepted);
     let connection = Connection::new(machine, io, edge.config.limits.write_timeout);
-    Session::new(edge, connection, peer, version, setup_deadline).run().await;
+    Session::new(edge, connection, peer, facts, setup_deadline).run().await;
 }
 
 async fn accept_tls(

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gatehouse_identity::{AuthenticatedPeer, TlsVersion};
+use gatehouse_identity::{AuthenticatedPeer, TlsFacts};
 use gatehouse_net::{Connection, Step, now};
 use gatehouse_policy::{Denial, Permit, Policy};
 use gatehouse_telemetry::{StreamHandle, StreamInfo, StreamKind, StreamState};
@@ -20,10 +20,7 @@ use super::report;
 use crate::dialback;
 use crate::gate::not_allowed;
 use crate::places::Place;
-use crate::shared::{Edge, channel, policy_changed, proof_text, version_text};
-
-/// Pairs of domains on one stream.
-const PERMITS_MAX: usize = 64;
+use crate::shared::{Edge, channel, policy_changed, proof_text, version, version_text};
 
 /// Dialback keys of one stream that are verified at the same time.
 const VERIFICATIONS_MAX: usize = 8;
@@ -37,10 +34,12 @@ pub(super) struct Session {
     connection: Connection<S2sReceiver>,
     address: SocketAddr,
     handle: StreamHandle,
-    version: Option<TlsVersion>,
+    /// What the handshake told; nothing without TLS.
+    facts: Option<TlsFacts>,
     setup_deadline: Instant,
     /// Who the first header said it is from and for; claimed, not proven.
     claimed: (Option<Remote<Domain>>, Option<Local<Domain>>),
+    /// One for each pair that the machine has opened; it bounds them.
     permits: Vec<Permit>,
     /// This stream among those of each domain that it proved.
     places: Vec<Place<Domain>>,
@@ -65,7 +64,7 @@ impl Session {
         edge: Arc<Edge>,
         connection: Connection<S2sReceiver>,
         address: SocketAddr,
-        version: Option<TlsVersion>,
+        facts: Option<TlsFacts>,
         setup_deadline: Instant,
     ) -> Self {
         let handle = edge.streams.open(StreamInfo {
@@ -74,7 +73,7 @@ impl Session {
             local: String::new(),
             peer: String::new(),
             address: address.to_string(),
-            tls: version_text(version).to_owned(),
+            tls: version_text(version(facts.as_ref())).to_owned(),
             authentication: String::new(),
             state: StreamState::Opening,
         });
@@ -84,7 +83,7 @@ impl Session {
             connection,
             address,
             handle,
-            version,
+            facts,
             setup_deadline,
             claimed: (None, None),
             permits: Vec::new(),
@@ -183,8 +182,8 @@ impl Session {
         let shaken = shaken.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
         match shaken {
             Ok((io, facts)) => {
-                self.version = Some(facts.version);
-                self.handle.update(|info| info.tls = version_text(self.version).to_owned());
+                self.handle.update(|info| info.tls = version_text(Some(facts.version)).to_owned());
+                self.facts = Some(facts.clone());
                 self.connection.put_io(Box::new(io));
                 self.connection.machine_mut().handle_tls(facts, now());
                 State::Running
@@ -198,15 +197,12 @@ impl Session {
 
     /// A pair of domains may send from here on: the permit is what every stanza needs.
     fn opened(&mut self, peer: AuthenticatedPeer, local: Local<Domain>) {
-        let permit = match self.edge.policy().decide(&local, peer.clone(), channel(self.version)) {
-            Ok(permit) if self.permits.len() < PERMITS_MAX => permit,
-            Ok(_) => {
-                let error = StreamError::new(
-                    StreamCondition::ResourceConstraint,
-                    "too many domains on one stream",
-                );
-                return self.close_with(error);
-            }
+        let permit = match self.edge.policy().decide(
+            &local,
+            peer.clone(),
+            channel(version(self.facts.as_ref())),
+        ) {
+            Ok(permit) => permit,
             // Policy changed between the machine's question and now.
             Err(denial) => {
                 let error = not_allowed(peer.domain(), &local);
@@ -227,7 +223,7 @@ impl Session {
         info!(
             stream.id = %id, peer.domain = %peer.domain(), peer.addr = %self.address,
             direction = "in", local.domain = %local, rule = permit.rule(), proof,
-            tls = version_text(self.version), "stream opened"
+            tls = version_text(version(self.facts.as_ref())), "stream opened"
         );
         self.handle.update(|info| {
             info.id = id.to_string();
@@ -294,7 +290,16 @@ impl Session {
     fn recheck(&mut self, policy: &Policy) {
         let mut permits = Vec::with_capacity(self.permits.len());
         for permit in &self.permits {
-            match policy.decide(permit.local(), permit.peer().clone(), channel(self.version)) {
+            if let Err(fault) = self.edge.still_proves(policy, permit, self.facts.as_ref()) {
+                let error = not_allowed(permit.peer().domain(), permit.local());
+                self.detail = Some(format!("trust or pins have changed: {fault}"));
+                return self.close_with(error);
+            }
+            match policy.decide(
+                permit.local(),
+                permit.peer().clone(),
+                channel(version(self.facts.as_ref())),
+            ) {
                 Ok(permit) => permits.push(permit),
                 Err(denial) => {
                     let error = not_allowed(permit.peer().domain(), permit.local());

@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use gatehouse_identity::TlsFacts;
 use gatehouse_net::{Connection, ConnectionError, Step, now};
 use gatehouse_policy::{Channel, Permit, Policy};
 use gatehouse_telemetry::{StreamHandle, StreamState};
@@ -12,7 +13,7 @@ use tracing::{debug, info, warn};
 use super::dial::OpenStream;
 use super::failure::reason_text;
 use super::queue::{Queue, Waiting};
-use crate::shared::{Edge, channel, policy_changed, proof_text, version_text};
+use crate::shared::{Edge, channel, policy_changed, proof_text, version, version_text};
 
 /// Stanzas handed to the machine before the connection gets its turn.
 const BATCH_LEN_MAX: usize = 16;
@@ -28,6 +29,8 @@ pub(super) struct Carry<'a> {
     connection: Connection<S2sInitiator>,
     permit: Permit,
     channel: Channel,
+    /// What the handshake told.
+    facts: Option<TlsFacts>,
     id: String,
     handle: StreamHandle,
     /// Given to the machine, not yet known to have left. Their receipts are kept.
@@ -60,7 +63,8 @@ impl<'a> Carry<'a> {
         stream: OpenStream,
         permit: Permit,
     ) -> Self {
-        let OpenStream { connection, peer, host, address, version } = stream;
+        let OpenStream { connection, peer, host, address, facts } = stream;
+        let version = version(facts.as_ref());
         let proof = proof_text(peer.proof());
         handle.update(|info| {
             info.address = address.to_string();
@@ -80,6 +84,7 @@ impl<'a> Carry<'a> {
             connection,
             permit,
             channel: channel(version),
+            facts,
             id,
             handle,
             unflushed: Vec::new(),
@@ -149,6 +154,13 @@ impl<'a> Carry<'a> {
     }
 
     fn recheck(&mut self, policy: &Policy) {
+        if let Err(fault) = self.edge.still_proves(policy, &self.permit, self.facts.as_ref()) {
+            warn!(
+                stream.id = self.id, peer.domain = %self.permit.peer().domain(),
+                direction = "out", reason = %fault, "stream closed: its certificate proves nothing any more"
+            );
+            return self.leave("trust has changed");
+        }
         match policy.decide(self.permit.local(), self.permit.peer().clone(), self.channel) {
             Ok(permit) => self.permit = permit,
             Err(denial) => {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use gatehouse_identity::IdentityError;
 use gatehouse_net::ConnectionError;
-use gatehouse_resolve::{ResolveError, Transport};
-use gatehouse_types::{Chain, Domain};
+use gatehouse_resolve::{Host, ResolveError, Transport};
+use gatehouse_types::Chain;
 use gatehouse_xmpp::stream::CloseReason;
 
 use super::target::Target;
@@ -57,7 +57,7 @@ pub(crate) enum DialFailure {
         "DNS names only addresses that are not on the public Internet; if this partner is on a \
          network of ours, set `private-targets = true` in [s2s]"
     )]
-    Private { targets: Vec<(Domain, SocketAddr)> },
+    Private { targets: Vec<(Host, SocketAddr)> },
     /// It was reached, more than once, and lost before it took a stanza.
     #[error("the stream opens and closes again without taking a stanza: {reason}")]
     Unsteady { reason: String },

@@ -15,8 +15,7 @@ use super::pool::{denied, log_denial};
 use super::queue::{Links, Pair, Queue, Waiting};
 use super::refusal::going_down;
 use crate::bounce::Refusal;
-use crate::gate::terms;
-use crate::shared::{Edge, channel};
+use crate::shared::{Edge, channel, version};
 
 /// Streams in a row that opened and took nothing before we give up.
 const FRUITLESS_MAX: u8 = 2;
@@ -83,12 +82,7 @@ impl Link {
         let Pair { local, remote } = &self.pair;
         let conditions =
             self.edge.policy().conditions(local, remote).map_err(LinkFailure::Denied)?;
-        let call = Call {
-            local: local.clone(),
-            remote: remote.clone(),
-            purpose: Purpose::Stanzas,
-            terms: terms(&conditions),
-        };
+        let call = Call::new(local.clone(), remote.clone(), Purpose::Stanzas, conditions);
         let dialled = tokio::select! {
             biased;
             () = self.drained.cancelled() => return Err(LinkFailure::GoingDown),
@@ -96,7 +90,8 @@ impl Link {
         };
         match dialled.map_err(LinkFailure::Dial)? {
             Outcome::Open(stream) => {
-                let (peer, channel) = (stream.peer.clone(), channel(stream.version));
+                let (peer, channel) =
+                    (stream.peer.clone(), channel(version(stream.facts.as_ref())));
                 let permit = self.edge.policy().decide(local, peer, channel);
                 Ok((stream, permit.map_err(LinkFailure::Denied)?))
             }

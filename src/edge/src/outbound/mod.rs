@@ -7,6 +7,7 @@ mod link;
 mod memory;
 mod pool;
 mod queue;
+mod race;
 mod reach;
 mod refusal;
 mod target;

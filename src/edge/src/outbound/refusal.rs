@@ -68,6 +68,9 @@ fn resolve_refusal(error: &ResolveError, remote: &Remote<Domain>) -> Refusal {
             "the XMPP server that DNS names for {remote} has no address; its administrator must \
              correct its DNS records"
         )),
+        ResolveError::NoRoute(_) => not_found(format!(
+            "the way to {remote} that is set up here has no address; ask your administrator"
+        )),
         // `Failed`, and whatever may be added: DNS itself is in trouble.
         _ => wait(format!("DNS gives no answer about {remote} right now; try again later")),
     }
@@ -136,6 +139,10 @@ fn certificate_text(fault: &IdentityError, remote: &Remote<Domain>) -> String {
         IdentityError::Untrusted(ChainFault::UnknownIssuer) => {
             format!("{shown} from an authority that is not trusted here")
         }
+        IdentityError::Untrusted(ChainFault::NotPinned { .. }) => format!(
+            "{shown} whose key is not the one that was agreed on; its administrator and yours \
+             must compare them"
+        ),
         IdentityError::Untrusted(
             ChainFault::WrongPurpose
             | ChainFault::IsAuthority
@@ -178,7 +185,7 @@ mod tests {
     use std::io;
     use std::time::Duration;
 
-    use gatehouse_resolve::Transport;
+    use gatehouse_resolve::{Host, Transport};
     use gatehouse_xmpp::StreamError;
 
     use super::*;
@@ -188,7 +195,7 @@ mod tests {
     fn failed(error: AttemptError) -> FailedTarget {
         FailedTarget {
             target: Target {
-                host: "inside.them.example".parse().unwrap(),
+                host: Host::Name("inside.them.example".parse().unwrap()),
                 address: "192.0.2.7:5269".parse().unwrap(),
                 transport: Transport::StartTls,
             },
@@ -313,7 +320,7 @@ mod tests {
     fn an_inside_address_is_told_to_the_administrator_only() {
         let failure = DialFailure::Private {
             targets: vec![(
-                "inside.them.example".parse().unwrap(),
+                Host::Name("inside.them.example".parse().unwrap()),
                 "10.0.0.7:5269".parse().unwrap(),
             )],
         };

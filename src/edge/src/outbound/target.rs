@@ -1,12 +1,13 @@
 use std::net::SocketAddr;
 
 use gatehouse_identity::{AuthenticatedPeer, TlsFacts, prove};
-use gatehouse_net::{BoxedIo, Connection, Step, connect, now};
-use gatehouse_resolve::Transport;
-use gatehouse_types::{Domain, Machine};
+use gatehouse_net::{BoxedIo, Connection, Step, now};
+use gatehouse_resolve::{Host, Transport};
+use gatehouse_types::Machine;
 use gatehouse_xmpp::Entry;
 use gatehouse_xmpp::s2s::{Authentication, Purpose, S2sEvent, S2sInitiator};
 use gatehouse_xmpp::stream::CloseReason;
+use tokio::net::TcpStream;
 use tokio::time;
 use tracing::debug;
 
@@ -23,12 +24,12 @@ const LAST_WORDS: time::Duration = time::Duration::from_millis(500);
 /// One address of one endpoint.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    pub(super) host: Domain,
+    pub(super) host: Host,
     pub(super) address: SocketAddr,
     pub(super) transport: Transport,
 }
 
-/// One try to reach one target.
+/// One try at one target that has taken our connection.
 pub(super) struct Attempt<'a> {
     edge: &'a Edge,
     call: &'a Call,
@@ -39,22 +40,25 @@ pub(super) struct Attempt<'a> {
 
 impl<'a> Attempt<'a> {
     pub(super) fn new(edge: &'a Edge, call: &'a Call, target: &'a Target) -> Self {
-        Self { edge, call, target, stage: Stage::Connect, facts: None }
+        Self { edge, call, target, stage: Stage::Stream, facts: None }
     }
 
-    /// Goes from TCP to what the call is for, within the time that one target has.
-    pub(super) async fn run(mut self) -> Result<Outcome, AttemptError> {
+    /// Goes from TCP to what the call is for, until `deadline`: the target's time has begun with
+    /// the connection.
+    pub(super) async fn run(
+        mut self,
+        tcp: TcpStream,
+        deadline: time::Instant,
+    ) -> Result<Outcome, AttemptError> {
         let timeout = self.edge.config.target_timeout;
-        match time::timeout(timeout, self.negotiate()).await {
+        match time::timeout_at(deadline, self.negotiate(tcp)).await {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(error)) => Err(self.explain(error)),
             Err(_) => Err(self.explain(AttemptError::Silent { stage: self.stage, timeout })),
         }
     }
 
-    async fn negotiate(&mut self) -> Result<Outcome, AttemptError> {
-        let timeout = self.edge.config.target_timeout;
-        let tcp = connect(self.target.address, timeout).await.map_err(AttemptError::Connect)?;
+    async fn negotiate(&mut self, tcp: TcpStream) -> Result<Outcome, AttemptError> {
         let (io, entry): (BoxedIo, Entry) = match self.target.transport {
             Transport::StartTls => (Box::new(tcp), Entry::StartTls),
             Transport::DirectTls => {
@@ -63,7 +67,7 @@ impl<'a> Attempt<'a> {
                 let (remote, local) = (&self.call.remote.0, &self.call.local.0);
                 let shaken = connector.connect(tcp, remote, local).await;
                 let (io, facts) = shaken.map_err(AttemptError::Tls)?;
-                self.facts = Some(facts.clone());
+                let facts = self.judged(facts);
                 (Box::new(io), Entry::Direct(facts))
             }
         };
@@ -129,21 +133,28 @@ impl<'a> Attempt<'a> {
         let connector = &self.edge.starttls_connector;
         let shaken = connector.connect(io, &self.call.remote.0, &self.call.local.0).await;
         let (io, facts) = shaken.map_err(AttemptError::Tls)?;
-        self.facts = Some(facts.clone());
+        let facts = self.judged(facts);
         self.stage = Stage::Stream;
         connection.put_io(Box::new(io));
         connection.machine_mut().handle_tls(facts, now());
         Ok(())
     }
 
+    /// What the handshake told, in the light of what policy knows of this partner's keys. What was
+    /// shown is kept as it came, because policy may change.
+    fn judged(&mut self, facts: TlsFacts) -> TlsFacts {
+        let presented = facts.presented.under_pins(&self.call.remote, &self.call.pins);
+        self.facts = Some(facts.clone());
+        TlsFacts { presented, ..facts }
+    }
+
     fn opened(&self, connection: Connection<S2sInitiator>, peer: AuthenticatedPeer) -> OpenStream {
-        let version = self.facts.as_ref().map(|facts| facts.version);
         OpenStream {
             connection,
             peer,
             host: self.target.host.clone(),
             address: self.target.address,
-            version,
+            facts: self.facts.clone(),
         }
     }
 
@@ -154,7 +165,8 @@ impl<'a> Attempt<'a> {
         let needed = self.call.terms.authentication == Authentication::Certificate;
         match &self.facts {
             Some(facts) if negotiated && needed => {
-                match prove(&facts.presented, &self.call.remote) {
+                let presented = facts.presented.under_pins(&self.call.remote, &self.call.pins);
+                match prove(&presented, &self.call.remote) {
                     Ok(_) => error,
                     Err(fault) => AttemptError::Certificate(fault),
                 }

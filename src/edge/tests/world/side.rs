@@ -93,6 +93,7 @@ pub(crate) struct Side {
     pub(crate) core: Trunk,
     pub(crate) streams: Streams,
     pub(crate) policy: watch::Sender<Arc<Policy>>,
+    pub(crate) roots: Roots,
     pub(crate) tasks: Tasks,
 }
 
@@ -130,7 +131,7 @@ impl Side {
             trunk: edge,
         };
         gatehouse_edge::start(parts, &tasks);
-        Self { core, streams, policy, tasks }
+        Self { core, streams, policy, roots, tasks }
     }
 
     /// The open stream of this kind; waits for it.

@@ -78,7 +78,7 @@ async fn new_keys_and_roots_count_from_the_next_handshake() {
     let leaf = |met: Met| match met.unwrap().1.presented {
         Presented::Verified(leaf) => Ok(leaf.der().to_vec()),
         Presented::Untrusted { fault, .. } => Err(fault),
-        Presented::Nothing => panic!("nothing was shown"),
+        other => panic!("{other:?}"),
     };
     let again = || meet(&ours.acceptor, None, &connector, "one.example", "one.example");
 

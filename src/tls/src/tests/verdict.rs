@@ -159,3 +159,26 @@ async fn the_best_common_version_is_agreed() {
         assert_eq!(accepted.version, version);
     }
 }
+
+#[tokio::test]
+async fn a_chain_is_judged_again_when_trust_changes() {
+    let (ca, other) = (TestCa::new(), TestCa::named("Another authority"));
+    let roots = trust(&ca);
+    let certificate = ca.issue_for("them.example");
+    let (accepted, connected) = judged(&certificate, &roots, EACH_VERSION[1]).await;
+    let replace = |roots: &Roots, ca: &TestCa| {
+        roots.replace(&[ca.root_pem().to_owned()], SystemRoots::Ignore).unwrap();
+    };
+    for presented in [&accepted, &connected] {
+        assert!(matches!(roots.judge_again(presented), Presented::Verified(_)));
+    }
+    replace(&roots, &other);
+    for presented in [&accepted, &connected] {
+        assert_eq!(fault(&roots.judge_again(presented)), &ChainFault::UnknownIssuer);
+    }
+    // What never was verified is not judged better than the handshake did.
+    let (refused, _) = judged(&certificate, &roots, EACH_VERSION[1]).await;
+    replace(&roots, &ca);
+    assert!(matches!(roots.judge_again(&accepted), Presented::Verified(_)));
+    assert!(matches!(roots.judge_again(&refused), Presented::Untrusted { .. }));
+}

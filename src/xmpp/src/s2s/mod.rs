@@ -11,7 +11,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use gatehouse_identity::AuthenticatedPeer;
+use gatehouse_identity::{AuthenticatedPeer, IdentityError, Presented, prove};
 use gatehouse_types::{Domain, Local, Remote};
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -55,6 +55,16 @@ pub trait Gate: Send + Sync {
     fn serves(&self, domain: &Domain) -> bool;
     /// What `from` must do to talk to `to`, or why it may not at all.
     fn terms(&self, from: &Remote<Domain>, to: &Local<Domain>) -> Result<Terms, StreamError>;
+    /// What the certificate that was shown proves about `from`. By its chain, unless policy knows
+    /// better: it may pin keys.
+    fn prove(
+        &self,
+        presented: &Presented,
+        from: &Remote<Domain>,
+        _to: &Local<Domain>,
+    ) -> Result<AuthenticatedPeer, IdentityError> {
+        prove(presented, from)
+    }
     /// Whether the proven `peer` may send to `to`; the name of the rule that says so, for logs.
     fn admit(&self, peer: &AuthenticatedPeer, to: &Local<Domain>) -> Result<String, StreamError>;
 }

@@ -81,7 +81,7 @@ impl S2sReceiver {
             Ok(terms) => terms,
             Err(refusal) => return self.refuse_key(pairs, element, refusal),
         };
-        match (channel.judge(&from), terms.authentication) {
+        match (channel.judge_by(&*self.gate, &from, &to), terms.authentication) {
             // XEP-0344: what the certificate proves need not be asked.
             (Some(Ok(peer)), _) => self.admit_key(pairs, element, peer, to),
             (judgement, Authentication::Certificate) => {

@@ -103,8 +103,9 @@ impl S2sReceiver {
             return Err(StreamError::new(StreamCondition::InvalidFrom, text));
         }
         let terms = self.gate.terms(&domain, to)?;
-        let judgement =
-            channel.judge(&domain).map(|result| result.map_err(|error| error.to_string()));
+        let judgement = channel
+            .judge_by(&*self.gate, &domain, to)
+            .map(|result| result.map_err(|error| error.to_string()));
         if let Some(Err(reason)) = &judgement {
             self.wire.tell(S2sEvent::AuthenticationFailed {
                 method: "EXTERNAL",
