@@ -4,3 +4,18 @@
 //! Owns: what a message of one protocol means in the other (RFC 7247, 7572, 7573, 8048, and
 //! Microsoft's ways), and the state that this needs. Does not own: sockets, clocks, stores,
 //! policy, transactions. Only this crate knows both protocols.
+//!
+//! [`Gateway`] is the one machine: stanzas, SIP requests, SIP answers and time go in, [`Effect`]s
+//! come out. docs/protocols/sip-gateway.md says what it does and docs/decisions why.
+
+pub mod availability;
+mod config;
+mod effect;
+mod gateway;
+pub mod profile;
+mod record;
+
+pub use self::config::{GatewayConfig, Limits};
+pub use self::effect::{Effect, Failure, Outcome, OutgoingId, Receipt, RequestKey};
+pub use self::gateway::{Gateway, GatewayStatus};
+pub use self::record::{InvalidRecord, Record, RecordKey};
