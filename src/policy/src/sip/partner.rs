@@ -1,0 +1,91 @@
+use std::num::NonZeroU32;
+
+use gatehouse_types::{Domain, Local, Remote};
+use serde::Deserialize;
+
+use super::SipRoute;
+use crate::{Action, Pattern};
+
+/// One row of the SIP partners (`[[sip]]` in the policy): whom it speaks of, how they are found and
+/// what proves them. First match wins; no row means no.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SipPartner {
+    /// Shown in logs and to the admin; each row has its own.
+    pub name: String,
+    /// The partners it speaks of.
+    pub remote: Vec<Pattern>,
+    /// The domains of ours it speaks of; absent means all.
+    #[serde(default)]
+    pub local: Option<Vec<Domain>>,
+    /// Yes or no.
+    #[serde(default)]
+    pub action: Action,
+    /// How they are found, and how far they are trusted.
+    #[serde(default)]
+    pub mode: SipMode,
+    /// The one host of a `direct` partner, or the proxy of a `provider`.
+    #[serde(default)]
+    pub host: Option<Domain>,
+    /// Where requests go instead of what DNS says.
+    #[serde(default)]
+    pub route: Option<SipRoute>,
+    /// The rules of which one must prove the partner; both, if absent.
+    #[serde(default)]
+    pub proof: Option<Vec<SipProof>>,
+    /// Whether the common name counts in a certificate without any subjectAltName.
+    #[serde(default)]
+    pub common_name: bool,
+    /// What the partner runs; found out from its messages, if absent.
+    #[serde(default)]
+    pub kind: Option<SipKind>,
+    /// How many requests a second we take from each of these partners.
+    #[serde(default)]
+    pub messages_per_second: Option<NonZeroU32>,
+}
+
+/// How partners are found and trusted, in Microsoft's words (Access Edge: discovered partner,
+/// allowed domain, allowed partner server, hosting provider).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum SipMode {
+    /// Whoever DNS names, slowed down as a stranger: 20 requests a second to 1000 addresses, and
+    /// one a second once most of them fail.
+    Open,
+    /// DNS finds them, and they are known to you: no such limits.
+    #[default]
+    Enhanced,
+    /// `host` speaks for them, whatever DNS says.
+    Direct,
+    /// `host` speaks for every domain whose `_sipfederationtls._tcp` names it.
+    Provider,
+}
+
+/// A rule by which a certificate proves a SIP domain.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum SipProof {
+    /// It names the domain.
+    Rfc5922,
+    /// It names the host that the domain's SRV record names, directly in the domain.
+    Microsoft,
+}
+
+/// What a partner runs: it decides between session mode and pager mode, and the form of typing
+/// notices.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum SipKind {
+    /// Lync, Skype for Business, Office 365: INVITE with `m=message`.
+    Lync,
+    /// SIP/SIMPLE: MESSAGE outside a dialog.
+    Standard,
+}
+
+impl SipPartner {
+    /// True if the row speaks of this pair of domains.
+    pub(crate) fn speaks_of(&self, local: &Local<Domain>, remote: &Remote<Domain>) -> bool {
+        self.local.as_ref().is_none_or(|ours| ours.contains(&local.0))
+            && self.remote.iter().any(|one| one.matches(&remote.0))
+    }
+}
