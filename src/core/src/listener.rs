@@ -11,7 +11,7 @@ use gatehouse_types::Chain;
 use gatehouse_xmpp::{C2sConfig, C2sServer, Entry, Seed};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time;
-use tracing::{Instrument as _, debug, error, info_span};
+use tracing::{Instrument as _, Span, debug, error, info_span};
 
 use crate::login::{FailedLogins, Strangers};
 use crate::router::Router;
@@ -49,16 +49,28 @@ impl ClientPorts {
     }
 
     async fn handle(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, kind: PortKind) {
+        // On the heap, so that an open session does not keep the room that its beginning took.
+        let Some((client, span)) = Box::pin(self.open(stream, peer, kind)).await else { return };
+        Box::pin(client.run()).instrument(span).await;
+    }
+
+    /// All that comes before the client's stream.
+    async fn open(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        kind: PortKind,
+    ) -> Option<(Box<Client>, Span)> {
         let Some(stranger) = self.strangers.enter(peer.ip()) else {
             debug!(peer.addr = %peer, "turned away: too many connections that have not logged in");
             metrics::counter!("gatehouse_c2s_turned_away_total").increment(1);
-            return;
+            return None;
         };
-        let Some((io, entry)) = self.enter(stream, kind).await else { return };
+        let (io, entry) = self.enter(stream, kind).await?;
         let mut random = [0; 32];
         if rand::fill(&mut random).is_err() {
             error!("no randomness: a client was turned away");
-            return;
+            return None;
         }
         let tls = match &entry {
             Entry::StartTls => "",
@@ -79,7 +91,7 @@ impl ClientPorts {
         let connection = Connection::new(machine, io, self.config.limits.write_timeout);
         let client = Client::new(self, connection, row, peer.ip(), stranger);
         let span = info_span!("stream", stream.id = id, peer.addr = %peer, direction = "in");
-        Box::pin(client.run()).instrument(span).await;
+        Some((Box::new(client), span))
     }
 
     async fn enter(&self, stream: TcpStream, kind: PortKind) -> Option<(BoxedIo, Entry)> {

@@ -7,7 +7,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::rand;
 use gatehouse_identity::TlsVersion;
 use gatehouse_net::{Connection, ConnectionError, Step, now};
 use gatehouse_store::{AccountVersion, StoredKeys};
@@ -19,12 +18,13 @@ use gatehouse_xmpp::{
     C2sEvent, C2sServer, Seed, Stanza, StanzaCondition, StreamCondition, StreamError,
 };
 use tokio::time;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, info_span};
 
-use crate::account::Session;
 use crate::listener::ClientPorts;
 use crate::login::Stranger;
-use crate::outbox::{OutboxReceiver, Outgoing, outbox};
+use crate::management::unguessable_name;
+use crate::outbox::{Outgoing, outbox};
+use crate::resume::{Bound, HandOver};
 
 /// How long a client may take to read our last words. A program that stops has seconds, in which what
 /// the client did not read must be stored too.
@@ -34,30 +34,26 @@ const WORK_MAX: Duration = Duration::from_secs(3);
 
 /// A connected client, bound or not.
 pub(crate) struct Client {
-    ports: Arc<ClientPorts>,
-    connection: Connection<C2sServer>,
-    row: StreamHandle,
+    pub(crate) ports: Arc<ClientPorts>,
+    pub(crate) connection: Connection<C2sServer>,
+    pub(crate) row: StreamHandle,
     source: IpAddr,
     /// Until it has logged in.
     stranger: Option<Stranger>,
-    account: Option<Jid>,
+    pub(crate) account: Option<Jid>,
     /// Of the account that was last looked up: the one that a log-in is checked against.
-    version: Option<AccountVersion>,
+    pub(crate) version: Option<AccountVersion>,
     /// The keys were not read: that the log-in fails says nothing about the client.
     unchecked: bool,
-    bound: Option<Bound>,
+    pub(crate) bound: Option<Box<Bound>>,
     /// Given to the machine, and not yet known to be written; oldest first.
     unwritten: VecDeque<Outgoing>,
     /// Stored messages up to this one were written.
-    offline_written: Option<i64>,
+    pub(crate) offline_written: Option<i64>,
     /// It went without a word: what was on its way is lost.
     vanished: bool,
-}
-
-/// What a client has once it is bound.
-struct Bound {
-    session: Arc<Session>,
-    outbox: OutboxReceiver,
+    /// Its stream is over, and neither side can go on with it.
+    over: bool,
 }
 
 /// What happened to a connection that was waited for.
@@ -65,6 +61,7 @@ enum Happened {
     Stop,
     TooLate,
     Kicked(StreamError),
+    Wanted(HandOver),
     ToWrite(Outgoing),
     Step(Result<Option<Step<C2sEvent>>, ConnectionError>),
 }
@@ -90,20 +87,34 @@ impl Client {
             unwritten: VecDeque::new(),
             offline_written: None,
             vanished: false,
+            over: false,
         }
     }
 
     /// Serves the client until one side leaves.
-    pub(crate) async fn run(mut self) {
-        if let Err(failure) = self.converse().await {
-            debug!(error = %Chain(&failure), "a client's connection ended");
+    pub(crate) async fn run(mut self: Box<Self>) {
+        let ended = self.converse().await;
+        if let Err(failure) = &ended {
+            debug!(error = %Chain(failure), "a client's connection ended");
         }
-        let Some(Bound { session, outbox }) = self.bound.take() else { return };
+        let Some(mut bound) = self.bound.take() else { return };
         let router = self.ports.router.clone();
         if let Some(id) = self.offline_written.take() {
-            router.offline_written(&session, id).await;
+            router.offline_written(&bound.session, id).await;
         }
-        router.unbind(&session, outbox, self.unwritten).await;
+        let broken = self.vanished || ended.is_err();
+        let may_come_back = broken && !self.over && !bound.session.outbox.is_gone();
+        if let (true, Some(managed)) = (may_come_back, &mut bound.managed)
+            && let Some(away_max) = managed.away_max
+        {
+            managed.handled = self.connection.machine().handled();
+            // What was written before the stream was managed is not asked for again.
+            let stop = self.ports.tasks.stop();
+            let wait = async move { router.hibernate(bound, away_max, stop).await };
+            return self.ports.tasks.spawn(info_span!("hibernation"), wait);
+        }
+        let since_ms = bound.managed.is_some().then(|| router.clock.now_ms());
+        router.give_up(*bound, since_ms, self.unwritten).await;
     }
 
     async fn converse(&mut self) -> Result<(), ConnectionError> {
@@ -111,12 +122,15 @@ impl Client {
         let (mut stopping, mut closing) = (false, false);
         let mut farewell = None;
         loop {
-            self.forget_delivered().await?;
+            if self.offline_written.is_some() {
+                Box::pin(self.forget_delivered()).await?;
+            }
             if closing || self.connection.machine().is_closed() {
                 farewell.get_or_insert_with(|| now() + FAREWELL_MAX);
             }
             let open = !closing && !self.connection.machine().is_closed();
-            let can_write = open && !self.connection.is_congested();
+            let has_room = self.bound.as_ref().is_none_or(|bound| bound.has_room());
+            let can_write = open && has_room && !self.connection.is_congested();
             let step = async {
                 if self.unwritten.is_empty() {
                     self.connection.next().await.map(Some)
@@ -132,11 +146,19 @@ impl Client {
             };
             match happened {
                 Happened::Stop => {
-                    (stopping, closing) = (true, true);
+                    (stopping, closing, self.over) = (true, true, true);
                     self.connection.machine_mut().handle_shutdown(now());
                 }
+                Happened::Wanted(to) => {
+                    if self.hand_over(to) {
+                        closing = true;
+                        let text = "the session goes on over another connection";
+                        let error = StreamError::new(StreamCondition::Conflict, text);
+                        self.connection.machine_mut().close_with(error, now());
+                    }
+                }
                 Happened::Kicked(error) => {
-                    closing = true;
+                    (closing, self.over) = (true, true);
                     info!(%error, "ending a client's stream");
                     if self.connection.is_congested() {
                         // It would not read the farewell either.
@@ -155,13 +177,13 @@ impl Client {
                 Happened::Step(step) => match step? {
                     None => self.settle(),
                     Some(Step::Event(event)) => {
-                        self.handle(event).await?;
+                        Box::pin(self.handle(event)).await?;
                         if self.vanished {
                             return Ok(());
                         }
                     }
                     Some(Step::Upgrade) => {
-                        if !self.upgrade().await {
+                        if !Box::pin(self.upgrade()).await {
                             return Ok(());
                         }
                     }
@@ -176,25 +198,43 @@ impl Client {
     }
 
     /// Gives a stanza to the machine.
-    fn write(&mut self, item: Outgoing) {
+    pub(crate) fn put(&mut self, item: Outgoing) {
         let stanza = &item.stanza;
         debug!(stanza.id = %stanza.trace(), kind = ?stanza.kind(), "a stanza goes to a client");
-        self.connection.machine_mut().send(stanza, now());
+        let machine = self.connection.machine_mut();
+        let bytes = machine.send(stanza, now());
         self.row.stanza_out();
-        self.unwritten.push_back(item);
-        if let Some(bound) = &self.bound {
-            bound.session.outbox.set_unwritten(true);
+        let Some(bound) = &mut self.bound else { return };
+        bound.session.outbox.set_unwritten(true);
+        let Some(managed) = &mut bound.managed else { return self.unwritten.push_back(item) };
+        managed.unacked.push(item, bytes);
+        if !managed.asked {
+            managed.asked = true;
+            machine.request_ack(now());
+        }
+    }
+
+    /// Gives a stanza to the machine, unless it can wait until somebody looks at the client.
+    fn write(&mut self, item: Outgoing) {
+        match &mut self.bound {
+            Some(bound) if bound.inactive => {
+                for due in bound.backlog.filter(item) {
+                    self.put(due);
+                }
+            }
+            _ => self.put(item),
         }
     }
 
     /// Everything given to the machine has been handed to the operating system.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for item in self.unwritten.drain(..) {
             self.offline_written = self.offline_written.max(item.offline);
             item.copies.written();
         }
         if let Some(bound) = &self.bound {
-            bound.session.outbox.set_unwritten(false);
+            let unacked = bound.managed.as_ref().is_some_and(|it| !it.unacked.is_empty());
+            bound.session.outbox.set_unwritten(unacked);
         }
     }
 
@@ -230,8 +270,15 @@ impl Client {
             }
             C2sEvent::Bind { resource } => self.bind(resource).await,
             C2sEvent::Stanza(stanza) => return self.route(stanza).await,
+            C2sEvent::Reply(stanza) => self.write(Outgoing::new(stanza)),
+            C2sEvent::EnableManagement { resume, seconds } => self.manage(resume, seconds),
+            C2sEvent::Resume { id, h } => self.resume(&id, h).await,
+            C2sEvent::AckRequested => self.connection.machine_mut().acknowledge(now()),
+            C2sEvent::Acked { h } => self.acked(h),
+            C2sEvent::ClientState { active } => self.look(active),
             C2sEvent::Closed(reason) => {
-                self.vanished = matches!(reason, CloseReason::Disconnected);
+                self.vanished = matches!(reason, CloseReason::Disconnected | CloseReason::Idle);
+                self.over |= !self.vanished;
                 debug!(?reason, "a client's stream closed");
             }
         }
@@ -264,7 +311,7 @@ impl Client {
             let error = StreamError::new(StreamCondition::NotAuthorized, "log in first");
             return self.connection.machine_mut().close_with(error, now());
         };
-        let Some(resource) = resource.or_else(unguessable_resource) else {
+        let Some(resource) = resource.or_else(unguessable_name) else {
             error!("no randomness: a client could not be given a resource");
             let error = StreamError::from(StreamCondition::InternalServerError);
             return self.connection.machine_mut().close_with(error, now());
@@ -277,7 +324,7 @@ impl Client {
                     row.peer = jid.to_string();
                     row.state = StreamState::Open;
                 });
-                self.bound = Some(Bound { session, outbox: receiver });
+                self.bound = Some(Box::new(Bound::new(session, receiver)));
                 self.connection.machine_mut().bind(jid, now());
             }
             Err(refusal) => {
@@ -305,7 +352,12 @@ impl Client {
         let mut unflushed = true;
         let mut broken = None;
         let closed = self.connection.machine().is_closed();
-        if closed && let Some(bound) = &self.bound {
+        // Who may come back gets the answers then.
+        let may_come_back = self.bound.as_ref().is_some_and(|it| it.away_max().is_some());
+        if closed
+            && !may_come_back
+            && let Some(bound) = &self.bound
+        {
             // These are its last words; nobody hears the answers.
             bound.session.outbox.close();
         }
@@ -314,7 +366,9 @@ impl Client {
         loop {
             // By its deadlines the machine may close here too.
             let takes = !self.connection.machine().is_closed() && !self.connection.is_congested();
-            let can_write = takes && broken.is_none();
+            let has_room = self.bound.as_ref().is_some_and(|bound| bound.has_room());
+            let can_write = takes && has_room && broken.is_none();
+            let keeps = may_come_back && (closed || broken.is_some());
             let flushing = broken.is_none() && unflushed;
             tokio::select! {
                 () = &mut work => break,
@@ -325,9 +379,15 @@ impl Client {
                     info!("stopping; what a client sent last is given up");
                     break;
                 }
-                Some(item) = next_item(&mut self.bound), if can_write => {
-                    self.write(item);
-                    unflushed = true;
+                Some(item) = next_item(&mut self.bound), if can_write || keeps => {
+                    if !keeps {
+                        self.write(item);
+                        unflushed = true;
+                    } else if let Some(bound) = &mut self.bound
+                        && !bound.backlog.keep(item, self.ports.router.clock.now_ms())
+                    {
+                        bound.session.outbox.close();
+                    }
                 }
                 flushed = self.connection.flush(), if flushing => {
                     unflushed = false;
@@ -337,7 +397,7 @@ impl Client {
                         Ok(()) => self.settle(),
                         Err(failure) => {
                             // The work goes on to its end, without this client.
-                            if let Some(bound) = &self.bound {
+                            if !may_come_back && let Some(bound) = &self.bound {
                                 bound.session.outbox.close();
                             }
                             broken = Some(failure);
@@ -379,15 +439,18 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-async fn next_item(bound: &mut Option<Bound>) -> Option<Outgoing> {
+async fn next_item(bound: &mut Option<Box<Bound>>) -> Option<Outgoing> {
     bound.as_mut()?.outbox.queue.recv().await
 }
 
 /// What the rest of the node wants of this client.
-async fn told(bound: &mut Option<Bound>, can_write: bool) -> Happened {
-    let Some(Bound { outbox, .. }) = bound else { return std::future::pending().await };
+async fn told(bound: &mut Option<Box<Bound>>, can_write: bool) -> Happened {
+    let Some(Bound { outbox, .. }) = bound.as_deref_mut() else {
+        return std::future::pending().await;
+    };
     tokio::select! {
         Some(error) = outbox.kicked.recv() => Happened::Kicked(error),
+        Some(to) = outbox.wanted.recv() => Happened::Wanted(to),
         Some(item) = outbox.queue.recv(), if can_write => Happened::ToWrite(item),
         else => std::future::pending().await,
     }
@@ -399,12 +462,6 @@ pub(crate) fn version_name(version: TlsVersion) -> &'static str {
         TlsVersion::Tls12 => "TLSv1.2",
         TlsVersion::Tls13 => "TLSv1.3",
     }
-}
-
-fn unguessable_resource() -> Option<String> {
-    let mut random = [0; 32];
-    rand::fill(&mut random).ok()?;
-    Some(Seed::new(random).next_hex())
 }
 
 fn scram_keys(stored: StoredKeys) -> Option<ScramKeys> {

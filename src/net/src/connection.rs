@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use gatehouse_types::Machine;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time;
 
 use crate::now;
@@ -20,6 +21,9 @@ pub type BoxedIo = Box<dyn Io>;
 
 /// How much is read at once.
 const READ_BYTES: usize = 16 * 1024;
+
+/// How much room for what is written is kept while there is nothing to write.
+const OUTBOX_KEPT_BYTES: usize = 4 * 1024;
 
 /// Unwritten bytes above which a connection counts as congested.
 const CONGESTED_BYTES: usize = 256 * 1024;
@@ -62,6 +66,16 @@ pub struct Connection<M: Machine> {
     write_timeout: Duration,
     write_deadline: Option<Instant>,
     shut_down: bool,
+    traffic: Traffic,
+}
+
+/// What has passed over a connection, in bytes; with TLS, what was within it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Traffic {
+    /// From the peer.
+    pub read: u64,
+    /// To the peer.
+    pub written: u64,
 }
 
 impl<M: Machine> Connection<M> {
@@ -77,6 +91,7 @@ impl<M: Machine> Connection<M> {
             write_timeout,
             write_deadline: None,
             shut_down: false,
+            traffic: Traffic::default(),
         }
     }
 
@@ -88,6 +103,11 @@ impl<M: Machine> Connection<M> {
     /// The machine, to tell it something; call [`next`](Self::next) afterwards.
     pub fn machine_mut(&mut self) -> &mut M {
         &mut self.machine
+    }
+
+    /// What has passed so far.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// True while the peer does not keep up: give the machine nothing more to send.
@@ -184,9 +204,6 @@ impl<M: Machine> Connection<M> {
                 && !self.machine.is_closed()
                 && !self.machine.wants_upgrade()
                 && self.outbox.len() <= CONGESTED_BYTES;
-            if self.inbox.capacity() == 0 {
-                self.inbox.reserve(READ_BYTES);
-            }
             let deadline = earliest(self.machine.poll_timeout(), self.write_deadline);
             let activity = tokio::select! {
                 biased;
@@ -213,13 +230,19 @@ impl<M: Machine> Connection<M> {
                 self.machine.handle_eof(now());
             }
             Activity::Read(Ok(_)) => {
-                self.machine.handle_data(&self.inbox, now());
-                self.inbox.clear();
+                self.traffic.read += self.inbox.len() as u64;
+                // An idle connection keeps no buffer.
+                let data = std::mem::take(&mut self.inbox);
+                self.machine.handle_data(&data, now());
+                if self.outbox.is_empty() && self.outbox.capacity() > OUTBOX_KEPT_BYTES {
+                    self.outbox = BytesMut::new();
+                }
             }
             Activity::Wrote(Ok(0)) => {
                 return Err(ConnectionError::Broken(io::ErrorKind::WriteZero.into()));
             }
-            Activity::Wrote(Ok(_)) => {
+            Activity::Wrote(Ok(count)) => {
+                self.traffic.written += count as u64;
                 // Progress: the peer reads.
                 self.write_deadline = None;
                 self.needs_flush = true;
@@ -290,14 +313,25 @@ async fn transfer(
     .await
 }
 
+thread_local! {
+    /// Where bytes come in. One for each thread: most connections are idle most of the time, and
+    /// memory for what they may read some day would be most of what they take.
+    static LANDING: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
+}
+
 fn poll_read(
     io: &mut BoxedIo,
     inbox: &mut BytesMut,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
-    let read = io.read_buf(inbox);
-    let mut read = std::pin::pin!(read);
-    read.as_mut().poll(cx)
+    LANDING.with_borrow_mut(|landing| {
+        let mut landed = ReadBuf::new(landing);
+        let read = Pin::new(io).poll_read(cx, &mut landed);
+        read.map_ok(|()| {
+            inbox.extend_from_slice(landed.filled());
+            landed.filled().len()
+        })
+    })
 }
 
 fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
@@ -367,8 +401,10 @@ mod tests {
         let mut answer = [0; 6];
         peer.read_exact(&mut answer).await.unwrap();
         assert_eq!((&answer, connection.is_flushed()), (b"answer", true));
+        assert_eq!(connection.traffic(), Traffic { read: 0, written: 6 });
         assert!(connection.machine().events.is_empty(), "flush has read");
         assert!(matches!(connection.next().await, Ok(Step::Event(8))));
+        assert_eq!(connection.traffic(), Traffic { read: 8, written: 6 });
     }
 
     #[tokio::test(start_paused = true)]

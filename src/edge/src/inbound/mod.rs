@@ -26,6 +26,20 @@ pub(crate) async fn run(
     tcp: TcpStream,
     peer: SocketAddr,
 ) {
+    // On the heap, so that an open stream does not keep the room that its beginning took.
+    if let Some(session) = Box::pin(open(edge, gate, transport, tcp, peer)).await {
+        session.run().await;
+    }
+}
+
+/// All that comes before the partner's stream.
+async fn open(
+    edge: Arc<Edge>,
+    gate: Arc<PolicyGate>,
+    transport: Transport,
+    tcp: TcpStream,
+    peer: SocketAddr,
+) -> Option<Box<Session>> {
     // One deadline for all that comes before the first stanza.
     let accepted = now();
     let setup_deadline = accepted + edge.config.limits.setup_timeout;
@@ -33,7 +47,7 @@ pub(crate) async fn run(
         Transport::StartTls => (Box::new(tcp) as BoxedIo, Entry::StartTls),
         Transport::DirectTls => match accept_tls(&edge, tcp, peer, setup_deadline).await {
             Some((io, facts)) => (io, Entry::Direct(facts)),
-            None => return,
+            None => return None,
         },
     };
     let facts = match &entry {
@@ -43,7 +57,7 @@ pub(crate) async fn run(
     let machine =
         S2sReceiver::new(Arc::clone(&edge.receiver), gate, entry, edge.random.seed(), accepted);
     let connection = Connection::new(machine, io, edge.config.limits.write_timeout);
-    Session::new(edge, connection, peer, facts, setup_deadline).run().await;
+    Some(Box::new(Session::new(edge, connection, peer, facts, setup_deadline)))
 }
 
 async fn accept_tls(

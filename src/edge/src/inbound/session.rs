@@ -96,7 +96,7 @@ impl Session {
         }
     }
 
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self: Box<Self>) {
         let stop = self.edge.tasks.stop();
         let mut policy = self.edge.policy.clone();
         loop {
@@ -115,8 +115,9 @@ impl Session {
                 }
                 step = self.connection.next() => {
                     let state = match step {
-                        Ok(Step::Event(event)) => self.take(event).await,
-                        Ok(Step::Upgrade) => self.upgrade().await,
+                        // On the heap, so that an idle stream does not keep the room.
+                        Ok(Step::Event(event)) => Box::pin(self.take(event)).await,
+                        Ok(Step::Upgrade) => Box::pin(self.upgrade()).await,
                         Ok(Step::Closed) => State::Over,
                         Err(error) => {
                             debug!(
