@@ -34,7 +34,10 @@ pub use self::name_addr::NameAddr;
 pub use self::params::Params;
 pub use self::pat::{DialogToken, InvalidToken, ReturnToken, TokenKey, TokenKeys};
 pub use self::status::Status;
-pub use self::subscription::{Notifier, Subscriber, SubscriptionError};
+pub use self::subscription::{
+    Cause, InvalidStored, Notifier, NotifierEvent, NotifierTerms, Subscriber, SubscriberEvent, Watch,
+    WatchState, Watched,
+};
 pub use self::transaction::{
     ClientKey, Flow, ServerKey, TransactionEvent, TransactionLimits, Transactions,
 };
