@@ -65,6 +65,11 @@ impl Framer {
         todo!()
     }
 
+    /// True if nothing of a next message has come.
+    pub fn is_between_messages(&self) -> bool {
+        todo!()
+    }
+
     /// The next thing that is there whole.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ mod params;
 mod pat;
 
 mod status;
+mod stream;
 mod subscription;
 mod transaction;
 mod uri;
@@ -34,6 +35,7 @@ pub use self::name_addr::NameAddr;
 pub use self::params::Params;
 pub use self::pat::{DialogToken, InvalidToken, ReturnToken, TokenKey, TokenKeys};
 pub use self::status::Status;
+pub use self::stream::{SipStream, StreamConfig, StreamEnd, StreamEvent};
 pub use self::subscription::{
     Cause, InvalidStored, Notifier, NotifierEvent, NotifierTerms, Subscriber, SubscriberEvent, Watch,
     WatchState, Watched,
