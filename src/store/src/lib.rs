@@ -1,4 +1,5 @@
-//! Accounts, rosters, offline messages, vCards, block lists: SQLite in WAL mode, with migrations.
+//! Accounts, rosters, offline messages, vCards, block lists, published items: SQLite in WAL mode, with
+//! migrations.
 //!
 //! Owns: the tables and what is atomic. Does not own: what the values mean to XMPP.
 //! Every method that returns `Ok` has committed: what it wrote survives `kill -9` and, as far as the
@@ -13,6 +14,7 @@ mod contacts;
 mod database;
 mod error;
 mod offline;
+mod pep;
 mod roster_versions;
 mod secrets;
 mod vcards;
@@ -22,4 +24,5 @@ pub use self::contacts::{Contact, ContactCount, ContactLimits, Contacts, Subscri
 pub use self::database::Store;
 pub use self::error::StoreError;
 pub use self::offline::{OfflineLimits, OfflineMessage};
+pub use self::pep::{PepAccess, PepConfig, PepItem, PepLimits, PepNode};
 pub use self::roster_versions::RosterChange;
