@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time;
 use tracing::debug;
 
+use crate::carbons::Copied;
 use crate::delivery::Reach;
 use crate::outbox::Outbox;
 use crate::watchers::Watchers;
@@ -45,6 +46,7 @@ pub(crate) struct Account {
     /// Rings when what a session left was taken care of.
     settled: Notify,
     blocked: Mutex<BlockedCache>,
+    pub(crate) copied: Copied,
     pub(crate) watchers: Watchers,
 }
 
@@ -85,6 +87,8 @@ pub(crate) struct Session {
     ready: AtomicBool,
     /// It is over, and what it left was taken care of.
     settled: AtomicBool,
+    /// Its client is away and may come back.
+    away: AtomicBool,
     state: Mutex<SessionState>,
 }
 
@@ -99,6 +103,10 @@ pub(crate) struct SessionState {
     pub(crate) interested: bool,
     /// It asked for the block list.
     pub(crate) wants_blocklist: bool,
+    /// It gets copies of what the account's other clients send and receive (XEP-0280).
+    pub(crate) carbons: bool,
+    /// What a client that comes back calls it (XEP-0198).
+    pub(crate) name: Option<String>,
     /// Who was sent directed presence.
     pub(crate) directed: HashSet<Jid>,
 }
@@ -111,8 +119,8 @@ impl Session {
         version: AccountVersion,
         outbox: Outbox,
     ) -> Self {
-        let [ready, settled] = [(); 2].map(|()| AtomicBool::new(false));
-        Self { id, jid, account, version, outbox, ready, settled, state: Mutex::default() }
+        let [ready, settled, away] = [(); 3].map(|()| AtomicBool::new(false));
+        Self { id, jid, account, version, outbox, ready, settled, away, state: Mutex::default() }
     }
 
     /// Reads or changes the state; `look` must be short and must not lock anything else.
@@ -130,6 +138,21 @@ impl Session {
         self.settled.store(true, Ordering::Release);
         self.account.replaced.lock().retain(|session| session.id != self.id);
         self.account.settled.notify_waiters();
+    }
+
+    /// True if its client can come back to it by this name.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.with(|state| state.name.as_deref() == Some(name))
+    }
+
+    /// Whether its client is away and may come back.
+    pub(crate) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Release);
+    }
+
+    /// True while its client is away and may come back.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Acquire)
     }
 
     fn is_live(&self) -> bool {
@@ -165,6 +188,7 @@ impl Account {
             replaced: Mutex::default(),
             settled: Notify::new(),
             blocked: Mutex::default(),
+            copied: Copied::default(),
             watchers: Watchers::default(),
         }
     }
@@ -179,6 +203,19 @@ impl Account {
         let mut sessions = self.sessions();
         sessions.retain(|session| wanted(session));
         sessions
+    }
+
+    /// The live sessions that get carbons and that `wanted` holds for.
+    pub(crate) fn wanting_carbons(&self, wanted: impl Fn(&Session) -> bool) -> Vec<Arc<Session>> {
+        let sessions = self.sessions.lock();
+        // Most users have one client.
+        if sessions.len() < 2 {
+            return Vec::new();
+        }
+        let wants = |session: &&Arc<Session>| {
+            session.is_live() && wanted(session) && session.with(|state| state.carbons)
+        };
+        sessions.iter().filter(wants).cloned().collect()
     }
 
     /// The session at that full address.

@@ -60,23 +60,24 @@ impl Router {
     }
 
     /// Ends a session: takes what its client did not get where it goes now, and tells the world.
-    /// `unwritten` was taken from the queue and perhaps not written, oldest first.
+    /// `unwritten` was taken from the queue and perhaps not written, oldest first, each with the
+    /// time (Unix milliseconds) since when it has waited for a client that was away.
     pub(crate) async fn unbind(
         &self,
         session: &Session,
         mut outbox: OutboxReceiver,
-        unwritten: impl IntoIterator<Item = Outgoing>,
+        unwritten: impl IntoIterator<Item = (Outgoing, Option<i64>)>,
     ) {
         session.outbox.close();
         // From here nothing more is queued, so nothing is left behind; and nothing newer is stored
         // before what is left here.
         outbox.queue.close();
         session.outbox.set_unwritten(true);
-        for lost in unwritten {
-            self.route_again(&session.account, lost).await;
+        for (lost, since_ms) in unwritten {
+            self.route_again(&session.account, lost, since_ms).await;
         }
         while let Some(lost) = outbox.queue.recv().await {
-            self.route_again(&session.account, lost).await;
+            self.route_again(&session.account, lost, None).await;
         }
         self.release_offline(session).await;
         session.settle();

@@ -76,12 +76,14 @@ impl Router {
                 Decision::Resource => {
                     let sessions = Vec::from_iter(account.session_at(to));
                     if send_copies(&sessions, stanza, origin).await {
+                        self.copy_received(account, &sessions, stanza, origin).await;
                         return Ok(());
                     }
                 }
                 Decision::Willing => {
                     let sessions = account.sessions_where(Session::is_willing);
                     if send_copies(&sessions, stanza, origin).await {
+                        self.copy_received(account, &sessions, stanza, origin).await;
                         return Ok(());
                     }
                 }
@@ -110,7 +112,12 @@ async fn send_copies(sessions: &[Arc<Session>], stanza: &Arc<Stanza>, origin: &O
     let copies = Copies::owing(origin.owed());
     let mut sent = false;
     for session in sessions {
-        let copy = Outgoing { stanza: Arc::clone(stanza), copies: copies.clone(), offline: None };
+        let copy = Outgoing {
+            stanza: Arc::clone(stanza),
+            copies: copies.clone(),
+            offline: None,
+            is_extra: false,
+        };
         sent |= match origin {
             Origin::Trunk(_) => session.outbox.offer(copy).is_ok(),
             Origin::Here | Origin::Leftover(_) => session.outbox.send(copy).await.is_ok(),

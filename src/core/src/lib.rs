@@ -2,19 +2,23 @@
 //! trunk.
 
 mod account;
+mod backlog;
 mod bind;
+mod carbons;
 mod delivery;
 mod inbound;
 mod incoming;
 mod iq;
 mod listener;
 mod login;
+mod management;
 mod offline;
 mod outbound;
 mod outbox;
 mod presence;
 mod probe;
 mod refusal;
+mod resume;
 mod roster;
 mod router;
 mod services;

@@ -153,6 +153,7 @@ impl Router {
                 stanza: Arc::new(stanza),
                 copies: Copies::default(),
                 offline: Some(message.id),
+                is_extra: false,
             };
             if session.outbox.send(item).await.is_err() {
                 return;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use gatehouse_xmpp::{Stanza, StanzaKind};
 
 use crate::account::Session;
+use crate::carbons;
 use crate::iq;
 use crate::refusal::Refusal;
 use crate::router::{Consequences, Router};
@@ -32,6 +33,7 @@ impl Router {
                 if stanza.to().is_none() {
                     stanza.set_to(Some(session.account.jid.clone()));
                 }
+                self.copy_sent(session, &stanza).await;
                 self.route_all([stanza]).await;
             }
             StanzaKind::Presence => {
@@ -74,6 +76,13 @@ impl Router {
         // An answer to a push.
         if stanza.is_answer() {
             return;
+        }
+        if let Some(outcome) = carbons::switch(session, &stanza) {
+            let answer = match outcome {
+                Ok(()) => stanza.result(None),
+                Err(refusal) => refusal.answer(&stanza),
+            };
+            return self.answer(session, answer).await;
         }
         let turn = session.account.turn.lock().await;
         let mut consequences = Consequences::new();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::resume::HandOver;
 use gatehouse_net::now;
 use gatehouse_trunk::Receipt;
 use gatehouse_xmpp::{Stanza, StreamCondition, StreamError};
@@ -23,12 +24,14 @@ pub(crate) struct Outgoing {
     pub(crate) copies: Copies,
     /// The key of the stored message that this is; the store answers for it.
     pub(crate) offline: Option<i64>,
+    /// What it says went to somebody else too; if its client does not get it, nobody must.
+    pub(crate) is_extra: bool,
 }
 
 impl Outgoing {
     /// A stanza for one client alone.
     pub(crate) fn new(stanza: Stanza) -> Self {
-        Self { stanza: Arc::new(stanza), copies: Copies::default(), offline: None }
+        Self { stanza: Arc::new(stanza), copies: Copies::default(), offline: None, is_extra: false }
     }
 }
 
@@ -103,6 +106,7 @@ pub(crate) struct Outbox {
     /// Since when there has been no room, as far as those know who cannot wait.
     full_since: Mutex<Option<Instant>>,
     kick: mpsc::Sender<StreamError>,
+    want: mpsc::Sender<HandOver>,
     gone: AtomicBool,
     /// The session holds what it took from the queue, and does not know it to be written.
     unwritten: AtomicBool,
@@ -113,6 +117,8 @@ pub(crate) struct Outbox {
 pub(crate) struct OutboxReceiver {
     pub(crate) queue: Queue,
     pub(crate) kicked: mpsc::Receiver<StreamError>,
+    /// Another connection wants the session.
+    pub(crate) wanted: mpsc::Receiver<HandOver>,
 }
 
 /// What waits for a session, oldest first.
@@ -127,11 +133,13 @@ pub(crate) fn outbox(len_max: usize) -> (Outbox, OutboxReceiver) {
     let len_max = len_max.max(1);
     let (queue, places) = mpsc::channel(len_max * 2);
     let (kick, kicked) = mpsc::channel(1);
+    let (want, wanted) = mpsc::channel(1);
     let [room, reserve] = [(); 2].map(|()| Arc::new(Semaphore::new(len_max)));
-    let receiver = OutboxReceiver { queue: Queue { places, room: Arc::clone(&room) }, kicked };
+    let receiver =
+        OutboxReceiver { queue: Queue { places, room: Arc::clone(&room) }, kicked, wanted };
     let [gone, unwritten] = [(); 2].map(|()| AtomicBool::new(false));
     let full_since = Mutex::default();
-    (Outbox { queue, room, reserve, full_since, kick, gone, unwritten }, receiver)
+    (Outbox { queue, room, reserve, full_since, kick, want, gone, unwritten }, receiver)
 }
 
 impl Queue {
@@ -217,6 +225,14 @@ impl Outbox {
         self.gone.store(true, Ordering::Release);
         // A full channel means that the session was told before.
         let _ = self.kick.try_send(error);
+    }
+
+    /// Wants the session for another connection. `None` if it is over, or wanted already.
+    pub(crate) fn hand_over(&self, to: HandOver) -> Option<()> {
+        if self.is_gone() {
+            return None;
+        }
+        self.want.try_send(to).ok()
     }
 
     /// Takes nothing more; the session ends by itself.

@@ -15,7 +15,7 @@ use crate::CoreConfig;
 use crate::account::{Account, Accounts, Session};
 use crate::outbox::{Outgoing, Owed};
 use crate::refusal::Refusal;
-use crate::stamp::WallClock;
+use crate::stamp::{self, WallClock};
 
 /// How often, in all, one burst of presence is tried again when the edge has no room.
 const PASSING_TRIES: u32 = 10;
@@ -253,9 +253,14 @@ impl Router {
 
     /// Takes a stanza that a session left unwritten where it goes now, as if it had just been
     /// addressed to the user.
-    pub(crate) async fn route_again(&self, account: &Account, lost: Outgoing) {
+    pub(crate) async fn route_again(
+        &self,
+        account: &Account,
+        lost: Outgoing,
+        since_ms: Option<i64>,
+    ) {
         // The store still has it, or another resource may have it.
-        if lost.offline.is_some() {
+        if lost.offline.is_some() || lost.is_extra {
             return;
         }
         let Some(owed) = lost.copies.lost() else { return };
@@ -269,6 +274,10 @@ impl Router {
             }
             StanzaKind::Message => {
                 stanza.set_to(Some(account.jid.clone()));
+                let stamp = |since| stamp::delay(account.jid.domain(), since);
+                if let Some(delay) = since_ms.and_then(stamp) {
+                    stanza.payload_mut().append_child(delay);
+                }
                 self.route([stanza], Origin::Leftover(owed), None).await;
             }
         }

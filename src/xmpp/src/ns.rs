@@ -28,6 +28,14 @@ pub const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
 pub const BIDI: &str = "urn:xmpp:bidi";
 /// Stream management (XEP-0198).
 pub const SM: &str = "urn:xmpp:sm:3";
+/// Client state indication (XEP-0352).
+pub const CSI: &str = "urn:xmpp:csi:0";
+/// Stream limits (XEP-0478).
+pub const STREAM_LIMITS: &str = "urn:xmpp:stream-limits:0";
+/// Carbons (XEP-0280).
+pub const CARBONS: &str = "urn:xmpp:carbons:2";
+/// Forwarded stanzas (XEP-0297).
+pub const FORWARD: &str = "urn:xmpp:forward:0";
 /// Rosters.
 pub const ROSTER: &str = "jabber:iq:roster";
 /// Roster versioning stream feature.
@@ -53,5 +61,7 @@ pub const DELAY: &str = "urn:xmpp:delay";
 /// Ours: the attribute in which the trunk carries [`TraceId`](gatehouse_types::TraceId). Other
 /// servers take no notice of it (RFC 6120, section 8.4).
 pub const TRACE: &str = "urn:gatehouse:trace:0";
+/// Ours: what the two ends of the trunk tell each other besides XEP-0198.
+pub const TRUNK: &str = "urn:gatehouse:trunk:0";
 /// The XML namespace, for `xml:lang`.
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";

@@ -8,8 +8,9 @@ use crate::refusal::Refusal;
 use crate::xml;
 
 /// What a server of ours can do.
-const SERVER_FEATURES: [&str; 7] = [
+const SERVER_FEATURES: [&str; 8] = [
     ns::BLOCKING,
+    ns::CARBONS,
     ns::DISCO_INFO,
     ns::DISCO_ITEMS,
     ns::VERSION,

@@ -2,6 +2,7 @@
 //! own, and the edge's end of the trunk in the test's hand.
 
 mod blocking;
+mod carbons;
 mod messages;
 mod offline;
 mod presence;

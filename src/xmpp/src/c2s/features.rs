@@ -1,8 +1,31 @@
+use std::time::Duration;
+
 use minidom::Element;
 use rxml::xml_ncname;
 
 use crate::ns;
 use crate::sasl::Mechanism;
+
+/// What a stream takes (XEP-0478).
+#[derive(Clone, Copy)]
+pub(super) struct Advertised {
+    pub(super) bytes_max: usize,
+    /// Silence after which we ask.
+    pub(super) idle: Option<Duration>,
+}
+
+impl Advertised {
+    fn to_element(self) -> Element {
+        let bytes = Element::builder("max-bytes", ns::STREAM_LIMITS);
+        let idle = self.idle.map(|idle| {
+            Element::builder("idle-seconds", ns::STREAM_LIMITS).append(idle.as_secs().to_string())
+        });
+        Element::builder("limits", ns::STREAM_LIMITS)
+            .append(bytes.append(self.bytes_max.to_string()).build())
+            .append_all(idle.map(minidom::ElementBuilder::build))
+            .build()
+    }
+}
 
 /// What a client may do next.
 pub(super) enum Offer<'a> {
@@ -15,7 +38,7 @@ pub(super) enum Offer<'a> {
 }
 
 /// The one place where a client's stream features are made.
-pub(super) fn features(offer: &Offer<'_>) -> Element {
+pub(super) fn features(offer: &Offer<'_>, limits: Advertised) -> Element {
     let features = Element::builder("features", ns::STREAM);
     match offer {
         Offer::StartTls => {
@@ -29,7 +52,11 @@ pub(super) fn features(offer: &Offer<'_>) -> Element {
             });
             let mechanisms = Element::builder("mechanisms", ns::SASL).append_all(names);
             let binding = exporter.map(|_| channel_binding());
-            features.append(mechanisms.build()).append_all(binding).build()
+            features
+                .append(mechanisms.build())
+                .append_all(binding)
+                .append(limits.to_element())
+                .build()
         }
         Offer::Session => {
             let optional = Element::bare("optional", ns::SESSION);
@@ -39,6 +66,9 @@ pub(super) fn features(offer: &Offer<'_>) -> Element {
                 .append(session.build())
                 .append(Element::bare("ver", ns::ROSTER_VERSIONING))
                 .append(Element::bare("sub", ns::PRE_APPROVAL))
+                .append(Element::bare("sm", ns::SM))
+                .append(Element::bare("csi", ns::CSI))
+                .append(limits.to_element())
                 .build()
         }
     }

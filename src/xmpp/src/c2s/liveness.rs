@@ -46,6 +46,13 @@ impl Liveness {
         self.phase = Phase::Heard(now);
     }
 
+    /// Something was asked that the client must answer; silence since then counts.
+    pub(super) fn ask(&mut self, now: Instant) {
+        if let Phase::Heard(_) = self.phase {
+            self.phase = Phase::Asked(now);
+        }
+    }
+
     pub(super) fn deadline(&self) -> Instant {
         match self.phase {
             Phase::Heard(at) => at + self.idle_timeout,

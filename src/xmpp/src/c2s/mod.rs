@@ -3,6 +3,7 @@
 mod features;
 mod liveness;
 mod login;
+mod management;
 mod negotiation;
 mod server;
 mod session;
@@ -59,6 +60,37 @@ pub enum C2sEvent {
     },
     /// A stanza from the bound client; `from` is its full address, `to` as it came.
     Stanza(Stanza),
+    /// The server's own answer to a stanza of a managed stream: to be sent like any other stanza, so
+    /// that it is counted.
+    Reply(Stanza),
+    /// The client wants its stream managed (XEP-0198): answer with [`C2sServer::manage`].
+    EnableManagement {
+        /// It wants to be able to come back.
+        resume: bool,
+        /// After how many seconds at most.
+        seconds: Option<u64>,
+    },
+    /// The client wants a session of before back: answer with [`C2sServer::resume`] or
+    /// [`C2sServer::refuse_resume`].
+    Resume {
+        /// Its name.
+        id: String,
+        /// How many stanzas of it the client has.
+        h: u32,
+    },
+    /// The client asks how much was handled: answer with [`C2sServer::acknowledge`]. All stanzas
+    /// before it were reported before it.
+    AckRequested,
+    /// The client has so many stanzas, modulo 2^32.
+    Acked {
+        /// The number.
+        h: u32,
+    },
+    /// Somebody looks at the client, or nobody does (XEP-0352).
+    ClientState {
+        /// Somebody does.
+        active: bool,
+    },
     /// The stream is over.
     Closed(CloseReason),
 }

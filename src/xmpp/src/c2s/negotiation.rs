@@ -1,7 +1,7 @@
 use gatehouse_types::{Domain, Local};
 use minidom::Element;
 
-use super::features::{Offer, features};
+use super::features::{Advertised, Offer, features};
 use super::server::{C2sServer, unexpected};
 use super::state::{Login, Stage, State};
 use crate::framing::StreamHeader;
@@ -28,24 +28,37 @@ impl C2sServer {
         check_version(header.version.as_deref())?;
         match stage {
             Stage::Clear => {
-                self.write(&features(&Offer::StartTls));
+                self.offer(&Offer::StartTls);
                 Ok(State::AwaitStartTls { domain, failures: 0 })
             }
             Stage::Encrypted { domain: before, exporter } => {
                 if before.is_some_and(|before| before != domain) {
                     return Err(other_domain());
                 }
-                self.write(&features(&Offer::Login { exporter: exporter.as_ref() }));
+                self.offer(&Offer::Login { exporter: exporter.as_ref() });
                 Ok(State::AwaitAuth(Login { domain, exporter, failures: 0 }))
             }
             Stage::Authenticated(session) => {
                 if session.domain != domain {
                     return Err(other_domain());
                 }
-                self.write(&features(&Offer::Session));
+                self.offer(&Offer::Session);
                 Ok(State::AwaitBind(session))
             }
         }
+    }
+
+    pub(super) fn offer(&mut self, offer: &Offer<'_>) {
+        let limits = &self.config.limits;
+        let limits = match offer {
+            Offer::Session => {
+                Advertised { bytes_max: limits.stanza_bytes_max, idle: Some(limits.idle_timeout) }
+            }
+            Offer::StartTls | Offer::Login { .. } => {
+                Advertised { bytes_max: limits.unauthenticated_element_bytes_max, idle: None }
+            }
+        };
+        self.write(&features(offer, limits));
     }
 
     pub(super) fn start_tls(

@@ -15,7 +15,7 @@ use crate::framing::{ContentNamespace, Frame, Framer, Leftover, StreamHeader};
 use crate::framing::{write_element, write_error, write_footer, write_header};
 use crate::sasl::ScramKeys;
 use crate::stream::CloseReason;
-use crate::{Entry, Seed, Stanza, StanzaCondition, StreamCondition, StreamError};
+use crate::{Entry, Seed, Stanza, StanzaCondition, StreamCondition, StreamError, ns};
 
 /// One client's stream.
 ///
@@ -35,8 +35,13 @@ pub struct C2sServer {
     header: HeaderSent,
     /// Who the client says it is in its header; a claim, only ever said back to it.
     greeted: Option<Jid>,
-    out: BytesMut,
-    events: VecDeque<C2sEvent>,
+    pub(super) out: BytesMut,
+    /// Each with how many stanzas of a managed stream had come by then, that one included.
+    pub(super) events: VecDeque<(C2sEvent, u32)>,
+    /// Stanzas of a managed stream that came, modulo 2^32.
+    pub(super) received: u32,
+    /// And the number of the last event that was taken.
+    pub(super) handled: u32,
     setup_deadline: Instant,
     /// Bytes that came while the owner was asked something.
     held_bytes: usize,
@@ -65,6 +70,8 @@ impl C2sServer {
             greeted: None,
             out: BytesMut::new(),
             events: VecDeque::new(),
+            received: 0,
+            handled: 0,
             setup_deadline: now + config.limits.setup_timeout,
             held_bytes: 0,
             config,
@@ -102,12 +109,14 @@ impl C2sServer {
         self.go_on(|server, state| Ok(server.bind_refused(state, condition, text)));
     }
 
-    /// Writes a stanza to the bound client. Before binding and after the end there is nobody to
-    /// write to, and nothing happens.
-    pub fn send(&mut self, stanza: &Stanza, _now: Instant) {
+    /// Writes a stanza to the bound client; gives its length in bytes. Before binding and after the
+    /// end there is nobody to write to, and nothing happens.
+    pub fn send(&mut self, stanza: &Stanza, _now: Instant) -> usize {
+        let before = self.out.len();
         if matches!(self.state, State::Bound(_)) {
             self.write_stanza(stanza);
         }
+        self.out.len() - before
     }
 
     /// Ends the stream with `error` (`conflict`, `system-shutdown`, ...).
@@ -141,7 +150,10 @@ impl C2sServer {
     }
 
     /// The owner answered; what came meanwhile is read now.
-    fn go_on(&mut self, take: impl FnOnce(&mut Self, State) -> Result<State, StreamError>) {
+    pub(super) fn go_on(
+        &mut self,
+        take: impl FnOnce(&mut Self, State) -> Result<State, StreamError>,
+    ) {
         self.step(take);
         self.pump();
     }
@@ -187,12 +199,17 @@ impl C2sServer {
             State::AwaitProof { login, account, mechanism, proof } => {
                 self.prove(login, account, mechanism, proof, &element)
             }
+            State::AwaitBind(session) if element.has_ns(ns::SM) => {
+                self.before_bind(session, &element)
+            }
             State::AwaitBind(session) => self.request_bind(session, &element),
+            State::Bound(bound) if !element.has_ns(ns::CLIENT) => self.nonza(bound, &element),
             State::Bound(bound) => self.stanza(bound, element),
             State::AwaitHeader(_)
             | State::Upgrading { .. }
             | State::AwaitKeys { .. }
             | State::AwaitResource { .. }
+            | State::AwaitResume(_)
             | State::Closed => Err(unexpected(&element)),
         }
     }
@@ -228,7 +245,7 @@ impl C2sServer {
     }
 
     pub(super) fn report(&mut self, event: C2sEvent) {
-        self.events.push_back(event);
+        self.events.push_back((event, self.received));
     }
 
     fn refuse(&mut self, error: StreamError) {
@@ -263,7 +280,9 @@ impl C2sServer {
     /// How much a client may send while the owner is asked something.
     fn held_bytes_max(&self) -> usize {
         match self.state {
-            State::AwaitResource { .. } => self.config.limits.stanza_bytes_max,
+            State::AwaitResource { .. } | State::AwaitResume(_) => {
+                self.config.limits.stanza_bytes_max
+            }
             _ => self.config.limits.unauthenticated_element_bytes_max,
         }
     }
@@ -274,6 +293,7 @@ impl C2sServer {
         };
         match bound.liveness.overdue(now) {
             Overdue::NotYet => {}
+            Overdue::Ping(_) if bound.managed => self.request_ack(now),
             Overdue::Ping(id) => {
                 let from = bound.domain.0.to_unicode();
                 let ping = ping(&id, &from, &bound.full.to_string());
@@ -342,7 +362,9 @@ impl Machine for C2sServer {
     }
 
     fn poll_event(&mut self) -> Option<C2sEvent> {
-        self.events.pop_front()
+        let (event, received) = self.events.pop_front()?;
+        self.handled = received;
+        Some(event)
     }
 
     fn poll_transmit(&mut self) -> Option<Bytes> {
@@ -369,7 +391,7 @@ impl Machine for C2sServer {
 /// What a first-level element gets that does not belong where it stands.
 pub(super) fn unexpected(element: &Element) -> StreamError {
     let is_stanza = matches!(element.name(), "message" | "presence" | "iq");
-    if is_stanza && element.has_ns(crate::ns::CLIENT) {
+    if is_stanza && element.has_ns(ns::CLIENT) {
         let text = "stanzas may be sent once a resource is bound, not before";
         return StreamError::new(StreamCondition::NotAuthorized, text);
     }

@@ -44,7 +44,7 @@ impl C2sServer {
         let bind = Element::builder("bind", ns::BIND).append(jid).build();
         self.write(&bind_answer("result", id.as_deref(), bind));
         let liveness = Liveness::new(self.config.limits.idle_timeout, self.stream_id(), now);
-        Ok(State::Bound(Bound { domain: session.domain, full, liveness }))
+        Ok(State::Bound(Bound { domain: session.domain, full, liveness, managed: false }))
     }
 
     /// The owner does not want to give the resource away.
@@ -75,6 +75,7 @@ impl C2sServer {
         bound: Bound,
         mut element: Element,
     ) -> Result<State, StreamError> {
+        self.received = self.received.wrapping_add(1);
         if bound.liveness.is_pong(&element) {
             return Ok(State::Bound(bound));
         }
@@ -111,8 +112,10 @@ impl C2sServer {
             self.report(C2sEvent::Stanza(stanza));
             return Ok(State::Bound(bound));
         };
-        if let Some(answer) = answer {
-            self.write_stanza(&answer);
+        match answer {
+            Some(answer) if bound.managed => self.report(C2sEvent::Reply(answer)),
+            Some(answer) => self.write_stanza(&answer),
+            None => {}
         }
         Ok(State::Bound(bound))
     }

@@ -23,6 +23,8 @@ pub(super) enum State {
     AwaitBind(Session),
     /// Asked for a resource; the owner decides.
     AwaitResource { session: Session, id: Option<String> },
+    /// Asked for a session of before; the owner looks for it.
+    AwaitResume(Session),
     /// Open for stanzas.
     Bound(Bound),
     /// Over.
@@ -63,6 +65,8 @@ pub(super) struct Bound {
     pub(super) domain: Local<Domain>,
     pub(super) full: Jid,
     pub(super) liveness: Liveness,
+    /// What it sends is counted (XEP-0198).
+    pub(super) managed: bool,
 }
 
 /// What a state does with bytes from the client.
@@ -88,7 +92,9 @@ impl State {
             | Self::AwaitProof { .. }
             | Self::AwaitBind(_)
             | Self::Bound(_) => Reading::Frames,
-            Self::AwaitKeys { .. } | Self::AwaitResource { .. } => Reading::Held,
+            Self::AwaitKeys { .. } | Self::AwaitResource { .. } | Self::AwaitResume(_) => {
+                Reading::Held
+            }
             Self::Upgrading { .. } => Reading::Forbidden,
             Self::Closed => Reading::Ignored,
         }
@@ -106,6 +112,7 @@ impl State {
             | Self::AwaitProof { login, .. } => Some(&login.domain),
             Self::AwaitHeader(Stage::Authenticated(session))
             | Self::AwaitBind(session)
+            | Self::AwaitResume(session)
             | Self::AwaitResource { session, .. } => Some(&session.domain),
             Self::Bound(bound) => Some(&bound.domain),
         }
@@ -125,6 +132,7 @@ impl State {
             Self::AwaitProof { .. } => "AwaitProof",
             Self::AwaitBind(_) => "AwaitBind",
             Self::AwaitResource { .. } => "AwaitResource",
+            Self::AwaitResume(_) => "AwaitResume",
             Self::Bound(_) => "Bound",
             Self::Closed => "Closed",
         }

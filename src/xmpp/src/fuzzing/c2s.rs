@@ -56,6 +56,11 @@ fn phrase(name: u8) -> &'static str {
         b'i' => "<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>",
         b'j' => "<message to='@@' from='alice@us.example'/>",
         b'f' => "<message to='bob@them.example' from='mallory@us.example'/>",
+        b'M' => "<enable xmlns='urn:xmpp:sm:3' resume='true' max='60'/>",
+        b'R' => "<resume xmlns='urn:xmpp:sm:3' previd='before' h='2'/>",
+        b'q' => "<r xmlns='urn:xmpp:sm:3'/>",
+        b'k' => "<a xmlns='urn:xmpp:sm:3' h='1'/>",
+        b'n' => "<inactive xmlns='urn:xmpp:csi:0'/>",
         b'E' => "<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>",
         b'.' => "</stream:stream>",
         _ => "",
@@ -120,6 +125,8 @@ struct Truth {
     asked_for_keys: bool,
     gave_keys: bool,
     asked_for_resource: bool,
+    asked_for_session: bool,
+    managed: bool,
     bound: bool,
 }
 
@@ -153,6 +160,18 @@ impl Truth {
                 assert!(self.bound, "not bound");
                 assert_eq!(stanza.from().unwrap().to_string(), FULL, "forged");
             }
+            C2sEvent::Resume { .. } => {
+                assert!(self.authenticated && !self.bound && !self.asked_for_session);
+                self.asked_for_session = true;
+            }
+            C2sEvent::EnableManagement { .. } => {
+                assert!(self.bound && !self.managed);
+                self.managed = true;
+            }
+            C2sEvent::AckRequested | C2sEvent::Acked { .. } | C2sEvent::Reply(_) => {
+                assert!(self.managed);
+            }
+            C2sEvent::ClientState { .. } => assert!(self.bound),
             C2sEvent::Closed(_) => {}
         }
     }
@@ -216,10 +235,24 @@ fn play(data: &[u8]) -> Truth {
                 let condition = StanzaCondition::Conflict;
                 watch.call(|machine, now| machine.refuse_bind(condition, "taken", now))
             }
+            Step::Owner(b'R', _) => {
+                let resumed = std::mem::take(&mut truth.asked_for_session);
+                (truth.bound, truth.managed) = (truth.bound | resumed, truth.managed | resumed);
+                watch.call(|machine, now| machine.resume(FULL.parse().unwrap(), "before", 1, now))
+            }
+            Step::Owner(b'N', _) => {
+                truth.asked_for_session = false;
+                let condition = StanzaCondition::ItemNotFound;
+                watch.call(|machine, now| machine.refuse_resume(condition, None, now))
+            }
+            Step::Owner(b'E', _) => watch.call(|machine, now| machine.manage(Some(("i", 9)), now)),
+            Step::Owner(b'a', _) => watch.call(C2sServer::acknowledge),
             Step::Owner(b'm', id) => {
                 let stanza = message("bob@them.example", FULL, id.into());
                 let closed = watch.machine.is_closed();
-                let events = watch.call(|machine, now| machine.send(&stanza, now));
+                let events = watch.call(|machine, now| {
+                    machine.send(&stanza, now);
+                });
                 let wanted: Vec<_> = (truth.bound && !closed)
                     .then(|| Frame::Element(stanza.into_element()))
                     .into_iter()
@@ -257,6 +290,8 @@ mod tests {
             let truth = play(script.as_bytes());
             assert!(truth.authenticated && truth.bound, "{script}");
         }
+        let resume = "A@h\n!11\n!k\n!2\n@h\n@R\n!R\n@m\n@q\n!a\n";
+        assert!(play(resume.as_bytes()).managed);
         assert!(!play(b"A@h\n@p\n!k\n@h\n@b\n!b\n").authenticated);
     }
 }

@@ -49,6 +49,7 @@ fn whole_dialogue() {
     <stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>SCRAM-SHA-256-PLUS</mechanism><mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism>SCRAM-SHA-256</mechanism><mechanism>SCRAM-SHA-1</mechanism><mechanism>PLAIN</mechanism></mechanisms>
     <sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'><channel-binding type='tls-exporter'/>
     </sasl-channel-binding>
+    <limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>10000</max-bytes></limits>
     </stream:features>
     <challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>BASE64</challenge>
     <success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>BASE64</success>
@@ -58,6 +59,9 @@ fn whole_dialogue() {
     </session>
     <ver xmlns='urn:xmpp:features:rosterver'/>
     <sub xmlns='urn:xmpp:features:pre-approval'/>
+    <sm xmlns='urn:xmpp:sm:3'/>
+    <csi xmlns='urn:xmpp:csi:0'/>
+    <limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>262144</max-bytes><idle-seconds>900</idle-seconds></limits>
     </stream:features>
     <iq id='b1' type='result'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>alice@ours.example/phone</jid></bind>
     </iq>

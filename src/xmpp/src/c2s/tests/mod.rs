@@ -1,6 +1,7 @@
 //! Whole dialogues with a client that is scripted here, in memory.
 
 mod login;
+mod management;
 mod property;
 mod refusals;
 mod session;

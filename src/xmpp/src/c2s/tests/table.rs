@@ -8,7 +8,7 @@ use crate::stream::CloseReason;
 use crate::{StanzaCondition, StreamCondition, StreamError};
 
 /// Every state, reached as a client reaches it.
-fn states() -> [fn() -> World; 13] {
+fn states() -> [fn() -> World; 15] {
     [
         World::clear,
         || after(World::clear(), &[HEADER]),
@@ -21,14 +21,16 @@ fn states() -> [fn() -> World; 13] {
         || after(World::offered(), &[&plain("alice", PASSWORD)]),
         World::authenticated,
         || after(silent(World::authenticated()), &[BIND]),
+        || after(silent(World::authenticated()), &[RESUME]),
         World::bound,
+        || after(World::bound(), &[ENABLE]),
         || after(World::bound(), &[FOOTER]),
     ]
 }
 
 type Input = (&'static str, fn(&mut World));
 
-fn inputs() -> [Input; 17] {
+fn inputs() -> [Input; 23] {
     [
         ("header", |world| drop(world.says(HEADER))),
         ("starttls", |world| drop(world.says(STARTTLS))),
@@ -39,7 +41,18 @@ fn inputs() -> [Input; 17] {
         }),
         ("bind iq", |world| drop(world.says(BIND))),
         ("message", |world| drop(world.says(MESSAGE))),
-        ("other element", |world| drop(world.says("<enable xmlns='urn:xmpp:sm:3'/>"))),
+        ("other element", |world| drop(world.says("<enable xmlns='urn:xmpp:sm:2'/>"))),
+        ("enable", |world| drop(world.says(ENABLE))),
+        ("resume", |world| drop(world.says(RESUME))),
+        ("a", |world| drop(world.says("<a xmlns='urn:xmpp:sm:3' h='0'/>"))),
+        ("r", |world| drop(world.says("<r xmlns='urn:xmpp:sm:3'/>"))),
+        ("session", |world| {
+            world.owner(|server, now| server.resume(jid(FULL), "before", 3, now));
+        }),
+        ("no session", |world| {
+            let condition = StanzaCondition::ItemNotFound;
+            world.owner(|server, now| server.refuse_resume(condition, None, now));
+        }),
         ("stream error", |world| drop(world.says("<stream:error/>"))),
         ("footer", |world| drop(world.says(FOOTER))),
         ("eof", |world| drop(world.owner(C2sServer::handle_eof))),
@@ -79,6 +92,12 @@ fn shown(event: &C2sEvent) -> String {
         C2sEvent::Authenticated { .. } => "Authenticated".to_owned(),
         C2sEvent::Bind { .. } => "Bind".to_owned(),
         C2sEvent::Stanza(_) => "Stanza".to_owned(),
+        C2sEvent::Reply(_) => "Reply".to_owned(),
+        C2sEvent::EnableManagement { .. } => "EnableManagement".to_owned(),
+        C2sEvent::Resume { .. } => "Resume".to_owned(),
+        C2sEvent::AckRequested => "AckRequested".to_owned(),
+        C2sEvent::Acked { h } => format!("Acked({h})"),
+        C2sEvent::ClientState { active } => format!("Active({active})"),
         C2sEvent::Closed(CloseReason::WeRefused(error)) => error.condition.as_str().to_owned(),
         C2sEvent::Closed(CloseReason::PeerRefused(_)) => "PeerRefused".to_owned(),
         C2sEvent::Closed(reason) => format!("{reason:?}"),
@@ -113,7 +132,7 @@ fn transition_table() {
         header -> AwaitStartTls
         eof -> Closed Disconnected
         owner's error -> Closed conflict
-        starttls, auth, response, abort, bind iq, message, other element -> Closed invalid-namespace
+        starttls, auth, response, abort, bind iq, message, other element, enable, resume, a, r -> Closed invalid-namespace
         stream error, footer -> Closed not-well-formed
     AwaitStartTls
         auth -> AwaitStartTls Failed(encryption-required)
@@ -123,18 +142,18 @@ fn transition_table() {
         owner's error -> Closed conflict
         bind iq, message -> Closed not-authorized
         header -> Closed restricted-xml
-        response, abort, other element -> Closed unsupported-stanza-type
+        response, abort, other element, enable, resume, a, r -> Closed unsupported-stanza-type
         starttls -> Upgrading
     Upgrading
         tls done -> AwaitHeader(Encrypted)
         eof -> Closed Disconnected
         owner's error -> Closed conflict
-        header, starttls, auth, response, abort, bind iq, message, other element, stream error, footer -> Closed policy-violation
+        header, starttls, auth, response, abort, bind iq, message, other element, enable, resume, a, r, stream error, footer -> Closed policy-violation
     AwaitHeader(Encrypted)
         header -> AwaitAuth
         eof -> Closed Disconnected
         owner's error -> Closed conflict
-        starttls, auth, response, abort, bind iq, message, other element -> Closed invalid-namespace
+        starttls, auth, response, abort, bind iq, message, other element, enable, resume, a, r -> Closed invalid-namespace
         stream error, footer -> Closed not-well-formed
     AwaitAuth
         abort -> AwaitAuth Failed(aborted)
@@ -146,7 +165,7 @@ fn transition_table() {
         owner's error -> Closed conflict
         bind iq, message -> Closed not-authorized
         header -> Closed restricted-xml
-        starttls, other element -> Closed unsupported-stanza-type
+        starttls, other element, enable, resume, a, r -> Closed unsupported-stanza-type
     AwaitInitial
         abort -> AwaitAuth Failed(aborted)
         auth -> AwaitAuth Failed(malformed-request)
@@ -157,7 +176,7 @@ fn transition_table() {
         owner's error -> Closed conflict
         bind iq, message -> Closed not-authorized
         header -> Closed restricted-xml
-        starttls, other element -> Closed unsupported-stanza-type
+        starttls, other element, enable, resume, a, r -> Closed unsupported-stanza-type
     AwaitKeys
         no keys now -> AwaitAuth Failed(temporary-auth-failure)
         keys -> AwaitProof
@@ -172,28 +191,46 @@ fn transition_table() {
         owner's error -> Closed conflict
         bind iq, message -> Closed not-authorized
         header -> Closed restricted-xml
-        starttls, other element -> Closed unsupported-stanza-type
+        starttls, other element, enable, resume, a, r -> Closed unsupported-stanza-type
     AwaitHeader(Authenticated)
         header -> AwaitBind
         eof -> Closed Disconnected
         owner's error -> Closed conflict
-        starttls, auth, response, abort, bind iq, message, other element -> Closed invalid-namespace
+        starttls, auth, response, abort, bind iq, message, other element, enable, resume, a, r -> Closed invalid-namespace
         stream error, footer -> Closed not-well-formed
     AwaitBind
         bind iq -> AwaitResource Bind
+        resume -> AwaitResume Resume
         eof -> Closed Disconnected
         footer -> Closed PeerClosed
         stream error -> Closed PeerRefused
         owner's error -> Closed conflict
         message -> Closed not-authorized
         header -> Closed restricted-xml
-        starttls, auth, response, abort, other element -> Closed unsupported-stanza-type
+        starttls, auth, response, abort, other element, a, r -> Closed unsupported-stanza-type
     AwaitResource
         no address -> AwaitBind
         address -> Bound
         eof -> Closed Disconnected
         owner's error -> Closed conflict
+    AwaitResume
+        no session -> AwaitBind
+        session -> Bound
+        eof -> Closed Disconnected
+        owner's error -> Closed conflict
     Bound
+        enable -> Bound EnableManagement
+        message -> Bound Stanza
+        eof -> Closed Disconnected
+        footer -> Closed PeerClosed
+        stream error -> Closed PeerRefused
+        owner's error -> Closed conflict
+        header -> Closed restricted-xml
+        starttls, auth, response, abort, other element, a, r -> Closed unsupported-stanza-type
+    Bound
+        r -> Bound AckRequested
+        a -> Bound Acked(0)
+        bind iq -> Bound Reply
         message -> Bound Stanza
         eof -> Closed Disconnected
         footer -> Closed PeerClosed

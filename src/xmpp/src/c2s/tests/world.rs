@@ -9,7 +9,7 @@ use gatehouse_types::{Jid, Local, Machine as _, Secret, StreamLimits};
 use crate::c2s::{C2sConfig, C2sEvent, C2sServer};
 use crate::sasl::test_client::ScramClient;
 use crate::sasl::{ScramHash, ScramKeys};
-use crate::{Entry, Seed};
+use crate::{Entry, Seed, StanzaCondition};
 
 pub(super) const EXPORTER: [u8; 32] = [7; 32];
 pub(super) const PASSWORD: &str = "pencil-hunter2";
@@ -23,6 +23,8 @@ pub(super) const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-
 pub(super) const FOOTER: &str = "</stream:stream>";
 pub(super) const BIND: &str = "<iq type='set' id='b1'>\
     <bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>phone</resource></bind></iq>";
+pub(super) const ENABLE: &str = "<enable xmlns='urn:xmpp:sm:3' resume='true' max='60'/>";
+pub(super) const RESUME: &str = "<resume xmlns='urn:xmpp:sm:3' previd='before' h='2'/>";
 pub(super) const MESSAGE: &str =
     "<message to='bob@theirs.example' type='chat' id='m1'><body>Hello</body></message>";
 
@@ -173,6 +175,16 @@ impl World {
                     self.server.credentials(keys, self.now);
                 }
                 (Owner::Answers, C2sEvent::Bind { .. }) => self.server.bind(jid(FULL), self.now),
+                (Owner::Answers, C2sEvent::EnableManagement { .. }) => {
+                    self.server.manage(Some(("name", 60)), self.now);
+                }
+                (Owner::Answers, C2sEvent::AckRequested) => self.server.acknowledge(self.now),
+                (Owner::Answers, C2sEvent::Resume { id, .. }) if id == "before" => {
+                    self.server.resume(jid(FULL), &id, 41, self.now);
+                }
+                (Owner::Answers, C2sEvent::Resume { .. }) => {
+                    self.server.refuse_resume(StanzaCondition::ItemNotFound, Some(7), self.now);
+                }
                 _ => {}
             }
         }

@@ -1,0 +1,134 @@
+//! A client's managed stream (XEP-0198) and its state (XEP-0352), on its connection.
+
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use gatehouse_net::now;
+use gatehouse_telemetry::StreamState;
+use gatehouse_xmpp::{Seed, StanzaCondition};
+use tracing::{debug, info};
+
+use crate::resume::{AWAY_MAX, HandOver, Managed};
+use crate::session::Client;
+
+impl Client {
+    /// From here on the client counts; with `resume` it may come back within `seconds`.
+    pub(crate) fn manage(&mut self, resume: bool, seconds: Option<u64>) {
+        let Some(bound) = &mut self.bound else { return };
+        let wanted = seconds.map_or(AWAY_MAX, Duration::from_secs);
+        let away_max = wanted.min(AWAY_MAX);
+        let name = resume.then(unguessable_name).flatten();
+        let away_max = name.is_some().then_some(away_max);
+        bound.managed = Some(Managed { away_max, ..Managed::default() });
+        let resume = name.as_deref().zip(away_max.map(|it| it.as_secs()));
+        self.connection.machine_mut().manage(resume, now());
+        bound.session.with(|state| state.name = name);
+    }
+
+    /// The client has `h` stanzas.
+    pub(crate) fn acked(&mut self, h: u32) {
+        let Some(bound) = &mut self.bound else { return };
+        let machine = self.connection.machine_mut();
+        match bound.acknowledge(h) {
+            Ok(offline) => self.offline_written = self.offline_written.max(offline),
+            Err(error) => {
+                info!(%error, "ending a client's stream");
+                return machine.close_handled_too_high(error, now());
+            }
+        }
+        if let Some(managed) = bound.managed.as_mut().filter(|it| !it.unacked.is_empty()) {
+            managed.asked = true;
+            machine.request_ack(now());
+        }
+    }
+
+    /// Somebody looks at the client again, or nobody does.
+    pub(crate) fn look(&mut self, active: bool) {
+        let Some(bound) = &mut self.bound else { return };
+        bound.inactive = !active;
+        if active {
+            self.put_backlog();
+        }
+    }
+
+    /// Gives the session to another connection; false if that is gone again.
+    pub(crate) fn hand_over(&mut self, to: HandOver) -> bool {
+        // What was written before the client counted is its own to look for.
+        self.settle();
+        let Some(mut bound) = self.bound.take() else { return false };
+        if let Some(managed) = &mut bound.managed {
+            managed.handled = self.connection.machine().handled();
+        }
+        bound.inactive = false;
+        match to.send(bound) {
+            Ok(()) => true,
+            Err(back) => {
+                self.bound = Some(back);
+                false
+            }
+        }
+    }
+
+    /// The client wants the session `id` back, of which it has `h` stanzas.
+    pub(crate) async fn resume(&mut self, id: &str, h: u32) {
+        let router = self.ports.router.clone();
+        let taken = match (&self.account, self.version) {
+            (Some(account), Some(version)) => router.take_over(account, version, id).await,
+            _ => None,
+        };
+        let Some(bound) = taken else {
+            debug!("a client asked for a session that is not there");
+            let condition = StanzaCondition::ItemNotFound;
+            return self.connection.machine_mut().refuse_resume(condition, None, now());
+        };
+        let jid = bound.session.jid.clone();
+        self.row.update(|row| {
+            row.peer = jid.to_string();
+            row.state = StreamState::Open;
+        });
+        let handled = bound.managed.as_ref().map_or(0, |managed| managed.handled);
+        self.bound = Some(bound);
+        self.connection.machine_mut().resume(jid, id, handled, now());
+        metrics::counter!("gatehouse_c2s_resumed_total").increment(1);
+        let Some(bound) = &mut self.bound else { return };
+        match bound.acknowledge(h) {
+            Ok(offline) => self.offline_written = self.offline_written.max(offline),
+            Err(error) => {
+                info!(%error, "ending a client's stream");
+                return self.connection.machine_mut().close_handled_too_high(error, now());
+            }
+        }
+        self.send_again();
+        self.put_backlog();
+    }
+
+    /// What the client does not have yet goes to it first, in the order of before.
+    fn send_again(&mut self) {
+        let Some(managed) = self.bound.as_mut().and_then(|bound| bound.managed.as_mut()) else {
+            return;
+        };
+        let machine = self.connection.machine_mut();
+        for item in managed.unacked.iter() {
+            machine.send(&item.stanza, now());
+            self.row.stanza_out();
+        }
+        managed.asked = !managed.unacked.is_empty();
+        if managed.asked {
+            machine.request_ack(now());
+        }
+    }
+
+    fn put_backlog(&mut self) {
+        let Some(bound) = &mut self.bound else { return };
+        for held in bound.backlog.take_all() {
+            self.put(held.item);
+        }
+    }
+}
+
+/// Nobody can guess it; it is worth nothing without the account's password either.
+pub(crate) fn unguessable_name() -> Option<String> {
+    let mut random = [0; 32];
+    rand::fill(&mut random).ok()?;
+    Some(Seed::new(random).next_hex())
+}

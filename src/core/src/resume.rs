@@ -1,0 +1,191 @@
+//! Sessions that outlive their connection (XEP-0198): what is kept, for how long, and how a client
+//! gets it back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gatehouse_net::now;
+use gatehouse_store::AccountVersion;
+use gatehouse_types::Jid;
+use gatehouse_xmpp::sm::{AckQueue, HandledCountTooHigh, Window};
+use gatehouse_xmpp::{StreamCondition, StreamError};
+use tokio::sync::oneshot;
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::account::Session;
+use crate::backlog::Backlog;
+use crate::outbox::{OutboxReceiver, Outgoing};
+use crate::router::Router;
+
+/// How long a client may be away, unless it wants less.
+pub(crate) const AWAY_MAX: Duration = Duration::from_secs(300);
+/// How much may be under way to a client that acknowledges it.
+pub(crate) const WINDOW: Window = Window { len_max: 512, bytes_max: 1 << 20 };
+/// How long whoever has a session may take to hand it over: it may be working on a stanza.
+const HAND_OVER_MAX: Duration = Duration::from_secs(10);
+
+/// What a session has beside its connection.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) session: Arc<Session>,
+    pub(crate) outbox: OutboxReceiver,
+    /// Nobody looks at the client.
+    pub(crate) inactive: bool,
+    pub(crate) backlog: Backlog,
+    pub(crate) managed: Option<Managed>,
+}
+
+/// What a session has whose client counts.
+#[derive(Debug, Default)]
+pub(crate) struct Managed {
+    /// Sent, and not known to have arrived.
+    pub(crate) unacked: AckQueue<Outgoing>,
+    /// The client was asked how much it has, and did not answer.
+    pub(crate) asked: bool,
+    /// What it sent and we handled, when its last connection ended.
+    pub(crate) handled: u32,
+    /// For how long it may be away; `None` if it may not.
+    pub(crate) away_max: Option<Duration>,
+}
+
+/// Where a session is to be handed over to.
+pub(crate) type HandOver = oneshot::Sender<Box<Bound>>;
+
+impl Bound {
+    pub(crate) fn new(session: Arc<Session>, outbox: OutboxReceiver) -> Self {
+        let backlog = Backlog::default();
+        Self { session, outbox, inactive: false, backlog, managed: None }
+    }
+
+    /// True if more may be under way.
+    pub(crate) fn has_room(&self) -> bool {
+        self.managed.as_ref().is_none_or(|managed| managed.unacked.has_room(WINDOW))
+    }
+
+    /// How long it may be away, if it may.
+    pub(crate) fn away_max(&self) -> Option<Duration> {
+        self.managed.as_ref().and_then(|managed| managed.away_max)
+    }
+
+    /// The client has so many. Gives the last stored message among those that it has now.
+    pub(crate) fn acknowledge(&mut self, h: u32) -> Result<Option<i64>, HandledCountTooHigh> {
+        let Some(managed) = &mut self.managed else { return Ok(None) };
+        let mut offline = None;
+        for item in managed.unacked.acknowledge(h)? {
+            offline = offline.max(item.offline);
+            item.copies.written();
+        }
+        managed.asked = false;
+        self.session.outbox.set_unwritten(!managed.unacked.is_empty());
+        Ok(offline)
+    }
+}
+
+/// What a session did that waits for its client.
+enum Waited {
+    Long,
+    Ended,
+    HandOver(HandOver),
+    Came(Outgoing),
+}
+
+impl Router {
+    /// Keeps a session whose connection broke until its client is back; then gives what it has to
+    /// whoever asked for it. Otherwise ends it.
+    pub(crate) async fn hibernate(
+        &self,
+        mut bound: Box<Bound>,
+        away_max: Duration,
+        stop: CancellationToken,
+    ) {
+        let deadline = now() + away_max;
+        let since_ms = self.clock.now_ms();
+        bound.inactive = false;
+        bound.session.set_away(true);
+        metrics::counter!("gatehouse_c2s_hibernated_total").increment(1);
+        debug!(session = %bound.session.jid, "a client is away and may come back");
+        loop {
+            match waited(&mut bound, deadline, &stop).await {
+                Waited::Came(item) => {
+                    if !bound.backlog.keep(item, self.clock.now_ms()) {
+                        debug!("too much waits for a client that is away");
+                        break;
+                    }
+                }
+                Waited::HandOver(to) => match to.send(bound) {
+                    Ok(()) => return,
+                    // Whoever asked is gone again.
+                    Err(back) => bound = back,
+                },
+                Waited::Ended => break,
+                Waited::Long => {
+                    debug!(session = %bound.session.jid, "a client did not come back in time");
+                    metrics::counter!("gatehouse_c2s_hibernated_expired_total").increment(1);
+                    break;
+                }
+            }
+        }
+        self.give_up(*bound, Some(since_ms), []).await;
+    }
+
+    /// Ends a session; what its client did not get goes elsewhere. It was away since `since_ms`.
+    pub(crate) async fn give_up(
+        &self,
+        bound: Bound,
+        since_ms: Option<i64>,
+        unwritten: impl IntoIterator<Item = Outgoing>,
+    ) {
+        let Bound { session, outbox, mut backlog, managed, .. } = bound;
+        let unacked = managed.into_iter().flat_map(|managed| managed.unacked.into_items());
+        let sent = unwritten.into_iter().chain(unacked).map(|item| (item, since_ms));
+        let held = backlog.take_all().map(|held| (held.item, held.at_ms));
+        self.unbind(&session, outbox, sent.chain(held)).await;
+    }
+
+    /// Takes over the session of `account` that is called `id`, wherever it is. `None` if there is no
+    /// such session (XEP-0198, section 5).
+    pub(crate) async fn take_over(
+        &self,
+        account: &Jid,
+        version: AccountVersion,
+        id: &str,
+    ) -> Option<Box<Bound>> {
+        let account = self.accounts.connected(account)?;
+        let session = account.sessions().into_iter().find(|session| session.is_called(id))?;
+        // With the password of before nobody goes on.
+        if session.version != version {
+            session.outbox.end(StreamError::new(
+                StreamCondition::NotAuthorized,
+                "the account is gone or has a new password",
+            ));
+            return None;
+        }
+        let (give, mut take) = oneshot::channel();
+        session.outbox.hand_over(give)?;
+        let taken = time::timeout(HAND_OVER_MAX, &mut take).await;
+        let bound = match taken {
+            Ok(given) => given.ok(),
+            Err(_elapsed) => {
+                // It may have been given at this very moment.
+                take.close();
+                take.try_recv().ok()
+            }
+        }?;
+        bound.session.set_away(false);
+        Some(bound)
+    }
+}
+
+async fn waited(bound: &mut Bound, deadline: Instant, stop: &CancellationToken) -> Waited {
+    let OutboxReceiver { queue, kicked, wanted } = &mut bound.outbox;
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Waited::Ended,
+        _ = kicked.recv() => Waited::Ended,
+        Some(to) = wanted.recv() => Waited::HandOver(to),
+        Some(item) = queue.recv() => Waited::Came(item),
+        () = time::sleep_until(deadline.into()) => Waited::Long,
+    }
+}
