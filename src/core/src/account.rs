@@ -21,6 +21,7 @@ use tracing::debug;
 use crate::carbons::Copied;
 use crate::delivery::Reach;
 use crate::outbox::Outbox;
+use crate::pep::Personal;
 use crate::watchers::Watchers;
 
 /// How long a session that is over may hold up what is to be stored: longer than its farewell takes.
@@ -48,6 +49,7 @@ pub(crate) struct Account {
     blocked: Mutex<BlockedCache>,
     pub(crate) copied: Copied,
     pub(crate) watchers: Watchers,
+    pub(crate) personal: Personal,
 }
 
 /// Which stored messages are on their way.
@@ -190,6 +192,7 @@ impl Account {
             blocked: Mutex::default(),
             copied: Copied::default(),
             watchers: Watchers::default(),
+            personal: Personal::default(),
         }
     }
 
@@ -216,6 +219,11 @@ impl Account {
             session.is_live() && wanted(session) && session.with(|state| state.carbons)
         };
         sessions.iter().filter(wants).cloned().collect()
+    }
+
+    /// The oldest session whose client is away.
+    pub(crate) fn longest_away(&self) -> Option<Arc<Session>> {
+        self.sessions().into_iter().filter(|session| session.is_away()).min_by_key(|it| it.id)
     }
 
     /// The session at that full address.

@@ -37,7 +37,22 @@ impl Router {
         let session =
             Arc::new(Session::new(self.next_id(), full, Arc::clone(&account), version, outbox));
         let sessions_max = self.config.sessions_per_account_max;
-        match account.add(&session, sessions_max) {
+        let mut added = account.add(&session, sessions_max);
+        if added.is_err()
+            && let Some(away) = account.longest_away()
+        {
+            // Somebody who is here comes before somebody who may come back.
+            away.outbox.end(StreamError::new(
+                StreamCondition::ResourceConstraint,
+                "another client needs the place",
+            ));
+            account.settled().await;
+            if account.take_out(away.id) {
+                self.announce_gone(&away).await;
+            }
+            added = account.add(&session, sessions_max);
+        }
+        match added {
             Ok(None) => {}
             Ok(Some(older)) => {
                 older.outbox.end(StreamError::new(

@@ -14,9 +14,7 @@ use gatehouse_telemetry::{StreamHandle, StreamState};
 use gatehouse_types::{Chain, Jid, Machine as _};
 use gatehouse_xmpp::sasl::{ScramHash, ScramKeys};
 use gatehouse_xmpp::stream::CloseReason;
-use gatehouse_xmpp::{
-    C2sEvent, C2sServer, Seed, Stanza, StanzaCondition, StreamCondition, StreamError,
-};
+use gatehouse_xmpp::{C2sEvent, C2sServer, Stanza, StanzaCondition, StreamCondition, StreamError};
 use tokio::time;
 use tracing::{debug, error, info, info_span};
 
