@@ -33,7 +33,12 @@ pub use self::message::{InvalidMessage, Message, Start};
 pub use self::method::Method;
 pub use self::name_addr::NameAddr;
 pub use self::params::Params;
-pub use self::pat::{DialogToken, InvalidToken, ReturnToken, TokenKey, TokenKeys};
+pub use self::pat::{
+    DialogToken, InvalidSecrets, InvalidToken, KEYS_MAX, ReturnToken, SECRET_MIN, TokenKey, TokenKeys,
+    TokenTooLong,
+};
+#[cfg(any(test, feature = "fuzzing"))]
+pub use self::pat::check_token;
 pub use self::status::Status;
 pub use self::stream::{SipStream, StreamConfig, StreamEnd, StreamEvent};
 pub use self::subscription::{
