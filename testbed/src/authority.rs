@@ -61,7 +61,8 @@ impl Authority {
         self.ca.root_pem()
     }
 
-    /// Makes a certificate for `domain` and writes it into `directory`, which is made if need be.
+    /// Makes a certificate for `domain` and writes it into `directory`, which is made if need be. One
+    /// that is there already stays: our policy may have pinned its key.
     pub(crate) fn issue(
         &self,
         domain: &str,
@@ -69,11 +70,14 @@ impl Authority {
         directory: &Path,
     ) -> Result<Files, Failure> {
         fs::create_dir_all(directory).map_err(Failure::io("make", directory))?;
-        let made = self.make(domain, flavour);
         let files = Files {
             certificate: directory.join(format!("{domain}.crt")),
             key: directory.join(format!("{domain}.key")),
         };
+        if files.certificate.exists() {
+            return Ok(files);
+        }
+        let made = self.make(domain, flavour);
         for (file, text) in [(&files.certificate, &made.chain_pem), (&files.key, &made.key_pem)] {
             fs::write(file, text).map_err(Failure::io("write", file))?;
         }

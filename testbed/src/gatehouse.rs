@@ -91,6 +91,25 @@ impl Gatehouse {
         Ok(())
     }
 
+    /// Puts the pin of each peer's key in the place of `{pin:its.domain}` in the policy.
+    pub(crate) fn fill_pins(&self) -> Result<(), Failure> {
+        let file = self.directory.join("policy.toml");
+        let mut text = fs::read_to_string(&file).map_err(Failure::io("read", &file))?;
+        while let Some((before, after)) = text.split_once("{pin:") {
+            let (domain, after) = after.split_once('}').unwrap_or((after, ""));
+            let certificate = self.directory.join(format!("{domain}.crt")).display().to_string();
+            let (_, pin) = self.command(&["cert".into(), "pin".into(), certificate])?;
+            text = format!("{before}{}{after}", pin.trim());
+        }
+        fs::write(&file, text).map_err(Failure::io("write", &file))
+    }
+
+    /// The settings of the process that federates.
+    pub(crate) fn edge_config(&self) -> Option<&Path> {
+        let name = self.process_for("edge")?;
+        self.part(name).ok().map(|part| part.config.as_path())
+    }
+
     /// The authority that signed our certificates.
     pub(crate) fn local_ca(&self) -> PathBuf {
         let data = if self.shape == Shape::Two { "core-data" } else { "us-data" };

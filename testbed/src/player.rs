@@ -235,8 +235,11 @@ impl<'a> Player<'a> {
 
     fn command(&self, arguments: &[String], succeeds: bool, says: &[String]) -> Result<(), String> {
         let gatehouse = self.stage.gatehouse.as_ref().ok_or("there is nobody of ours")?;
-        let arguments: Vec<String> =
-            arguments.iter().map(|one| self.fill(one, gatehouse.config())).collect();
+        let edge = gatehouse.edge_config().unwrap_or_else(|| gatehouse.config());
+        let edge = edge.display().to_string();
+        let fill =
+            |one: &String| self.fill(&one.replace("{edge-config}", &edge), gatehouse.config());
+        let arguments: Vec<String> = arguments.iter().map(fill).collect();
         let (success, output) = said(gatehouse.command(&arguments))?;
         if success != succeeds {
             let outcome = if success { "succeeded" } else { "failed" };

@@ -93,6 +93,10 @@ impl Stage {
         if let (Some(gatehouse), Some(us)) = (&gatehouse, &world.us) {
             let accounts: Vec<_> =
                 us.users.iter().map(|user| (user.clone(), password(local_part(user)))).collect();
+            for peer in &world.peers {
+                authority.issue(&peer.domain, peer.certificate, directory)?;
+            }
+            gatehouse.fill_pins()?;
             gatehouse.provision(&accounts)?;
             let ca = gatehouse.local_ca();
             trusted += &fs::read_to_string(&ca).map_err(Failure::io("read", &ca))?;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use gatehouse_policy::Policy;
 use gatehouse_resolve::Resolver;
-use gatehouse_telemetry::Streams;
+use gatehouse_telemetry::{Reach, Streams};
 use gatehouse_tls::{Acceptor, Connector};
 use gatehouse_trunk::Trunk;
 use gatehouse_types::{Domain, Local, Secret, StreamLimits};
@@ -55,6 +55,8 @@ pub struct EdgeParts {
     pub policy: watch::Receiver<Arc<Policy>>,
     /// The live streams.
     pub streams: Streams,
+    /// Where the status learns which partners could not be reached.
+    pub reach: Reach,
     /// The edge's end of the trunk.
     pub trunk: Trunk,
 }

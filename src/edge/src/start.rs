@@ -75,6 +75,7 @@ pub fn start(parts: EdgeParts, tasks: &Tasks) {
         tasks: tasks.clone(),
     });
     let pool = Pool::new(Arc::clone(&edge));
+    parts.reach.ask(pool.reach_source());
     tasks.spawn(Span::none(), pool.run(trunk.incoming, own_answers));
     let gate = Arc::new(PolicyGate::new(Arc::clone(&edge.domains), edge.policy.clone()));
     for listener in starttls_listeners {

@@ -57,7 +57,10 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: Place,
     },
-    /// Show the live streams of the running appliance
+    /// Which partners cannot be reached, and why
+    #[command(subcommand)]
+    Reach(ReachCommand),
+    /// Show the live streams of the running appliance, and which partners it cannot reach
     Status {
         #[command(flatten)]
         place: Place,
@@ -141,6 +144,11 @@ pub(crate) enum CertCommand {
         #[command(flatten)]
         place: Place,
     },
+    /// Print the pin of the key in a certificate, as a policy rule takes it
+    Pin {
+        /// PEM, such as a partner's; the first certificate in it counts
+        file: PathBuf,
+    },
     /// Show the certificates in use
     Show {
         #[command(flatten)]
@@ -148,6 +156,27 @@ pub(crate) enum CertCommand {
         /// For machines
         #[arg(long)]
         json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReachCommand {
+    /// Show the last attempt for each partner that cannot be reached
+    Show {
+        /// Only this partner
+        partner: Option<Domain>,
+        #[command(flatten)]
+        place: Place,
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hold nothing against a partner any longer: the next message dials it
+    Forget {
+        /// The partner's domain
+        partner: Domain,
+        #[command(flatten)]
+        place: Place,
     },
 }
 

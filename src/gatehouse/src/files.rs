@@ -1,4 +1,4 @@
-//! The dialback secret's file: the edge has no database.
+//! Files with secrets, one each: the edge has no database.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -32,15 +32,32 @@ pub(crate) fn dialback_secret_path(data: &Path) -> PathBuf {
     data.join("dialback.secret")
 }
 
+/// Where the token stands that the admin port asks for before it changes anything.
+pub(crate) fn admin_token_path(data: &Path) -> PathBuf {
+    data.join("admin.token")
+}
+
+/// The token of the admin port, which only who may read the data directory knows; made at the
+/// first call.
+pub(crate) fn admin_token(data: &Path) -> Result<Secret<String>, Failure> {
+    secret_text(&admin_token_path(data), "remove it to have a new one made")
+}
+
 /// The secret that all edges of one deployment share; made at the first call.
 pub(crate) fn dialback_secret(data: &Path) -> Result<Secret<Vec<u8>>, Failure> {
-    let path = dialback_secret_path(data);
-    let text = match fs::read_to_string(&path) {
+    let remedy = "remove it to have a new one made, and copy that to every edge";
+    let text = secret_text(&dialback_secret_path(data), remedy)?;
+    Ok(Secret::new(text.reveal().clone().into_bytes()))
+}
+
+/// 64 hexadecimal digits or more from a file that only we may read.
+fn secret_text(path: &Path, remedy: &str) -> Result<Secret<String>, Failure> {
+    let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let fresh = random::secret()?;
             let text: String = fresh.reveal().iter().map(|byte| format!("{byte:02x}")).collect();
-            write_private(&path, &text)?;
+            write_private(path, &text)?;
             text
         }
         Err(error) => return Err(Failure::new(format!("cannot read {}: {error}", path.display()))),
@@ -48,9 +65,9 @@ pub(crate) fn dialback_secret(data: &Path) -> Result<Secret<Vec<u8>>, Failure> {
     let text = Secret::new(text.trim().to_owned());
     if text.reveal().len() < 64 {
         return Err(Failure::new(format!(
-            "{} is too short to be a dialback secret: remove it to have a new one made, and copy that to every edge",
+            "{} is too short to be a secret: {remedy}",
             path.display()
         )));
     }
-    Ok(Secret::new(text.reveal().clone().into_bytes()))
+    Ok(text)
 }

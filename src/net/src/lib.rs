@@ -11,7 +11,7 @@ mod sources;
 mod tasks;
 
 pub use self::clock::now;
-pub use self::connection::{BoxedIo, Connection, ConnectionError, Io, Step};
+pub use self::connection::{BoxedIo, Connection, ConnectionError, Io, Step, Traffic};
 pub use self::listener::{bind, connect, serve, serve_within};
 pub use self::sources::{ServeLimits, Source};
 pub use self::tasks::{StillRunning, Tasks};

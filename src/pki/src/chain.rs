@@ -20,6 +20,11 @@ pub(crate) struct Chain {
     leaf: CertificateSummary,
 }
 
+/// What the first certificate in a PEM text says; it may be anybody's.
+pub fn summary_of(pem: &str) -> Result<CertificateSummary, ImportFault> {
+    Chain::parse(pem).map(|chain| chain.leaf)
+}
+
 impl Chain {
     /// Reads the certificates in `text`. Whatever else stands there, perhaps a key, is dropped.
     pub(crate) fn parse(text: &str) -> Result<Self, ImportFault> {

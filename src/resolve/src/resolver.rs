@@ -143,6 +143,11 @@ impl Resolver {
         }
     }
 
+    /// Forgets all that name servers have said so far.
+    pub fn clear_cache(&self) {
+        self.inner.clear_cache();
+    }
+
     async fn fallback(
         &self,
         domain: &Domain,

@@ -4,6 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+/// Longest error that is shown of a stream, in characters.
+const ERROR_CHARS_MAX: usize = 300;
 
 /// What a stream is for. A closed set: it is a metric label.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -76,12 +80,16 @@ struct Table {
 struct Row {
     info: StreamInfo,
     counters: Arc<Counters>,
+    opened: Instant,
+    last_error: String,
 }
 
 #[derive(Debug, Default)]
 struct Counters {
     stanzas_in: AtomicU64,
     stanzas_out: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
 }
 
 /// One line of the status.
@@ -94,6 +102,18 @@ pub struct Status {
     pub stanzas_in: u64,
     /// Stanzas written.
     pub stanzas_out: u64,
+    /// Bytes read, within TLS; 0 where nobody counts.
+    #[serde(default)]
+    pub bytes_in: u64,
+    /// Bytes written, likewise.
+    #[serde(default)]
+    pub bytes_out: u64,
+    /// How long the stream is there, in seconds.
+    #[serde(default)]
+    pub age_secs: u64,
+    /// What last went wrong on it without ending it; empty if nothing did.
+    #[serde(default)]
+    pub last_error: String,
 }
 
 /// A stream's place in the registry; dropping it takes the stream out.
@@ -113,7 +133,13 @@ impl Streams {
         let mut table = self.0.lock();
         let key = table.next;
         table.next += 1;
-        table.rows.insert(key, Row { info, counters: Arc::clone(&counters) });
+        let row = Row {
+            info,
+            counters: Arc::clone(&counters),
+            opened: Instant::now(),
+            last_error: String::new(),
+        };
+        table.rows.insert(key, row);
         drop(table);
         metrics::gauge!("gatehouse_streams", "kind" => kind.as_str()).increment(1.0);
         metrics::counter!("gatehouse_streams_total", "kind" => kind.as_str()).increment(1);
@@ -122,6 +148,7 @@ impl Streams {
 
     /// All live streams, oldest first.
     pub fn list(&self) -> Vec<Status> {
+        let now = Instant::now();
         let table = self.0.lock();
         table
             .rows
@@ -130,6 +157,10 @@ impl Streams {
                 info: row.info.clone(),
                 stanzas_in: row.counters.stanzas_in.load(Ordering::Relaxed),
                 stanzas_out: row.counters.stanzas_out.load(Ordering::Relaxed),
+                bytes_in: row.counters.bytes_in.load(Ordering::Relaxed),
+                bytes_out: row.counters.bytes_out.load(Ordering::Relaxed),
+                age_secs: now.duration_since(row.opened).as_secs(),
+                last_error: row.last_error.clone(),
             })
             .collect()
     }
@@ -140,6 +171,19 @@ impl StreamHandle {
     pub fn update(&self, change: impl FnOnce(&mut StreamInfo)) {
         if let Some(row) = self.streams.0.lock().rows.get_mut(&self.key) {
             change(&mut row.info);
+        }
+    }
+
+    /// Says how many bytes were read and written so far.
+    pub fn bytes(&self, read: u64, written: u64) {
+        self.counters.bytes_in.store(read, Ordering::Relaxed);
+        self.counters.bytes_out.store(written, Ordering::Relaxed);
+    }
+
+    /// Says what went wrong without ending the stream; the last one is shown.
+    pub fn note_error(&self, what: &str) {
+        if let Some(row) = self.streams.0.lock().rows.get_mut(&self.key) {
+            row.last_error = what.chars().take(ERROR_CHARS_MAX).collect();
         }
     }
 
@@ -182,11 +226,15 @@ mod tests {
         });
         handle.update(|info| info.peer = "them.example".into());
         handle.stanza_in();
+        handle.bytes(10, 20);
+        handle.note_error(&"x".repeat(1000));
         let listed = streams.list();
         assert_eq!(
             (listed.len(), listed[0].info.peer.as_str(), listed[0].stanzas_in),
             (1, "them.example", 1)
         );
+        assert_eq!((listed[0].bytes_in, listed[0].bytes_out), (10, 20));
+        assert_eq!(listed[0].last_error.len(), ERROR_CHARS_MAX);
         drop(handle);
         assert!(streams.list().is_empty());
     }

@@ -4,7 +4,10 @@
 
 use std::net::SocketAddr;
 
-use gatehouse_telemetry::{AdminState, StreamInfo, StreamKind, StreamState, Streams, serve_admin};
+use gatehouse_telemetry::{
+    AdminState, Reach, StreamInfo, StreamKind, StreamState, Streams, serve_admin,
+};
+use gatehouse_types::Secret;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -21,7 +24,9 @@ async fn get(address: SocketAddr, path: &str) -> String {
 #[tokio::test]
 async fn metrics_and_status_speak_of_live_streams() {
     let streams = Streams::default();
-    let state = AdminState::install(streams.clone()).expect("first recorder");
+    let state =
+        AdminState::install(streams.clone(), Reach::default(), Secret::new("token".to_owned()))
+            .expect("first recorder");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address");
     let (stop, stopped) = oneshot::channel::<()>();

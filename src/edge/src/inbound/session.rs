@@ -143,6 +143,7 @@ impl Session {
             S2sEvent::VerifyKey(question) => self.verify(question),
             S2sEvent::Stanza(stanza) => self.stanza(stanza).await,
             S2sEvent::Malformed { answer, reason } => {
+                self.handle.note_error(&reason);
                 metrics::counter!("gatehouse_s2s_dropped_total").increment(1);
                 debug!(
                     stream.id = %self.connection.machine().stream_id(), peer.addr = %self.address,
@@ -152,14 +153,17 @@ impl Session {
                     send_back(&self.edge, *answer);
                 }
             }
-            S2sEvent::AuthenticationFailed { method, reason } => report::authentication_failed(
-                &self.edge,
-                self.connection.machine().stream_id(),
-                self.address,
-                (self.claimed.0.as_ref(), self.claimed.1.as_ref()),
-                method,
-                &reason,
-            ),
+            S2sEvent::AuthenticationFailed { method, reason } => {
+                self.handle.note_error(&format!("{method}: {reason}"));
+                report::authentication_failed(
+                    &self.edge,
+                    self.connection.machine().stream_id(),
+                    self.address,
+                    (self.claimed.0.as_ref(), self.claimed.1.as_ref()),
+                    method,
+                    &reason,
+                )
+            }
             S2sEvent::Closed(reason) => {
                 self.closed(&reason);
                 self.leave_at.get_or_insert_with(|| now() + FAREWELL);
@@ -284,6 +288,8 @@ impl Session {
             "a stanza came from the partner"
         );
         self.handle.stanza_in();
+        let traffic = self.connection.traffic();
+        self.handle.bytes(traffic.read, traffic.written);
         keep_to_rate(&self.edge, &permit).await;
         forward(&self.edge, &permit, stanza).await;
     }

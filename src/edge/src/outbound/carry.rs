@@ -216,6 +216,8 @@ impl<'a> Carry<'a> {
             self.handle.stanza_out();
             self.flushed_any = true;
         }
+        let traffic = self.connection.traffic();
+        self.handle.bytes(traffic.read, traffic.written);
         self.idle_at = now() + self.edge.config.limits.idle_timeout;
     }
 }

@@ -146,7 +146,8 @@ impl Link {
             LinkFailure::GoingDown => going_down(),
             LinkFailure::Dial(failure) => {
                 let refusal = failure.refusal(&self.pair.local, &self.pair.remote);
-                let pause = self.memory.failed(&self.pair, refusal.clone(), now());
+                let (report, pick) = (failure.report(), |max| self.edge.random.up_to(max));
+                let pause = self.memory.failed(&self.pair, refusal.clone(), report, pick, now());
                 self.log(&failure, &refusal, pause.as_secs());
                 refusal
             }

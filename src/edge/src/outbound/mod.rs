@@ -10,6 +10,7 @@ mod queue;
 mod race;
 mod reach;
 mod refusal;
+mod report;
 mod target;
 
 pub(crate) use self::failure::reason_text;

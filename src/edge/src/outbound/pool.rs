@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use gatehouse_net::now;
 use gatehouse_policy::Denial;
+use gatehouse_resolve::Resolver;
+use gatehouse_telemetry::{ReachSource, Unreached};
 use gatehouse_trunk::{Receipt, Transfer};
 use gatehouse_types::{Domain, Local, Remote};
 use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition};
@@ -35,6 +37,11 @@ impl Pool {
     pub(crate) fn new(edge: Arc<Edge>) -> Self {
         let links = Arc::new(Links::new(edge.config.queue_len_max));
         Self { edge, links, memory: Arc::default(), drained: CancellationToken::new() }
+    }
+
+    /// Whom to ask which partners could not be reached.
+    pub(crate) fn reach_source(&self) -> Arc<dyn ReachSource> {
+        Arc::new(Known { memory: Arc::clone(&self.memory), resolver: self.edge.resolver.clone() })
     }
 
     /// Runs until shutdown. `incoming` comes from the core, `answers` from our own inbound streams.
@@ -121,6 +128,25 @@ impl Pool {
         let local = self.edge.as_local(stanza.from()?.domain())?;
         let remote = stanza.to()?.domain();
         (!self.edge.serves(remote)).then(|| Pair { local, remote: Remote(remote.clone()) })
+    }
+}
+
+/// What the status shows of the memory.
+struct Known {
+    memory: Arc<Memory>,
+    resolver: Resolver,
+}
+
+impl ReachSource for Known {
+    fn list(&self) -> Vec<Unreached> {
+        self.memory.list(now())
+    }
+
+    /// The name as a person writes it. What DNS said is asked again, too.
+    fn forget(&self, peer: &str) -> usize {
+        let Ok(peer) = peer.parse::<Domain>() else { return 0 };
+        self.resolver.clear_cache();
+        self.memory.forget(peer.as_str())
     }
 }
 

@@ -44,7 +44,7 @@ impl DialFailure {
 impl AttemptError {
     /// How much an error tells: of several targets, the one that says most decides what the author
     /// reads. Who answered and was refused says more than who did not answer.
-    fn weight(&self) -> u8 {
+    pub(super) fn weight(&self) -> u8 {
         match self {
             Self::Connect(_) => 0,
             Self::Silent { .. } => 1,

@@ -6,7 +6,7 @@ use gatehouse_edge::{EdgeConfig, EdgeParts, PrivateTargets};
 use gatehouse_net::Tasks;
 use gatehouse_policy::Policy;
 use gatehouse_resolve::Resolver;
-use gatehouse_telemetry::{Status, StreamKind, StreamState, Streams};
+use gatehouse_telemetry::{Reach, Status, StreamKind, StreamState, Streams};
 use gatehouse_testkit::{TestCa, TestCertificate};
 use gatehouse_tls::{Acceptor, Connector, KeyEntry, Keys, Roots, SystemRoots};
 use gatehouse_trunk::Trunk;
@@ -92,6 +92,7 @@ impl SideConfig {
 pub(crate) struct Side {
     pub(crate) core: Trunk,
     pub(crate) streams: Streams,
+    pub(crate) reach: Reach,
     pub(crate) policy: watch::Sender<Arc<Policy>>,
     pub(crate) roots: Roots,
     pub(crate) tasks: Tasks,
@@ -106,7 +107,7 @@ impl Side {
     ) -> Self {
         let (core, edge) = gatehouse_trunk::in_process();
         let (policy, tasks) = (watch::Sender::new(Arc::new(config.policy)), Tasks::default());
-        let streams = Streams::default();
+        let (streams, reach) = (Streams::default(), Reach::default());
         let (keys, roots) = keys(config.domain, &config.certificate, ca);
         let parts = EdgeParts {
             config: EdgeConfig {
@@ -128,10 +129,11 @@ impl Side {
             resolver: resolver.clone(),
             policy: policy.subscribe(),
             streams: streams.clone(),
+            reach: reach.clone(),
             trunk: edge,
         };
         gatehouse_edge::start(parts, &tasks);
-        Self { core, streams, policy, roots, tasks }
+        Self { core, streams, reach, policy, roots, tasks }
     }
 
     /// The open stream of this kind; waits for it.

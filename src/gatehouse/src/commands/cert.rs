@@ -1,4 +1,5 @@
 use std::fs;
+use std::path::Path;
 
 use gatehouse_pki::{CertificateStatus, Ensured, NewKey};
 use gatehouse_types::Domain;
@@ -24,8 +25,19 @@ pub(super) fn cert(command: CertCommand) -> Result<(), Failure> {
             let key = key.as_ref().map(read).transpose()?;
             import(&Setup::read(&place)?, &domain, &read(&chain)?, key.as_deref())
         }
+        CertCommand::Pin { file } => pin(&file),
         CertCommand::Show { place, json } => show(&Setup::read(&place)?, json),
     }
+}
+
+/// Reads no settings: the certificate may be anybody's.
+fn pin(file: &Path) -> Result<(), Failure> {
+    let text = fs::read_to_string(file)
+        .map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?;
+    let summary = gatehouse_pki::summary_of(&text)
+        .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+    say(summary.key_pin);
+    Ok(())
 }
 
 fn plan(setup: &Setup, json: bool) -> Result<(), Failure> {

@@ -1,9 +1,11 @@
 //! What each command does.
 
+mod admin;
 mod cert;
 mod check;
 mod init;
 mod policy;
+mod reach;
 mod status;
 mod trunk;
 mod user;
@@ -71,6 +73,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Cert(command) => cert::cert(command),
         Command::Trunk(command) => trunk::trunk(command),
         Command::Policy { partner, place } => policy::policy(&partner, &place),
+        Command::Reach(command) => reach::reach(command),
         Command::Status { place, json, watch } => status::status(&place, json, watch),
     }
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use gatehouse_net::Tasks;
-use gatehouse_telemetry::{AdminState, LogFormat, Streams, init_log, serve_admin};
+use gatehouse_telemetry::{AdminState, LogFormat, Reach, Streams, init_log, serve_admin};
 use gatehouse_types::Chain;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -39,9 +39,10 @@ pub(crate) async fn run(place: Place) -> Result<(), Failure> {
     let tasks = Tasks::default();
     let mut signals = Signals::listen()?;
     let shared = Shared::prepare(&setup, policy, streams.clone())?;
-    start_admin(&setup, streams, &tasks)?;
+    let reach = Reach::default();
+    start_admin(&setup, streams, reach.clone(), &tasks)?;
     let reloader = Reloader::new(place, &setup, &shared);
-    let store = roles::start(&setup, shared, &tasks).await?;
+    let store = roles::start(&setup, shared, reach, &tasks).await?;
     banner::show(&setup)?;
     info!(version = env!("CARGO_PKG_VERSION"), settings = setup.origin(), "started");
 
@@ -71,9 +72,16 @@ fn start_log(setup: &Setup) -> Result<(), Failure> {
     init_log(format, &setup.settings.log.filter).map_err(|error| Failure::from(&error))
 }
 
-fn start_admin(setup: &Setup, streams: Streams, tasks: &Tasks) -> Result<(), Failure> {
+fn start_admin(
+    setup: &Setup,
+    streams: Streams,
+    reach: Reach,
+    tasks: &Tasks,
+) -> Result<(), Failure> {
     let listener = bind(setup.settings.listen.admin, "listen.admin")?;
-    let state = AdminState::install(streams).map_err(|error| Failure::from(&error))?;
+    let token = files::admin_token(&setup.settings.data)?;
+    let state =
+        AdminState::install(streams, reach, token).map_err(|error| Failure::from(&error))?;
     let stop = tasks.stop();
     tasks.spawn(Span::none(), async move {
         if let Err(error) = serve_admin(listener, state, stop.cancelled_owned()).await {

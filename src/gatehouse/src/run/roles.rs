@@ -8,7 +8,7 @@ use gatehouse_net::Tasks;
 use gatehouse_policy::Policy;
 use gatehouse_resolve::Resolver;
 use gatehouse_store::{OfflineLimits, Store};
-use gatehouse_telemetry::Streams;
+use gatehouse_telemetry::{Reach, Streams};
 use gatehouse_tls::{Acceptor, Connector, Keys, Roots};
 use gatehouse_trunk::Trunk;
 use gatehouse_types::{Domain, Local, Secret, StreamLimits};
@@ -51,12 +51,13 @@ impl Shared {
 pub(super) async fn start(
     setup: &Setup,
     shared: Shared,
+    reach: Reach,
     tasks: &Tasks,
 ) -> Result<Option<Store>, Failure> {
     let store = match setup.settings.roles {
         Roles::EdgeAndCore => {
             let (core_end, edge_end) = gatehouse_trunk::in_process();
-            let edge = edge_parts(setup, &shared, edge_end)?;
+            let edge = edge_parts(setup, &shared, reach, edge_end)?;
             let core = core_parts(setup, &shared, core_end).await?;
             let store = core.store.clone();
             gatehouse_edge::start(edge, tasks);
@@ -66,7 +67,7 @@ pub(super) async fn start(
         Roles::Edge => {
             let listeners = bind_all(&setup.settings.listen.trunk, "listen.trunk")?;
             let end = trunk::listen(setup, listeners, shared.streams.clone(), tasks)?;
-            gatehouse_edge::start(edge_parts(setup, &shared, end)?, tasks);
+            gatehouse_edge::start(edge_parts(setup, &shared, reach, end)?, tasks);
             None
         }
         Roles::Core => {
@@ -80,7 +81,12 @@ pub(super) async fn start(
     Ok(store)
 }
 
-fn edge_parts(setup: &Setup, shared: &Shared, trunk: Trunk) -> Result<EdgeParts, Failure> {
+fn edge_parts(
+    setup: &Setup,
+    shared: &Shared,
+    reach: Reach,
+    trunk: Trunk,
+) -> Result<EdgeParts, Failure> {
     let settings = &setup.settings;
     let acceptor = |alpn: &[&str]| {
         Acceptor::new(&shared.keys, &shared.roots, alpn).map_err(|error| Failure::from(&error))
@@ -121,6 +127,7 @@ fn edge_parts(setup: &Setup, shared: &Shared, trunk: Trunk) -> Result<EdgeParts,
         resolver: resolver.map_err(|error| Failure::from(&error))?,
         policy: shared.policy.subscribe(),
         streams: shared.streams.clone(),
+        reach,
         trunk,
     })
 }
