@@ -8,8 +8,10 @@ use gatehouse_pki::TrunkDir;
 use gatehouse_telemetry::{StreamHandle, StreamInfo, StreamKind, StreamState, Streams};
 use gatehouse_tls::{Acceptor, Connector, KeyEntry, Keys, Roots, SystemRoots};
 use gatehouse_trunk::{ALPN, DialConfig, EdgeAddress, ListenConfig, Trunk, TrunkObserver, Tuning};
+use gatehouse_types::Domain;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::commands::Failure;
@@ -21,7 +23,12 @@ pub(crate) fn directory(setup: &Setup) -> Result<TrunkDir, Failure> {
 }
 
 /// The core's end: dials every edge of the settings.
-pub(crate) fn dial(setup: &Setup, streams: Streams, tasks: &Tasks) -> Result<Trunk, Failure> {
+pub(crate) fn dial(
+    setup: &Setup,
+    domains: watch::Receiver<Vec<Domain>>,
+    streams: Streams,
+    tasks: &Tasks,
+) -> Result<Trunk, Failure> {
     let own = &setup.settings.trunk.name;
     directory(setup)?
         .ensure_node(own, clock::unix_seconds())
@@ -38,6 +45,7 @@ pub(crate) fn dial(setup: &Setup, streams: Streams, tasks: &Tasks) -> Result<Tru
     let config = DialConfig {
         own: own.clone(),
         edges: edges.collect(),
+        domains,
         tuning: Tuning::default(),
         observer: Listed::new(setup, streams),
     };
@@ -57,6 +65,7 @@ pub(crate) fn listen(
         own: setup.settings.trunk.name.clone(),
         listeners,
         cores: setup.settings.trunk.cores.clone(),
+        domains: setup.settings.domains.clone(),
         tuning: Tuning::default(),
         observer: Listed::new(setup, streams),
     };
@@ -88,6 +97,9 @@ fn tls(setup: &Setup) -> Result<(Keys, Roots), Failure> {
     Ok((keys, roots))
 }
 
+/// So many domains of a core stand in the status.
+const SHOWN_MAX: usize = 5;
+
 /// Lists the trunk's connections among the live streams.
 struct Listed {
     own: String,
@@ -106,18 +118,39 @@ impl Listed {
 }
 
 impl TrunkObserver for Listed {
-    fn up(&self, peer: &str, address: &str) {
+    fn up(&self, peer: &str, address: &str, tls: &'static str) {
         let handle = self.streams.open(StreamInfo {
             kind: StreamKind::Trunk,
             id: format!("trunk-{peer}"),
             local: self.own.clone(),
             peer: peer.to_owned(),
             address: address.to_owned(),
-            tls: "TLS".to_owned(),
+            tls: tls.to_owned(),
             authentication: "EXTERNAL".to_owned(),
             state: StreamState::Open,
         });
         self.live.lock().insert(peer.to_owned(), handle);
+    }
+
+    fn serves(&self, peer: &str, domains: &[Domain]) {
+        let names: Vec<_> = domains.iter().take(SHOWN_MAX).map(Domain::as_str).collect();
+        let more = if domains.len() > SHOWN_MAX { ", ..." } else { "" };
+        if let Some(handle) = self.live.lock().get(peer) {
+            let shown = format!("EXTERNAL; serves {}{more}", names.join(", "));
+            handle.update(|info| info.authentication = shown);
+        }
+    }
+
+    fn received(&self, peer: &str) {
+        if let Some(handle) = self.live.lock().get(peer) {
+            handle.stanza_in();
+        }
+    }
+
+    fn sent(&self, peer: &str) {
+        if let Some(handle) = self.live.lock().get(peer) {
+            handle.stanza_out();
+        }
     }
 
     fn down(&self, peer: &str, _reason: &str) {

@@ -6,6 +6,7 @@ use gatehouse_types::{Domain, StreamLimits};
 use gatehouse_xmpp::sm::Window;
 use gatehouse_xmpp::trunk::{Pace, TrunkConfig};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::TrunkObserver;
 
@@ -16,6 +17,9 @@ pub struct DialConfig {
     pub own: Domain,
     /// Every edge; one connection is kept up to each.
     pub edges: Vec<EdgeAddress>,
+    /// The IM domains that we serve: told to every edge, and again when they change. At most
+    /// [`ANNOUNCED_MAX`](gatehouse_xmpp::trunk::ANNOUNCED_MAX).
+    pub domains: watch::Receiver<Vec<Domain>>,
     /// Bounds and times.
     pub tuning: Tuning,
     /// Hears of connections.
@@ -39,6 +43,8 @@ pub struct ListenConfig {
     pub listeners: Vec<TcpListener>,
     /// The cores that may connect, the preferred one first. Nobody else may.
     pub cores: Vec<Domain>,
+    /// The domains that cores may announce; others do not count.
+    pub domains: Vec<Domain>,
     /// Bounds and times.
     pub tuning: Tuning,
     /// Hears of connections.

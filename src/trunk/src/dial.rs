@@ -13,7 +13,7 @@ use tokio::time;
 use tracing::{debug, info_span, warn};
 
 use crate::dispatch::{Choice, Dispatch};
-use crate::stream::{Hub, Stream};
+use crate::stream::{Hub, Link, Stream};
 use crate::sweep::sweep;
 use crate::{DialConfig, EdgeAddress, Trunk, TrunkSender, random};
 
@@ -35,16 +35,17 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// The core's end: keeps one connection up to each edge. `connector` shows our trunk certificate
 /// and trusts the trunk's authority alone; make it with [`ALPN`](crate::ALPN).
 pub fn dial(config: DialConfig, connector: Connector, tasks: &Tasks) -> Trunk {
-    let DialConfig { own, edges, tuning, observer } = config;
+    let DialConfig { own, edges, domains, tuning, observer } = config;
     let (incoming_sender, incoming) =
         mpsc::channel((tuning.window.len_max + 1) * edges.len().max(1));
     let names = edges.iter().map(|edge| edge.name.clone()).collect();
     let streams = tuning.streams(&own, &[]);
-    let dispatch = Dispatch::new("edge", Choice::Shared, names, tuning, tasks.stop());
+    let dispatch = Dispatch::new("edge", Choice::Shared, names, Vec::new(), tuning, tasks.stop());
     let hub = Arc::new(Hub {
         dispatch: Arc::new(dispatch),
         incoming: incoming_sender,
         observer,
+        announces: Some(domains),
         stop: tasks.stop(),
     });
     for (lane, edge) in edges.into_iter().enumerate() {
@@ -114,6 +115,8 @@ impl Dialler {
         let stop = &self.hub.stop;
         let Some(reached) = stop.run_until_cancelled(self.reach()).await else { return Ok(()) };
         let (io, facts, address) = reached?;
+        let link =
+            Link { peer: self.edge.name.clone(), address: address.to_string(), tls: facts.version };
         let seed = random::seed().map_err(|error| error.to_string())?;
         let dispatch = &self.hub.dispatch;
         let ticket = dispatch.queue_up(self.lane).ok_or("no such lane")?;
@@ -128,15 +131,7 @@ impl Dialler {
             now(),
         );
         let connection = Connection::new(machine, io, self.streams.limits.write_timeout);
-        let stream = Stream::new(
-            &self.hub,
-            self.edge.name.clone(),
-            address.to_string(),
-            self.lane,
-            lease,
-            connection,
-            parked.receipts,
-        );
+        let stream = Stream::new(&self.hub, link, self.lane, lease, connection, parked.receipts);
         match stream.run().await {
             (_, true) => Ok(()),
             (ending, false) => Err(ending.to_string()),

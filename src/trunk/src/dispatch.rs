@@ -1,4 +1,4 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,13 +9,15 @@ use gatehouse_types::Domain;
 use gatehouse_xmpp::Stanza;
 use gatehouse_xmpp::sm::Session;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
+use crate::give_back::Reason;
 use crate::lane::{Lane, Parked, Presence, Ticket};
+use crate::node::{Announced, Node};
 use crate::parcel::{Pair, Parcel, weigh};
-use crate::{Tuning, Unreachable, spread};
+use crate::{Receipt, Tuning, Unreachable, spread};
 
 /// Streams in a row that may end by a stream error with the same stanza the oldest.
 const REFUSALS_MAX: u32 = 3;
@@ -28,6 +30,8 @@ pub(crate) struct Dispatch {
     /// The other role: `edge` or `core`.
     role: &'static str,
     choice: Choice,
+    /// The domains that nodes may announce.
+    domains: HashSet<Domain>,
     pub(crate) tuning: Tuning,
     budget: Arc<Semaphore>,
     state: Mutex<State>,
@@ -41,14 +45,14 @@ pub(crate) struct Dispatch {
 pub(crate) enum Choice {
     /// Pairs are shared out among all that are there.
     Shared,
-    /// The first that is there.
-    First,
+    /// The first that is there and serves the domain a stanza is for.
+    ByDomain,
 }
 
 struct State {
     lanes: Vec<Lane>,
-    /// Since when no node is there at all.
-    alone_since: Option<Instant>,
+    /// Since when nodes are waited for that never were there.
+    started_at: Instant,
     /// Of the next parcel.
     number: u64,
     pins: HashMap<Pair, Pin>,
@@ -65,17 +69,19 @@ impl Dispatch {
         role: &'static str,
         choice: Choice,
         nodes: Vec<Domain>,
+        domains: Vec<Domain>,
         tuning: Tuning,
         stop: CancellationToken,
     ) -> Self {
         Self {
             role,
             choice,
+            domains: domains.into_iter().collect(),
             budget: Arc::new(Semaphore::new(tuning.queue_kib_max as usize)),
             tuning,
             state: Mutex::new(State {
                 lanes: nodes.into_iter().map(Lane::new).collect(),
-                alone_since: Some(now()),
+                started_at: now(),
                 number: 0,
                 pins: HashMap::new(),
             }),
@@ -86,10 +92,15 @@ impl Dispatch {
 
     /// Takes `stanza` for delivery, or says why not after the patience of the trunk. That counts
     /// from when the last node was lost, so that a trunk that is down holds nobody up for longer.
-    pub(crate) async fn send(&self, stanza: Stanza) -> Result<(), Unreachable> {
+    pub(crate) async fn send(
+        &self,
+        stanza: Stanza,
+        receipt: Receipt,
+    ) -> Result<(), Unreachable> {
         let latest = now() + self.tuning.patience;
         let mut changed = self.changed.subscribe();
         let weight = weigh(&stanza).min(self.tuning.queue_kib_max);
+        let pair = Pair::of(&stanza);
         let mut room = pin!(Arc::clone(&self.budget).acquire_many_owned(weight));
         let room = loop {
             tokio::select! {
@@ -100,13 +111,13 @@ impl Dispatch {
                 },
                 // A node was lost or came back: there is more or less time than we thought.
                 _ = changed.changed() => {}
-                () = time::sleep_until(self.deadline(latest)) => {
+                () = time::sleep_until(self.deadline(&pair, latest)) => {
                     let reason = format!("the queue was full for {}", self.patience());
                     return self.unreachable(reason, stanza);
                 }
             }
         };
-        let mut parcel = self.parcel(stanza, room);
+        let mut parcel = self.parcel(stanza, receipt.holding(room));
         loop {
             parcel = match self.place(parcel, now()) {
                 Ok(()) => return Ok(()),
@@ -117,8 +128,8 @@ impl Dispatch {
                 () = self.stop.cancelled() => {
                     return self.unreachable("this node is stopping".to_owned(), parcel.stanza);
                 }
-                () = time::sleep_until(self.deadline(latest)) => {
-                    let reason = format!("none was there for {}", self.patience());
+                () = time::sleep_until(self.deadline(&pair, latest)) => {
+                    let reason = format!("none that serves this domain was there for {}", self.patience());
                     return self.unreachable(reason, parcel.stanza);
                 }
             }
@@ -126,20 +137,49 @@ impl Dispatch {
     }
 
     /// When a stanza is given up that may wait until `latest`.
-    fn deadline(&self, latest: Instant) -> time::Instant {
-        let alone_since = self.state.lock().alone_since;
-        let given_up = alone_since.map(|since| since + self.tuning.patience);
+    fn deadline(&self, pair: &Pair, latest: Instant) -> time::Instant {
+        let given_up = self.alone_since(pair).map(|since| since + self.tuning.patience);
         time::Instant::from_std(given_up.map_or(latest, |given_up| given_up.min(latest)))
+    }
+
+    /// Since when nobody is there who would take this pair's stanzas; `None` if somebody is.
+    fn alone_since(&self, pair: &Pair) -> Option<Instant> {
+        let state = self.state.lock();
+        let mut since = state.started_at;
+        for lane in state.lanes.iter().filter(|lane| self.serves(lane, pair)) {
+            match lane.presence {
+                Presence::Up => return None,
+                Presence::Lost { since: lost } => since = since.max(lost),
+                Presence::Unseen => {}
+            }
+        }
+        Some(since)
+    }
+
+    /// True if this node takes stanzas of this pair when it is there.
+    fn serves(&self, lane: &Lane, pair: &Pair) -> bool {
+        match self.choice {
+            Choice::Shared => true,
+            Choice::ByDomain => pair.to.as_ref().is_some_and(|to| lane.domains.contains(to)),
+        }
+    }
+
+    /// Why a stanza goes back for which no node was there.
+    pub(crate) fn away(&self) -> Reason {
+        match self.choice {
+            Choice::Shared => Reason::NoEdge,
+            Choice::ByDomain => Reason::NoCore,
+        }
     }
 
     fn patience(&self) -> String {
         format!("{} s", self.tuning.patience.as_secs())
     }
 
-    fn parcel(&self, stanza: Stanza, room: OwnedSemaphorePermit) -> Parcel {
+    fn parcel(&self, stanza: Stanza, receipt: Receipt) -> Parcel {
         let mut state = self.state.lock();
         state.number += 1;
-        Parcel::new(stanza, state.number, room)
+        Parcel::new(stanza, state.number, receipt)
     }
 
     /// Takes `stanza` for delivery if a node is there and there is room; never waits.
@@ -148,7 +188,7 @@ impl Dispatch {
         let Ok(room) = Arc::clone(&self.budget).try_acquire_many_owned(weight) else {
             return self.unreachable("the queue is full".to_owned(), stanza);
         };
-        match self.place(self.parcel(stanza, room), now()) {
+        match self.place(self.parcel(stanza, Receipt::default().holding(room)), now()) {
             Ok(()) => Ok(()),
             Err(parcel) => self.unreachable("none is there".to_owned(), parcel.stanza),
         }
@@ -164,7 +204,11 @@ impl Dispatch {
     fn place(&self, parcel: Parcel, now: Instant) -> Result<(), Parcel> {
         let mut state = self.state.lock();
         let lane = match state.pins.get(&parcel.pair) {
-            Some(pin) => Some(pin.lane).filter(|lane| self.is_usable(&state, *lane, now)),
+            // A pair whose domain has moved waits until all before it has arrived.
+            Some(pin) => Some(pin.lane).filter(|lane| {
+                self.is_usable(&state, *lane, now)
+                    && state.lanes.get(*lane).is_some_and(|lane| self.serves(lane, &parcel.pair))
+            }),
             None => self.choose(&state, &parcel.pair, now),
         };
         match lane {
@@ -176,16 +220,66 @@ impl Dispatch {
         }
     }
 
-    /// Which node a pair's stanzas go to. The one place that knows: with several cores, this is
-    /// where the address decides.
+    /// Which node a pair's stanzas go to. The one place that knows: where several nodes serve one
+    /// domain, this is where the address decides.
     fn choose(&self, state: &State, pair: &Pair, now: Instant) -> Option<usize> {
-        let mut usable = (0..state.lanes.len()).filter(|lane| self.is_usable(state, *lane, now));
+        let lanes = state.lanes.iter().enumerate();
+        let mut usable = lanes
+            .filter(|(place, lane)| self.serves(lane, pair) && self.is_usable(state, *place, now));
         match self.choice {
-            Choice::First => usable.next(),
-            Choice::Shared => usable.max_by_key(|lane| {
-                state.lanes.get(*lane).map(|lane| spread::score(pair, lane.name.as_str()))
-            }),
+            Choice::ByDomain => usable.next(),
+            Choice::Shared => {
+                usable.max_by_key(|(_, lane)| spread::score(pair, lane.name.as_str()))
+            }
         }
+        .map(|(place, _)| place)
+    }
+
+    /// Notes which domains a node serves; says what of that does not count.
+    pub(crate) fn announced(&self, lane: usize, domains: Vec<Domain>) -> Announced {
+        let mut announced = Announced::default();
+        let mut served: Vec<Domain> = Vec::new();
+        for domain in domains {
+            if !self.domains.contains(&domain) {
+                announced.foreign.push(domain);
+            } else if !served.contains(&domain) {
+                served.push(domain);
+            }
+        }
+        let mut state = self.state.lock();
+        for domain in &served {
+            let mut others = state.lanes.iter().enumerate().filter(|(place, other)| {
+                *place != lane && other.presence == Presence::Up && other.domains.contains(domain)
+            });
+            if let Some((place, other)) = others.next() {
+                let preferred = if place < lane {
+                    Some(other.name.clone())
+                } else {
+                    state.lanes.get(lane).map(|lane| lane.name.clone())
+                };
+                announced.shared.extend(preferred.map(|preferred| (domain.clone(), preferred)));
+            }
+        }
+        if let Some(lane) = state.lanes.get_mut(lane) {
+            lane.domains = served.into();
+        }
+        drop(state);
+        self.changed.send_replace(());
+        announced
+    }
+
+    pub(crate) fn domains_of(&self, lane: usize) -> Arc<[Domain]> {
+        let state = self.state.lock();
+        state.lanes.get(lane).map(|lane| Arc::clone(&lane.domains)).unwrap_or_default()
+    }
+
+    /// The nodes that are there, in the order of the settings.
+    pub(crate) fn nodes(&self) -> Vec<Node> {
+        let state = self.state.lock();
+        let there = state.lanes.iter().filter(|lane| lane.presence == Presence::Up);
+        there
+            .map(|lane| Node { name: lane.name.clone(), domains: Arc::clone(&lane.domains) })
+            .collect()
     }
 
     /// A node that was lost a moment ago counts as there: it will probably be back, and its pairs
@@ -217,6 +311,11 @@ impl Dispatch {
         for parcel in parcels {
             state.unpin(&parcel.pair);
         }
+        drop(state);
+        if self.changed.receiver_count() > 0 {
+            // A pair whose domain has moved may go on now.
+            self.changed.send_replace(());
+        }
     }
 
     pub(crate) fn lane_of(&self, node: &Domain) -> Option<usize> {
@@ -247,7 +346,6 @@ impl Dispatch {
         let mut state = self.state.lock();
         if let Some(lane) = state.lanes.get_mut(lane) {
             lane.presence = Presence::Up;
-            state.alone_since = None;
         }
         drop(state);
         self.changed.send_replace(());
@@ -260,9 +358,6 @@ impl Dispatch {
         {
             lane.presence = Presence::Lost { since: now };
         }
-        if state.lanes.iter().all(|lane| lane.presence != Presence::Up) {
-            state.alone_since.get_or_insert(now);
-        }
         drop(state);
         self.changed.send_replace(());
     }
@@ -271,6 +366,10 @@ impl Dispatch {
     /// taken, once that was the oldest so often that it must be what the peer cannot read: sent
     /// again with every new session, it would stop the lane for ever.
     pub(crate) fn refused(&self, lane: usize, session: &mut Session<Parcel>) -> Option<Parcel> {
+        if session.id.is_some() {
+            // It goes on, and the peer named the one that it cannot read.
+            return None;
+        }
         let mut state = self.state.lock();
         let lane = state.lanes.get_mut(lane)?;
         let number = session.outbound.iter().next()?.number;
@@ -304,10 +403,17 @@ impl Dispatch {
                 continue;
             }
             let away = now.saturating_duration_since(since);
-            if (0..state.lanes.len()).any(|lane| self.is_usable(&state, lane, now)) {
-                changed |= self.move_away(&mut state, lane, now);
-            } else if away >= self.tuning.patience {
-                let parcels = state.lanes.get_mut(lane).map(Lane::clear).unwrap_or_default();
+            let moves = state.lanes.get(lane).is_some_and(|lane| {
+                lane.waiting().any(|parcel| self.choose(&state, &parcel.pair, now).is_some())
+            });
+            if moves || away >= self.tuning.patience {
+                let moved = self.move_away(&mut state, lane, now);
+                changed |= moved;
+            }
+            if away >= self.tuning.patience
+                && let Some(lane) = state.lanes.get_mut(lane)
+            {
+                let parcels = std::mem::take(&mut lane.pending);
                 for parcel in &parcels {
                     state.unpin(&parcel.pair);
                 }
@@ -316,8 +422,7 @@ impl Dispatch {
             if away >= self.tuning.resume_timeout
                 && let Some(lane) = state.lanes.get_mut(lane)
             {
-                let parcels = lane.clear();
-                lane.pending = parcels;
+                lane.pending = lane.clear();
                 lane.parked = None;
             }
         }
@@ -328,23 +433,25 @@ impl Dispatch {
         given_back
     }
 
+    /// Gives each parcel of this lane to who takes it now; the others stay, for a new session.
     fn move_away(&self, state: &mut State, from: usize, now: Instant) -> bool {
-        let parcels: VecDeque<Parcel> =
-            state.lanes.get_mut(from).map(Lane::clear).unwrap_or_default();
-        if parcels.is_empty() {
-            return false;
-        }
-        metrics::counter!("gatehouse_trunk_moved_total").increment(parcels.len() as u64);
+        let parcels = state.lanes.get_mut(from).map(Lane::clear).unwrap_or_default();
         for parcel in &parcels {
             state.unpin(&parcel.pair);
         }
+        let mut moved = 0;
         for parcel in parcels {
             // All of a pair's stanzas were on the old lane, so all go to one new one, in order.
-            if let Some(lane) = self.choose(state, &parcel.pair, now) {
-                state.put(lane, parcel);
+            match self.choose(state, &parcel.pair, now) {
+                Some(lane) => {
+                    moved += 1;
+                    state.put(lane, parcel);
+                }
+                None => state.put(from, parcel),
             }
         }
-        true
+        metrics::counter!("gatehouse_trunk_moved_total").increment(moved);
+        moved > 0
     }
 
     /// How many stanzas are on their way through here.

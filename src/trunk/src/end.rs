@@ -3,9 +3,9 @@ use std::sync::Arc;
 use gatehouse_xmpp::Stanza;
 use tokio::sync::mpsc;
 
-use crate::Receipt;
 use crate::dispatch::Dispatch;
 use crate::in_process::Channel;
+use crate::{Node, Receipt};
 
 /// One end of the trunk.
 #[derive(Debug)]
@@ -63,9 +63,15 @@ impl TrunkSender {
     /// Hands `stanza` to the other role. Waits while its queue is full or it is away; fails once
     /// that has lasted longer than the patience of the trunk.
     pub async fn send(&self, stanza: Stanza) -> Result<(), Unreachable> {
+        self.send_with(stanza, Receipt::default()).await
+    }
+
+    /// Like [`send`](Self::send), and drops `receipt` once the other role has acknowledged the
+    /// stanza, or its author is told that it was not delivered.
+    pub async fn send_with(&self, stanza: Stanza, receipt: Receipt) -> Result<(), Unreachable> {
         match &self.way {
-            Way::InProcess(channel) => channel.send(stanza).await,
-            Way::Streams(dispatch) => dispatch.send(stanza).await,
+            Way::InProcess(channel) => channel.send(stanza, receipt).await,
+            Way::Streams(dispatch) => dispatch.send(stanza, receipt).await,
         }
     }
 
@@ -75,6 +81,15 @@ impl TrunkSender {
         match &self.way {
             Way::InProcess(channel) => channel.try_send(stanza),
             Way::Streams(dispatch) => dispatch.try_send(stanza),
+        }
+    }
+
+    /// The nodes of the other role that are there, the preferred one first. None in one process:
+    /// there the other role is always there, and serves everything.
+    pub fn nodes(&self) -> Vec<Node> {
+        match &self.way {
+            Way::InProcess(_) => Vec::new(),
+            Way::Streams(dispatch) => dispatch.nodes(),
         }
     }
 

@@ -5,22 +5,28 @@ use crate::{Receipt, Transfer};
 /// Why a stanza that was taken is not delivered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Reason {
-    /// No node was there for too long.
-    Away,
+    /// No edge was there for too long.
+    NoEdge,
+    /// No core that serves the domain was there for too long.
+    NoCore,
     /// It is longer than the trunk takes.
     TooLong,
     /// The other side cannot read it.
     Refused,
 }
 
+/// What a partner's user is told, who need not know how we are built.
+const NO_CORE: &str = "The server of this user is not available at the moment. Try again later.";
+
 /// What the author is told, as if by the other side. Answers are not answered, only counted.
 pub(crate) fn give_back(stanza: &Stanza, reason: Reason) -> Option<Transfer> {
     let (kind, condition, text) = match reason {
-        Reason::Away => (
+        Reason::NoEdge => (
             ErrorKind::Wait,
             StanzaCondition::RemoteServerTimeout,
             "The server could not pass this on in time. Try again later.",
         ),
+        Reason::NoCore => (ErrorKind::Wait, StanzaCondition::RecipientUnavailable, NO_CORE),
         Reason::TooLong => (
             ErrorKind::Modify,
             StanzaCondition::PolicyViolation,

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use gatehouse_xmpp::Stanza;
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time;
 
 use crate::parcel::weigh;
@@ -43,7 +43,11 @@ impl Channel {
         (Self { role, queue, budget }, receiver)
     }
 
-    pub(crate) async fn send(&self, stanza: Stanza) -> Result<(), Unreachable> {
+    pub(crate) async fn send(
+        &self,
+        stanza: Stanza,
+        receipt: Receipt,
+    ) -> Result<(), Unreachable> {
         let room = async {
             let budget = Arc::clone(&self.budget).acquire_many_owned(weight(&stanza));
             let room = tokio::select! {
@@ -54,7 +58,7 @@ impl Channel {
         };
         match time::timeout(PATIENCE, room).await {
             Ok(Some((room, slot))) => {
-                slot.send(transfer(stanza, room));
+                slot.send(Transfer { stanza, receipt: receipt.holding(room) });
                 Ok(())
             }
             Ok(None) => self.unreachable("it has stopped".to_owned(), stanza),
@@ -71,7 +75,7 @@ impl Channel {
             Err(TrySendError::Full(())) => "its queue is full",
             Ok(slot) => match Arc::clone(&self.budget).try_acquire_many_owned(weight(&stanza)) {
                 Ok(room) => {
-                    slot.send(transfer(stanza, room));
+                    slot.send(Transfer { stanza, receipt: Receipt::default().holding(room) });
                     return Ok(());
                 }
                 Err(_) => "its queue is full",
@@ -88,8 +92,4 @@ impl Channel {
 /// One stanza always fits.
 fn weight(stanza: &Stanza) -> u32 {
     weigh(stanza).min(QUEUE_KIB_MAX)
-}
-
-fn transfer(stanza: Stanza, room: OwnedSemaphorePermit) -> Transfer {
-    Transfer { stanza, receipt: Receipt::holding(room) }
 }

@@ -13,6 +13,8 @@ use crate::receipt::Receipts;
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) name: Domain,
+    /// The domains that it announced; of an edge, none.
+    pub(crate) domains: Arc<[Domain]>,
     pub(crate) presence: Presence,
     /// Not sent yet.
     pub(crate) pending: VecDeque<Parcel>,
@@ -52,6 +54,7 @@ impl Lane {
     pub(crate) fn new(name: Domain) -> Self {
         Self {
             name,
+            domains: Arc::default(),
             presence: Presence::Unseen,
             pending: VecDeque::new(),
             parked: None,
@@ -71,6 +74,12 @@ impl Lane {
         }
         all.append(&mut self.pending);
         all
+    }
+
+    /// Everything that is not delivered and not in the hands of a connection, oldest first.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Parcel> {
+        let parked = self.parked.iter().flat_map(|parked| parked.session.outbound.iter());
+        parked.chain(&self.pending)
     }
 
     /// True while a connection serves this lane, or negotiates to: it may hold stanzas that are

@@ -15,6 +15,10 @@
 //!   out of [`Trunk::incoming`] as if the other side had sent it. Only answers, which nobody may
 //!   answer, are dropped, and counted.
 //! - Order is kept per pair of domains, whatever breaks.
+//! - A core gets what is for the domains that it announced; what is for a domain that no core
+//!   serves goes back.
+//! - A stanza that takes its time holds up no other: what was handled behind it is acknowledged out
+//!   of turn.
 //! - No stanza is delivered twice while both processes live. When a process dies, or one edge takes
 //!   over from another, what it had not acknowledged is sent again, and may have been delivered.
 
@@ -26,6 +30,7 @@ mod give_back;
 mod in_process;
 mod lane;
 mod listen;
+mod node;
 mod observer;
 mod parcel;
 mod random;
@@ -43,6 +48,7 @@ pub use self::dial::dial;
 pub use self::end::{Transfer, Trunk, TrunkSender, Unreachable};
 pub use self::in_process::in_process;
 pub use self::listen::listen;
+pub use self::node::Node;
 pub use self::observer::{NoObserver, TrunkObserver};
-pub use self::receipt::Receipt;
+pub use self::receipt::{Receipt, Receipts};
 pub use gatehouse_xmpp::trunk::ALPN;

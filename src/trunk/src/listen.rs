@@ -18,7 +18,7 @@ use crate::dispatch::{Choice, Dispatch};
 use crate::lane::{Lease, Parked};
 use crate::parcel::Parcel;
 use crate::receipt::Receipts;
-use crate::stream::{Ending, Hub, Stream};
+use crate::stream::{Ending, Hub, Link, Stream};
 use crate::sweep::sweep;
 use crate::{ListenConfig, Trunk, TrunkSender, random};
 
@@ -28,16 +28,17 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// The edge's end: waits for the cores. `acceptor` shows our trunk certificate and trusts the
 /// trunk's authority alone; make it with [`ALPN`](crate::ALPN).
 pub fn listen(config: ListenConfig, acceptor: Acceptor, tasks: &Tasks) -> Trunk {
-    let ListenConfig { own, listeners, cores, tuning, observer } = config;
+    let ListenConfig { own, listeners, cores, domains, tuning, observer } = config;
     let (incoming_sender, incoming) =
         mpsc::channel((tuning.window.len_max + 1) * cores.len().max(1));
     let streams = tuning.streams(&own, &cores);
     let connections_max = tuning.connections_max;
-    let dispatch = Dispatch::new("core", Choice::First, cores, tuning, tasks.stop());
+    let dispatch = Dispatch::new("core", Choice::ByDomain, cores, domains, tuning, tasks.stop());
     let hub = Arc::new(Hub {
         dispatch: Arc::new(dispatch),
         incoming: incoming_sender,
         observer,
+        announces: None,
         stop: tasks.stop(),
     });
     let doorman = Arc::new(Doorman {
@@ -97,6 +98,7 @@ impl Doorman {
             Ok(Err(error)) => return self.refuse(address, "tls", &Chain(&error).to_string()),
             Err(_elapsed) => return self.refuse(address, "tls", "no TLS handshake in time"),
         };
+        let tls = facts.version;
         let Ok(seed) = random::seed() else { return };
         let machine = TrunkEnd::acceptor(Arc::clone(&self.streams), facts, seed, now());
         let mut connection =
@@ -109,8 +111,7 @@ impl Doorman {
         };
         let stream = Stream::new(
             &self.hub,
-            guest.name,
-            address.to_string(),
+            Link { peer: guest.name, address: address.to_string(), tls },
             guest.lane,
             guest.lease,
             connection,
@@ -131,8 +132,12 @@ impl Doorman {
                 Ok(Step::Event(TrunkEvent::Resume { peer, id })) => {
                     let (lease, lane, parked) = self.take_over(&peer).await?;
                     if parked.session.id.as_deref() == Some(&*id) {
-                        connection.machine_mut().resume(parked.session, now());
-                        let receipts = parked.receipts;
+                        let Parked { session, receipts } = parked;
+                        if let Err(session) = connection.machine_mut().resume(session, now()) {
+                            // It broke off while we decided.
+                            kept = Some((lease, lane, Parked { session, receipts }));
+                            continue;
+                        }
                         return Ok(Guest { name: peer.domain().0.clone(), lane, lease, receipts });
                     }
                     kept = Some((lease, lane, parked));
@@ -143,7 +148,11 @@ impl Doorman {
                         Some(kept) => kept,
                         None => self.take_over(&peer).await?,
                     };
-                    connection.machine_mut().admit(parked.session, now());
+                    let Parked { session, receipts } = parked;
+                    if let Err(session) = connection.machine_mut().admit(session, now()) {
+                        kept = Some((lease, lane, Parked { session, receipts }));
+                        continue;
+                    }
                     let receipts = Arc::default();
                     return Ok(Guest { name: peer.domain().0.clone(), lane, lease, receipts });
                 }

@@ -1,6 +1,7 @@
 use gatehouse_types::Domain;
 use gatehouse_xmpp::Stanza;
-use tokio::sync::OwnedSemaphorePermit;
+
+use crate::Receipt;
 
 /// Whom order is kept between: the two domains of a stanza.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -25,13 +26,13 @@ pub(crate) struct Parcel {
     pub(crate) pair: Pair,
     /// The same for no other.
     pub(crate) number: u64,
-    /// Given back when the parcel is done with, whatever became of it.
-    _room: OwnedSemaphorePermit,
+    /// With its place in the budget. Given back when the parcel is done with, whatever became of it.
+    _receipt: Receipt,
 }
 
 impl Parcel {
-    pub(crate) fn new(stanza: Stanza, number: u64, room: OwnedSemaphorePermit) -> Self {
-        Self { pair: Pair::of(&stanza), stanza, number, _room: room }
+    pub(crate) fn new(stanza: Stanza, number: u64, receipt: Receipt) -> Self {
+        Self { pair: Pair::of(&stanza), stanza, number, _receipt: receipt }
     }
 }
 

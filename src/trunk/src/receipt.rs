@@ -9,36 +9,39 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 pub struct Receipt {
     ticket: Option<(Arc<Receipts>, u64)>,
     /// In one process: the stanza's place in the budget, held until it is safe.
-    _room: Option<OwnedSemaphorePermit>,
+    room: Option<OwnedSemaphorePermit>,
 }
 
-/// Where the receipts of one session come back to. As long as its bound: the stanzas that are open.
+/// Where the receipts of one stream come back to: each stanza that came in on it takes one along,
+/// and gives it back once it is safe. As long as its bound: the stanzas that are open.
 #[derive(Debug, Default)]
-pub(crate) struct Receipts {
+pub struct Receipts {
     done: Mutex<Vec<u64>>,
     news: Notify,
 }
 
 impl Receipts {
     /// The receipt for the stanza with this number.
-    pub(crate) fn receipt(self: &Arc<Self>, number: u64) -> Receipt {
-        Receipt { ticket: Some((Arc::clone(self), number)), _room: None }
+    pub fn receipt(self: &Arc<Self>, number: u64) -> Receipt {
+        Receipt { ticket: Some((Arc::clone(self), number)), room: None }
     }
 
     /// What came back since the last time.
-    pub(crate) fn take(&self) -> Vec<u64> {
+    pub fn take(&self) -> Vec<u64> {
         std::mem::take(&mut *self.done.lock())
     }
 
     /// Waits until something came back.
-    pub(crate) async fn news(&self) {
+    pub async fn news(&self) {
         self.news.notified().await;
     }
 }
 
 impl Receipt {
-    pub(crate) fn holding(room: OwnedSemaphorePermit) -> Self {
-        Self { ticket: None, _room: Some(room) }
+    /// The same, which also holds a place in the budget until the stanza is safe.
+    pub(crate) fn holding(mut self, room: OwnedSemaphorePermit) -> Self {
+        self.room = Some(room);
+        self
     }
 }
 

@@ -2,11 +2,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gatehouse_identity::TlsVersion;
 use gatehouse_net::{Connection, ConnectionError, Step, now};
 use gatehouse_types::{Chain, Domain, Machine as _};
 use gatehouse_xmpp::stream::CloseReason;
 use gatehouse_xmpp::trunk::{Continuity, TrunkEnd, TrunkEvent};
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::watch;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -14,12 +16,16 @@ use tracing::{info, warn};
 use crate::dispatch::Dispatch;
 use crate::give_back::{Reason, give_back};
 use crate::lane::{Lease, Parked};
+use crate::node::Announced;
 use crate::parcel::Parcel;
 use crate::receipt::Receipts;
 use crate::{Transfer, TrunkObserver};
 
 /// At shutdown, a connection that has had nothing to do for this long says farewell.
 const QUIET: Duration = Duration::from_millis(300);
+
+/// Domains that are named in the log.
+const NAMED_MAX: usize = 10;
 
 /// How long a peer may take to read our last words.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
@@ -29,6 +35,8 @@ pub(crate) struct Hub {
     pub(crate) dispatch: Arc<Dispatch>,
     pub(crate) incoming: mpsc::Sender<Transfer>,
     pub(crate) observer: Arc<dyn TrunkObserver>,
+    /// A core's domains.
+    pub(crate) announces: Option<watch::Receiver<Vec<Domain>>>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -43,11 +51,19 @@ pub(crate) enum Ending {
     Replaced,
 }
 
+/// Whom a connection leads to.
+pub(crate) struct Link {
+    pub(crate) peer: Domain,
+    pub(crate) address: String,
+    pub(crate) tls: TlsVersion,
+}
+
 /// One connection that serves one lane.
 pub(crate) struct Stream<'a> {
     hub: &'a Hub,
     peer: Domain,
     address: String,
+    tls: TlsVersion,
     lane: usize,
     lease: Lease,
     connection: Connection<TrunkEnd<Parcel>>,
@@ -58,6 +74,8 @@ pub(crate) struct Stream<'a> {
     returned: VecDeque<Transfer>,
     phase: Phase,
     active_at: Instant,
+    /// A core's domains, for this edge.
+    announces: Option<watch::Receiver<Vec<Domain>>>,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -76,23 +94,25 @@ enum Stir {
     Stop,
     Quiet,
     Work,
+    Announce,
     Step(Result<Step<TrunkEvent<Parcel>>, ConnectionError>),
 }
 
 impl<'a> Stream<'a> {
     pub(crate) fn new(
         hub: &'a Hub,
-        peer: Domain,
-        address: String,
+        link: Link,
         lane: usize,
         lease: Lease,
         connection: Connection<TrunkEnd<Parcel>>,
         receipts: Arc<Receipts>,
     ) -> Self {
+        let Link { peer, address, tls } = link;
         Self {
             hub,
             peer,
             address,
+            tls,
             lane,
             lease,
             connection,
@@ -101,6 +121,7 @@ impl<'a> Stream<'a> {
             returned: VecDeque::new(),
             phase: Phase::Negotiating,
             active_at: now(),
+            announces: hub.announces.clone(),
         }
     }
 
@@ -145,6 +166,7 @@ impl<'a> Stream<'a> {
                 }
                 () = bell.notified() => Stir::Work,
                 () = receipts.news() => Stir::Work,
+                () = changed(&mut self.announces) => Stir::Announce,
                 step = self.connection.next(), if self.held.is_none() => Stir::Step(step),
             };
             if let Some(ending) = self.heed(stir) {
@@ -179,6 +201,7 @@ impl<'a> Stream<'a> {
                 continue;
             }
             count("gatehouse_trunk_sent_total", &self.peer, 1);
+            self.hub.observer.sent(self.peer.as_str());
         }
     }
 
@@ -198,6 +221,7 @@ impl<'a> Stream<'a> {
     fn heed(&mut self, stir: Stir) -> Option<Ending> {
         match stir {
             Stir::Work => {}
+            Stir::Announce => self.announce(),
             Stir::Revoked => return Some(Ending::Replaced),
             Stir::Stop if self.phase == Phase::Open => {
                 self.phase = Phase::Leaving(now() + self.hub.dispatch.tuning.farewell_max);
@@ -220,6 +244,7 @@ impl<'a> Stream<'a> {
             TrunkEvent::Opened { session, resent } => self.open(session, resent),
             TrunkEvent::Stanza { stanza, number } => {
                 count("gatehouse_trunk_received_total", &self.peer, 1);
+                self.hub.observer.received(self.peer.as_str());
                 let transfer = Transfer { stanza, receipt: self.receipts.receipt(number) };
                 match self.hub.incoming.try_send(transfer) {
                     // Where nobody takes it, it is not acknowledged and comes again.
@@ -233,6 +258,11 @@ impl<'a> Stream<'a> {
             TrunkEvent::Acknowledged(parcels) => {
                 count("gatehouse_trunk_acknowledged_total", &self.peer, parcels.len());
                 self.hub.dispatch.delivered(&parcels);
+            }
+            TrunkEvent::Announced(domains) => self.note_domains(domains),
+            TrunkEvent::Refused(parcel) => {
+                self.hub.dispatch.delivered(std::slice::from_ref(&parcel));
+                self.return_refused(&parcel);
             }
             TrunkEvent::Discarded(reason) => {
                 count("gatehouse_trunk_discarded_total", &self.peer, 1);
@@ -262,7 +292,39 @@ impl<'a> Stream<'a> {
             .increment(1);
         count("gatehouse_trunk_resent_total", &self.peer, resent);
         info!(peer.node = %self.peer, peer.addr = %self.address, session, resent, "trunk up");
-        self.hub.observer.up(self.peer.as_str(), &self.address);
+        let tls = match self.tls {
+            TlsVersion::Tls12 => "TLSv1.2",
+            TlsVersion::Tls13 => "TLSv1.3",
+        };
+        self.hub.observer.up(self.peer.as_str(), &self.address, tls);
+        self.announce();
+    }
+
+    /// Tells the edge which domains we serve.
+    fn announce(&mut self) {
+        if let Some(announces) = &mut self.announces {
+            let domains = announces.borrow_and_update().clone();
+            self.connection.machine_mut().announce(&domains);
+        }
+    }
+
+    fn note_domains(&mut self, domains: Vec<Domain>) {
+        let Announced { foreign, shared } = self.hub.dispatch.announced(self.lane, domains);
+        let names: Vec<_> = foreign.iter().take(NAMED_MAX).map(Domain::as_str).collect();
+        if !foreign.is_empty() {
+            warn!(peer.node = %self.peer, domains = names.join(", "), len = foreign.len(), "a core announces domains that are not in our `domains`: they do not count");
+        }
+        for (domain, preferred) in shared.iter().take(NAMED_MAX) {
+            warn!(peer.node = %self.peer, %domain, %preferred, "two cores announce the same domain: it goes to the one that stands first in `trunk.cores`");
+        }
+        let serves = self.hub.dispatch.domains_of(self.lane);
+        info!(peer.node = %self.peer, domains = serves.len(), "the core says what it serves");
+        self.hub.observer.serves(self.peer.as_str(), &serves);
+    }
+
+    fn return_refused(&mut self, parcel: &Parcel) {
+        warn!(peer.node = %self.peer, stanza.id = parcel.stanza.id(), "a stanza was not sent: the peer refuses to read it");
+        self.returned.extend(give_back(&parcel.stanza, Reason::Refused));
     }
 
     fn may_stop(&self) -> bool {
@@ -307,8 +369,7 @@ impl<'a> Stream<'a> {
             && self.phase != Phase::Negotiating
             && let Some(parcel) = self.hub.dispatch.refused(self.lane, &mut session)
         {
-            warn!(peer.node = %self.peer, stanza.id = parcel.stanza.id(), "a stanza was not sent: the peer refuses to read it");
-            self.returned.extend(give_back(&parcel.stanza, Reason::Refused));
+            self.return_refused(&parcel);
         }
         let receipts = Arc::clone(&self.receipts);
         self.hub.dispatch.park(self.lane, Parked { session, receipts });
@@ -346,6 +407,17 @@ fn describe(reason: &CloseReason) -> String {
 async fn pass_on(incoming: &mpsc::Sender<Transfer>, transfer: Transfer) {
     // If the role is gone, it is not acknowledged and comes again.
     let _ = incoming.send(transfer).await;
+}
+
+/// For ever where nothing is announced, and once nothing can change any more.
+async fn changed(announces: &mut Option<watch::Receiver<Vec<Domain>>>) {
+    let is_over = match announces {
+        Some(announces) => announces.changed().await.is_err(),
+        None => true,
+    };
+    if is_over {
+        std::future::pending().await
+    }
 }
 
 async fn quiet(at: Option<Instant>) {

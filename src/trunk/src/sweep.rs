@@ -5,7 +5,7 @@ use gatehouse_net::now;
 use tokio::time::{self, MissedTickBehavior};
 use tracing::warn;
 
-use crate::give_back::{Reason, give_back};
+use crate::give_back::give_back;
 use crate::stream::Hub;
 
 /// How often it is looked whether a lost node's stanzas must move or go back.
@@ -14,6 +14,7 @@ const EVERY: Duration = Duration::from_millis(250);
 /// Moves stanzas away from nodes that stay lost, and tells the authors of those that nobody can
 /// take.
 pub(crate) async fn sweep(hub: Arc<Hub>) {
+    let reason = hub.dispatch.away();
     let mut ticks = time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -27,7 +28,7 @@ pub(crate) async fn sweep(hub: Arc<Hub>) {
         }
         warn!(stanzas = given_back.len(), "the trunk was down too long: telling the authors");
         for parcel in given_back {
-            let Some(transfer) = give_back(&parcel.stanza, Reason::Away) else { continue };
+            let Some(transfer) = give_back(&parcel.stanza, reason) else { continue };
             if hub.incoming.send(transfer).await.is_err() {
                 return;
             }

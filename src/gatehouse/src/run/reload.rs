@@ -3,6 +3,7 @@ use std::sync::Arc;
 use gatehouse_config::Settings;
 use gatehouse_policy::Policy;
 use gatehouse_tls::{Keys, Roots};
+use gatehouse_types::Domain;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -19,6 +20,7 @@ pub(super) struct Reloader {
     policy: watch::Sender<Arc<Policy>>,
     keys: Keys,
     roots: Roots,
+    domains: watch::Sender<Vec<Domain>>,
     started_with: Settings,
 }
 
@@ -29,6 +31,7 @@ impl Reloader {
             policy: shared.policy.clone(),
             keys: shared.keys.clone(),
             roots: shared.roots.clone(),
+            domains: shared.domains.clone(),
             started_with: setup.settings.clone(),
         }
     }
@@ -67,6 +70,18 @@ impl Reloader {
         *now != reached
     }
 
+    /// Tells the edges which domains this core still serves: one that is no longer in the settings is
+    /// withdrawn at once. One that is new needs a restart, as everything else about it does.
+    fn announce(&self, now: &Settings) {
+        let mut serves = self.started_with.domains.clone();
+        serves.retain(|domain| now.domains.contains(domain));
+        self.domains.send_if_modified(|announced| {
+            let changes = *announced != serves;
+            *announced = serves;
+            changes
+        });
+    }
+
     fn try_reload(&self) -> Result<(), Failure> {
         let setup = Setup::read(&self.place)?;
         let policy = setup.policy()?;
@@ -78,6 +93,7 @@ impl Reloader {
         self.keys.replace(certificates::load(&setup)?).map_err(|error| Failure::from(&error))?;
         self.roots.replace(&trust, system).map_err(|error| Failure::from(&error))?;
         self.policy.send_replace(Arc::new(policy));
+        self.announce(&setup.settings);
         if self.needs_restart(&setup.settings) {
             warn!(
                 "settings besides policy, certificates and trust have changed: they need a restart"

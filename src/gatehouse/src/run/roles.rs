@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) keys: Keys,
     pub(super) roots: Roots,
     pub(super) policy: watch::Sender<Arc<Policy>>,
+    /// What a core says on the trunk that it serves.
+    pub(super) domains: watch::Sender<Vec<Domain>>,
     streams: Streams,
 }
 
@@ -43,7 +45,8 @@ impl Shared {
         keys.replace(certificates::load(setup)?).map_err(|error| Failure::from(&error))?;
         let roots = Roots::new(&certificates::trust(setup)?, certificates::system_roots(setup))
             .map_err(|error| Failure::from(&error))?;
-        Ok(Self { keys, roots, policy: watch::Sender::new(Arc::new(policy)), streams })
+        let domains = watch::Sender::new(setup.settings.domains.clone());
+        Ok(Self { keys, roots, policy: watch::Sender::new(Arc::new(policy)), domains, streams })
     }
 }
 
@@ -71,7 +74,8 @@ pub(super) async fn start(
             None
         }
         Roles::Core => {
-            let end = trunk::dial(setup, shared.streams.clone(), tasks)?;
+            let end =
+                trunk::dial(setup, shared.domains.subscribe(), shared.streams.clone(), tasks)?;
             let core = core_parts(setup, &shared, end).await?;
             let store = core.store.clone();
             gatehouse_core::start(core, tasks);
@@ -162,6 +166,7 @@ fn core_config(settings: &Settings, decoy_secret: Secret<Vec<u8>>) -> CoreConfig
         connections_max: settings.limits.connections_max,
         sessions_per_account_max: settings.limits.sessions_per_account_max,
         contacts_max: settings.limits.contacts_per_account_max,
+        watchers_max: settings.limits.watchers_per_account_max,
         offline: OfflineLimits {
             per_account: settings.offline.per_account_max,
             per_node: settings.offline.per_node_max,

@@ -25,9 +25,41 @@ async fn stanzas_flow_both_ways_in_order() {
     assert_eq!(edge.diary.entries(), ["up core.example"]);
 }
 
-/// The last one that is finished is the first that came: until then all of them come again.
+/// One that takes its time fills no window, and the others do not come again.
 #[tokio::test]
-async fn acknowledgements_wait_for_the_first_that_is_open() {
+async fn one_that_is_open_holds_up_no_other() {
+    let ca = TestCa::new();
+    let mut narrow = tuning();
+    narrow.window.len_max = 4;
+    let mut edge = edge(&ca, "edge.example", &["core.example"], narrow.clone()).await;
+    let proxy = Proxy::to(edge.address).await;
+    let core = core(&ca, "core.example", &[("edge.example", proxy.address)], narrow);
+    core.trunk.sender.send(out(0)).await.unwrap();
+    let slow = soon(edge.trunk.incoming.recv()).await.unwrap();
+    let sender = core.trunk.sender.clone();
+    for id in 1..100 {
+        sender.send(out(id)).await.unwrap();
+        let transfer = soon(edge.trunk.incoming.recv()).await.unwrap();
+        assert_eq!(crate::tests::world::id(&transfer), id);
+        if id % 40 == 0 {
+            proxy.cut();
+        }
+    }
+    let dispatch = core.trunk.sender.dispatch();
+    for (len, done) in [(1, None), (0, Some(slow))] {
+        drop(done);
+        soon(async {
+            while dispatch.pinned() > len {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+/// What was not finished comes again from another edge, and nothing else.
+#[tokio::test]
+async fn what_is_open_at_a_lost_edge_comes_again() {
     let ca = TestCa::new();
     let mut old = edge(&ca, "edge.example", &["core.example"], tuning()).await;
     let mut new = edge(&ca, "edge.example", &["core.example"], tuning()).await;
@@ -38,9 +70,17 @@ async fn acknowledgements_wait_for_the_first_that_is_open() {
     }
     let first = soon(old.trunk.incoming.recv()).await.unwrap();
     let _ = take(&mut old, 99, |_| {}).await;
+    let dispatch = core.trunk.sender.dispatch();
+    soon(async {
+        while dispatch.pinned() > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     proxy.turn(Some(new.address));
-    assert_eq!(take(&mut new, 100, |_| {}).await, numbers(100));
-    drop(first);
+    let got = soon(new.trunk.incoming.recv()).await.unwrap();
+    assert_eq!(crate::tests::world::id(&got), 0);
+    drop((first, got));
     let dispatch = core.trunk.sender.dispatch();
     soon(async {
         while dispatch.pinned() > 0 {

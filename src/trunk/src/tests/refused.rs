@@ -19,6 +19,7 @@ fn impostor(ca: &TestCa, own: &str, keys: &Keys, edge: SocketAddr) -> Node {
     let config = DialConfig {
         own: domain(own),
         edges: vec![EdgeAddress { name: domain("edge.example"), address: edge.to_string() }],
+        domains: tokio::sync::watch::channel(Vec::new()).1,
         tuning: hasty(),
         observer: Arc::new(diary.clone()),
     };

@@ -102,8 +102,16 @@ impl Diary {
 }
 
 impl TrunkObserver for Diary {
-    fn up(&self, peer: &str, _address: &str) {
+    fn up(&self, peer: &str, _address: &str, tls: &'static str) {
+        assert_eq!(tls, "TLSv1.3");
         self.0.send_modify(|all| all.push(format!("up {peer}")));
+    }
+
+    fn serves(&self, peer: &str, domains: &[Domain]) {
+        let domains: Vec<_> = domains.iter().map(Domain::as_str).collect();
+        if domains != ["ours.example"] {
+            self.0.send_modify(|all| all.push(format!("{peer} serves {}", domains.join(" "))));
+        }
     }
 
     fn down(&self, peer: &str, _reason: &str) {
@@ -128,6 +136,7 @@ pub(super) async fn edge(ca: &TestCa, name: &str, cores: &[&str], tuning: Tuning
         own: domain(name),
         listeners: vec![listener],
         cores: cores.iter().map(|name| domain(name)).collect(),
+        domains: ["ours.example", "b.example"].map(domain).to_vec(),
         tuning,
         observer: Arc::new(diary.clone()),
     };
@@ -136,6 +145,18 @@ pub(super) async fn edge(ca: &TestCa, name: &str, cores: &[&str], tuning: Tuning
 }
 
 pub(super) fn core(ca: &TestCa, name: &str, edges: &[(&str, SocketAddr)], tuning: Tuning) -> Node {
+    let (_, domains) = watch::channel(vec![domain("ours.example")]);
+    core_for(ca, name, domains, edges, tuning)
+}
+
+/// A core that says by itself what it serves.
+pub(super) fn core_for(
+    ca: &TestCa,
+    name: &str,
+    domains: watch::Receiver<Vec<Domain>>,
+    edges: &[(&str, SocketAddr)],
+    tuning: Tuning,
+) -> Node {
     let (tasks, diary) = (Tasks::default(), Diary::new());
     let config = DialConfig {
         own: domain(name),
@@ -143,6 +164,7 @@ pub(super) fn core(ca: &TestCa, name: &str, edges: &[(&str, SocketAddr)], tuning
             .iter()
             .map(|(name, address)| EdgeAddress { name: domain(name), address: address.to_string() })
             .collect(),
+        domains,
         tuning,
         observer: Arc::new(diary.clone()),
     };

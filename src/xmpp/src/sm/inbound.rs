@@ -12,6 +12,8 @@ pub struct InboundCount {
     open: VecDeque<bool>,
     /// How many of the next arrivals the peer only repeats after a resume.
     repeated: u64,
+    /// Done with while one before it is open, and not told yet.
+    untold: Vec<u64>,
 }
 
 /// What to do with a stanza that arrived.
@@ -40,13 +42,54 @@ impl InboundCount {
     pub fn handled(&mut self, number: u64) -> bool {
         let index = number.checked_sub(self.handled).and_then(|index| usize::try_from(index).ok());
         let Some(flag) = index.and_then(|index| self.open.get_mut(index)) else { return false };
-        *flag = true;
+        if !std::mem::replace(flag, true) && index != Some(0) {
+            self.untold.push(number);
+        }
         let before = self.handled;
         while self.open.front() == Some(&true) {
             self.open.pop_front();
             self.handled += 1;
         }
+        if self.untold.len() > self.open.len() {
+            self.untold.retain(|number| *number >= self.handled);
+        }
         self.handled != before
+    }
+
+    /// The peer does not send these again after a resume: it was told that they are done with, or
+    /// it knows that we refuse them. What had not arrived counts as done with.
+    pub fn skipped(&mut self, len: u32) {
+        for _ in 0..len {
+            if let Arrival::New(number) = self.arrived() {
+                self.handled(number);
+            }
+        }
+    }
+
+    /// What is done with beyond [`h`](Self::h) since this was last asked: number (modulo 2^32) and
+    /// length of each run.
+    pub fn take_beyond(&mut self) -> Vec<(u32, u32)> {
+        let mut numbers = std::mem::take(&mut self.untold);
+        numbers.retain(|number| *number >= self.handled);
+        numbers.sort_unstable();
+        let mut runs: Vec<(u64, u32)> = Vec::new();
+        for number in numbers {
+            match runs.last_mut() {
+                Some((first, len)) if *first + u64::from(*len) == number => *len += 1,
+                _ => runs.push((number, 1)),
+            }
+        }
+        runs.into_iter().map(|(first, len)| (wrapped(first), len)).collect()
+    }
+
+    /// How many are done with beyond [`h`](Self::h) and not told.
+    pub fn beyond_len(&self) -> usize {
+        self.untold.len()
+    }
+
+    /// How many ever arrived, modulo 2^32: the number of the next one.
+    pub fn next(&self) -> u32 {
+        wrapped(self.received() - self.repeated)
     }
 
     /// The number to tell the peer.
@@ -58,6 +101,9 @@ impl InboundCount {
     /// on and had arrived already will be [`Arrival::Repeated`].
     pub fn resume(&mut self) -> u32 {
         self.repeated = self.received() - self.handled;
+        // What was told may not have arrived.
+        let beyond = (self.handled..).zip(&self.open).filter(|(_, done)| **done);
+        self.untold = beyond.map(|(number, _)| number).collect();
         self.h()
     }
 
@@ -144,5 +190,35 @@ mod tests {
         assert_eq!(count.h(), 0);
         count.handled(u64::from(u32::MAX) + 1);
         assert_eq!(count.h(), 1);
+    }
+
+    #[test]
+    fn what_is_done_with_beyond_a_gap_is_told_in_runs_and_again_after_a_resume() {
+        let mut count = InboundCount::starting_at(u64::from(u32::MAX));
+        arrive(&mut count, 7);
+        for number in [3, 1, 2, 5] {
+            assert!(!count.handled(u64::from(u32::MAX) + number));
+        }
+        assert_eq!(count.take_beyond(), [(0, 3), (4, 1)]);
+        assert_eq!((count.take_beyond(), count.beyond_len()), (vec![], 0));
+        count.resume();
+        assert_eq!(count.take_beyond(), [(0, 3), (4, 1)]);
+        count.handled(u64::from(u32::MAX) + 6);
+        assert!(count.handled(u64::from(u32::MAX)));
+        assert_eq!(count.take_beyond(), [(5, 1)], "what `h` covers needs no more words");
+    }
+
+    #[test]
+    fn what_is_skipped_counts_whether_it_had_arrived_or_not() {
+        let mut count = InboundCount::default();
+        arrive(&mut count, 2);
+        count.handled(1);
+        count.resume();
+        assert_eq!((count.arrived(), count.next()), (Arrival::Repeated, 1));
+        count.skipped(2);
+        assert_eq!(count.next(), 3);
+        assert_eq!(count.arrived(), Arrival::New(3));
+        assert!(count.handled(0));
+        assert_eq!(count.h(), 3);
     }
 }

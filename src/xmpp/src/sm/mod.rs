@@ -7,7 +7,7 @@ mod outbound;
 mod session;
 
 pub use self::inbound::{Arrival, InboundCount};
-pub use self::outbound::{AckQueue, Window};
+pub use self::outbound::{AckQueue, Resend, Window};
 pub use self::session::Session;
 
 /// The peer acknowledged more than it was sent; the stream must end (XEP-0198, section 4).

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::HandledCountTooHigh;
 
@@ -19,59 +20,138 @@ impl Default for Window {
     }
 }
 
+/// How many times [`Window::len_max`] may lie between the oldest that is not acknowledged and the
+/// next to be sent, where what lies between them was acknowledged out of turn.
+const SPAN_FACTOR: u64 = 64;
+
 /// What was sent on a session and is not acknowledged yet, oldest first.
 #[derive(Clone, Debug)]
 pub struct AckQueue<T> {
-    /// The last `h` of the peer.
-    acked: u32,
-    items: VecDeque<(T, usize)>,
+    /// The last `h` of the peer, without wrapping.
+    acked: u64,
+    /// How many were ever sent, without wrapping.
+    sent: u64,
+    items: VecDeque<Item<T>>,
     bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Item<T> {
+    /// Counted from nought in its session.
+    number: u64,
+    value: T,
+    bytes: usize,
+}
+
+/// A step of what is sent again after a resume.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Resend<'a, T> {
+    /// So many are not sent again: they were acknowledged out of turn, and still count.
+    Skip(u32),
+    /// This one is.
+    Item(&'a T),
 }
 
 impl<T> Default for AckQueue<T> {
     fn default() -> Self {
-        Self { acked: 0, items: VecDeque::new(), bytes: 0 }
+        Self { acked: 0, sent: 0, items: VecDeque::new(), bytes: 0 }
     }
 }
 
 impl<T> AckQueue<T> {
     /// True if `window` has room for another one.
     pub fn has_room(&self, window: Window) -> bool {
+        let span = (window.len_max as u64).saturating_mul(SPAN_FACTOR);
         self.items.is_empty()
-            || (self.items.len() < window.len_max && self.bytes < window.bytes_max)
+            || (self.items.len() < window.len_max
+                && self.bytes < window.bytes_max
+                && self.sent - self.acked < span)
     }
 
     /// Keeps `item`, which is `bytes` long and is being sent.
     pub fn push(&mut self, item: T, bytes: usize) {
         self.bytes += bytes;
-        self.items.push_back((item, bytes));
+        self.items.push_back(Item { number: self.sent, value: item, bytes });
+        self.sent += 1;
     }
 
     /// Lets go of what the peer has handled. A number that goes back is too high as well: they
     /// count around the clock (XEP-0198, section 4).
     pub fn acknowledge(&mut self, h: u32) -> Result<Vec<T>, HandledCountTooHigh> {
-        let newly = h.wrapping_sub(self.acked);
-        match usize::try_from(newly) {
-            Ok(len) if len <= self.items.len() => {
-                self.acked = h;
-                let done: Vec<_> = self.items.drain(..len).collect();
-                self.bytes -= done.iter().map(|(_, bytes)| bytes).sum::<usize>();
-                Ok(done.into_iter().map(|(item, _)| item).collect())
-            }
-            _ => Err(HandledCountTooHigh { h, sent: self.sent() }),
+        let acked = self.unwrap(h);
+        if acked > self.sent {
+            return Err(HandledCountTooHigh { h, sent: self.sent() });
         }
+        self.acked = acked;
+        let len = self.items.partition_point(|item| item.number < acked);
+        Ok(self.take(0..len))
+    }
+
+    /// Lets go of `len` stanzas from the one with this number (modulo 2^32) on, which the peer has
+    /// handled out of turn. `h` still counts them.
+    pub fn acknowledge_some(
+        &mut self,
+        number: u32,
+        len: u32,
+    ) -> Result<Vec<T>, HandledCountTooHigh> {
+        let first = self.unwrap(number);
+        let end = first + u64::from(len);
+        if end > self.sent {
+            let h = number.wrapping_add(len);
+            return Err(HandledCountTooHigh { h, sent: self.sent() });
+        }
+        let place = |number: u64| self.items.partition_point(|item| item.number < number);
+        Ok(self.take(place(first)..place(end)))
+    }
+
+    /// The number without wrapping; the peer speaks of none before the last `h`.
+    #[expect(clippy::cast_possible_truncation, reason = "truncation is the modulo")]
+    fn unwrap(&self, number: u32) -> u64 {
+        self.acked + u64::from(number.wrapping_sub(self.acked as u32))
+    }
+
+    fn take(&mut self, places: Range<usize>) -> Vec<T> {
+        let done: Vec<_> = self.items.drain(places).collect();
+        self.bytes -= done.iter().map(|item| item.bytes).sum::<usize>();
+        done.into_iter().map(|item| item.value).collect()
     }
 
     /// Takes out the oldest that is not acknowledged. Only between sessions: the peer counts it.
     pub fn pop_oldest(&mut self) -> Option<T> {
-        let (item, bytes) = self.items.pop_front()?;
-        self.bytes -= bytes;
-        Some(item)
+        let item = self.items.pop_front()?;
+        self.bytes -= item.bytes;
+        self.renumber();
+        Some(item.value)
+    }
+
+    /// What must be sent again when the session is resumed, after [`acknowledge`](Self::acknowledge).
+    pub fn resend(&self) -> impl Iterator<Item = Resend<'_, T>> {
+        let mut next = self.acked;
+        let mut items = self.items.iter();
+        let mut held = None;
+        std::iter::from_fn(move || {
+            if let Some(value) = held.take() {
+                return Some(Resend::Item(value));
+            }
+            let item = items.next();
+            let number = item.map_or(self.sent, |item| item.number);
+            let gap = number - next;
+            next = number + 1;
+            match (gap, item) {
+                (0, item) => item.map(|item| Resend::Item(&item.value)),
+                (gap, item) => {
+                    held = item.map(|item| &item.value);
+                    next = next.min(self.sent);
+                    Some(Resend::Skip(u32::try_from(gap).unwrap_or(u32::MAX)))
+                }
+            }
+        })
+        .fuse()
     }
 
     /// What is not acknowledged, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.items.iter().map(|(item, _)| item)
+        self.items.iter().map(|item| &item.value)
     }
 
     /// How many are not acknowledged.
@@ -85,24 +165,33 @@ impl<T> AckQueue<T> {
     }
 
     /// All that is not acknowledged, for another session; the counter starts anew.
-    pub fn renew(self) -> Self {
-        Self { acked: 0, ..self }
+    pub fn renew(mut self) -> Self {
+        self.renumber();
+        self
+    }
+
+    fn renumber(&mut self) {
+        self.acked = 0;
+        for (number, item) in (0..).zip(&mut self.items) {
+            item.number = number;
+        }
+        self.sent = self.items.len() as u64;
     }
 
     /// All that is not acknowledged, oldest first, given back.
     pub fn into_items(self) -> Vec<T> {
-        self.items.into_iter().map(|(item, _)| item).collect()
+        self.items.into_iter().map(|item| item.value).collect()
     }
 
     /// How many were ever sent, modulo 2^32.
+    #[expect(clippy::cast_possible_truncation, reason = "truncation is the modulo")]
     pub fn sent(&self) -> u32 {
-        // The window keeps the length far below 2^32.
-        self.acked.wrapping_add(u32::try_from(self.items.len()).unwrap_or(u32::MAX))
+        self.sent as u32
     }
 
     #[cfg(test)]
     pub(crate) fn starting_at(acked: u32) -> Self {
-        Self { acked, ..Self::default() }
+        Self { acked: acked.into(), sent: acked.into(), ..Self::default() }
     }
 }
 
@@ -171,5 +260,37 @@ mod tests {
         let mut new = old.renew();
         assert_eq!(new.sent(), 2);
         assert_eq!(new.acknowledge(1), Ok(vec!["b"]));
+    }
+
+    #[test]
+    fn what_is_acknowledged_out_of_turn_makes_room_and_still_counts() {
+        let mut queue = queue(u32::MAX - 1, &["a", "b", "c", "d"]);
+        assert_eq!(queue.acknowledge_some(u32::MAX, 2), Ok(vec!["b", "c"]));
+        assert_eq!(queue.acknowledge_some(u32::MAX, 2), Ok(vec![]));
+        assert_eq!((queue.len(), queue.bytes, queue.sent()), (2, 20, 2));
+        let resent: Vec<_> = queue.resend().collect();
+        assert_eq!(resent, [Resend::Item(&"a"), Resend::Skip(2), Resend::Item(&"d")]);
+        assert!(queue.acknowledge_some(1, 2).is_err(), "more than was sent");
+        assert_eq!(queue.acknowledge_some(1, 1), Ok(vec!["d"]));
+        let resent: Vec<_> = queue.resend().collect();
+        assert_eq!(resent, [Resend::Item(&"a"), Resend::Skip(3)]);
+        assert_eq!(queue.acknowledge(2), Ok(vec!["a"]));
+        assert_eq!(queue.resend().count(), 0);
+    }
+
+    #[test]
+    fn a_gap_has_a_bound() {
+        let window = Window { len_max: 2, bytes_max: 1000 };
+        let mut queue = AckQueue::default();
+        queue.push("oldest", 1);
+        for number in 1.. {
+            if !queue.has_room(window) {
+                assert_eq!(number, 128);
+                break;
+            }
+            queue.push("other", 1);
+            queue.acknowledge_some(number, 1).unwrap();
+        }
+        assert_eq!(queue.renew().resend().collect::<Vec<_>>(), [Resend::Item(&"oldest")]);
     }
 }

@@ -4,7 +4,7 @@ use crate::{StreamCondition, StreamError};
 
 /// How far the accepting end has come. Each state holds what is true in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Accepting {
+pub(in crate::trunk) enum Accepting {
     /// TLS is up; nobody has said a word.
     AwaitHeader,
     /// The certificate proves the name in the header, and we know that name.
@@ -19,14 +19,14 @@ pub(super) enum Accepting {
 
 /// Which session the dialler wants.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Wish {
+pub(in crate::trunk) enum Wish {
     New,
     Old { id: String, h: u32 },
 }
 
 /// What the dialler said.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Heard {
+pub(in crate::trunk) enum Heard {
     /// A header for us from a node that we know and whose certificate proves it.
     Header(AuthenticatedPeer),
     External,
@@ -37,7 +37,7 @@ pub(super) enum Heard {
 
 /// What to do about it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Deed {
+pub(in crate::trunk) enum Deed {
     OfferExternal,
     Accept,
     OfferManagement,
@@ -49,7 +49,7 @@ pub(super) enum Deed {
 
 impl Accepting {
     /// Takes one step. What is not listed ends the stream.
-    pub(super) fn step(self, heard: Heard) -> Result<(Self, Deed), StreamError> {
+    pub(in crate::trunk) fn step(self, heard: Heard) -> Result<(Self, Deed), StreamError> {
         Ok(match (self, heard) {
             (Self::AwaitHeader, Heard::Header(peer)) => {
                 (Self::AwaitAuth(peer), Deed::OfferExternal)

@@ -2,7 +2,7 @@ use crate::stream::CloseReason;
 
 /// How far the dialling end has come. The acceptor's certificate was judged before the first byte.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Dialling {
+pub(in crate::trunk) enum Dialling {
     /// Our header is out.
     AwaitHeader,
     /// Its header came.
@@ -21,7 +21,7 @@ pub(super) enum Dialling {
 
 /// What the acceptor said.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Heard {
+pub(in crate::trunk) enum Heard {
     Header,
     Features { external: bool, management: bool },
     Success,
@@ -34,7 +34,7 @@ pub(super) enum Heard {
 
 /// What to do about it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Deed {
+pub(in crate::trunk) enum Deed {
     Nothing,
     Authenticate,
     Restart,
@@ -58,21 +58,25 @@ pub(super) enum Deed {
 
 /// Where that leads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Next {
+pub(in crate::trunk) enum Next {
     Dialling(Dialling),
     Open,
 }
 
 /// Whether there is a session to ask for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Memory {
+pub(in crate::trunk) enum Memory {
     Session,
     None,
 }
 
 impl Dialling {
     /// Takes one step. What is not listed ends the stream.
-    pub(super) fn step(self, heard: Heard, memory: Memory) -> Result<(Next, Deed), CloseReason> {
+    pub(in crate::trunk) fn step(
+        self,
+        heard: Heard,
+        memory: Memory,
+    ) -> Result<(Next, Deed), CloseReason> {
         let (next, deed) = match (self, heard) {
             (Self::AwaitHeader, Heard::Header) => (Self::AwaitMechanisms, Deed::Nothing),
             (Self::AwaitMechanisms, Heard::Features { external: true, .. }) => {

@@ -5,6 +5,11 @@
 //! it is an ordinary XMPP server stream, so that the inside can also be somebody else's server; but
 //! it carries stanzas of any domain, and nothing without stream management.
 //!
+//! In a namespace of our own, which the acceptor offers beside XEP-0198, the dialler says which
+//! domains it serves, and each end tells what it has handled out of turn: one stanza that takes its
+//! time must not fill the window with all that came later. What was told so is skipped after a
+//! resume. An end that cannot read a stanza says which, so that it is that one that goes back.
+//!
 //! A stanza counts as handled when [`TrunkEnd::handled`] is told so, not when it arrives. What was
 //! not acknowledged when a connection broke is sent again on the next: at most once in one session,
 //! at least once where the peer lost its memory.
@@ -28,6 +33,9 @@ use crate::stream::CloseReason;
 /// The ALPN protocol name of the trunk: it is an XMPP server stream (XEP-0368).
 pub const ALPN: &str = "xmpp-server";
 
+/// How many domains one node may announce.
+pub const ANNOUNCED_MAX: usize = 1000;
+
 /// What all trunk streams of a node share.
 #[derive(Clone, Debug)]
 pub struct TrunkConfig {
@@ -49,7 +57,7 @@ pub struct TrunkConfig {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Pace {
     /// Acknowledge after this many handled stanzas, without being asked.
-    pub ack_every: u32,
+    pub ack_every: usize,
     /// Acknowledge a handled stanza no later than this.
     pub ack_delay: Duration,
     /// Ask after this many stanzas sent.
@@ -109,8 +117,12 @@ pub enum TrunkEvent<T> {
     },
     /// The peer sent something that cannot be delivered to anybody; it was counted and dropped.
     Discarded(String),
-    /// The peer has handled these, in the order they were sent.
+    /// The peer has handled these.
     Acknowledged(Vec<T>),
+    /// Acceptor: the domains that the peer serves, in the place of those it said before.
+    Announced(Vec<Domain>),
+    /// The peer cannot read this one and is about to end the stream; it is not sent again.
+    Refused(T),
     /// The stream is over. Take [`TrunkEnd::take_session`] for the next one.
     Closed(CloseReason),
 }

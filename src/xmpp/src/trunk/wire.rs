@@ -1,70 +1,103 @@
 //! The elements of the trunk's stream, read and written.
 
 use bytes::BytesMut;
+use gatehouse_types::Domain;
 use minidom::Element;
 use rxml::{Namespace, NcNameStr, xml_ncname};
 
-use super::{accepting, dialling};
+use super::{ANNOUNCED_MAX, accepting, dialling};
 use crate::framing::{ContentNamespace, write_element};
 use crate::sm::HandledCountTooHigh;
 use crate::{Stanza, StreamCondition, StreamError, ns};
 
-pub(super) fn write(out: &mut BytesMut, element: &Element) {
+pub(in crate::trunk) fn write(out: &mut BytesMut, element: &Element) {
     write_element(out, ContentNamespace::Server, element);
 }
 
 /// Writes a stanza, and the id under which it is logged as an attribute of its start tag.
-pub(super) fn write_stanza(out: &mut BytesMut, stanza: &Stanza) {
+pub(in crate::trunk) fn write_stanza(out: &mut BytesMut, stanza: &Stanza) {
     let id = (!stanza.trace().is_none())
         .then(|| format!(" xmlns:gh-trace='{}' gh-trace:trace='{}'", ns::TRACE, stanza.trace()));
     stanza.write(out, id.as_deref());
 }
 
-pub(super) fn write_request(out: &mut BytesMut) {
+pub(in crate::trunk) fn write_request(out: &mut BytesMut) {
     write(out, &Element::bare("r", ns::SM));
 }
 
-pub(super) fn write_ack(out: &mut BytesMut, h: u32) {
+pub(in crate::trunk) fn write_ack(out: &mut BytesMut, h: u32) {
     write(out, &with(Element::bare("a", ns::SM), &[(xml_ncname!("h"), &h.to_string())]));
 }
 
 /// Features before authentication: nothing but EXTERNAL, which will succeed.
-pub(super) fn mechanisms() -> Element {
+pub(in crate::trunk) fn mechanisms() -> Element {
     let external = Element::builder("mechanism", ns::SASL).append("EXTERNAL").build();
     features(Element::builder("mechanisms", ns::SASL).append(external).build())
 }
 
-/// Features after authentication.
-pub(super) fn management() -> Element {
-    features(Element::bare("sm", ns::SM))
+/// Features after authentication: XEP-0198, and what is ours.
+pub(in crate::trunk) fn management() -> Element {
+    let mut features = features(Element::bare("sm", ns::SM));
+    features.append_child(Element::bare("trunk", ns::TRUNK));
+    features
+}
+
+/// True if the features of an acceptor say that it understands what is ours.
+pub(in crate::trunk) fn offers_ours(element: &Element) -> bool {
+    element.is("features", ns::STREAM) && element.has_child("trunk", ns::TRUNK)
 }
 
 fn features(feature: Element) -> Element {
     Element::builder("features", ns::STREAM).append(feature).build()
 }
 
+/// The domains that the dialling node serves.
+pub(in crate::trunk) fn announcement(domains: &[Domain]) -> Element {
+    let domains = domains
+        .iter()
+        .map(|domain| Element::builder("domain", ns::TRUNK).append(domain.as_str()).build());
+    Element::builder("announce", ns::TRUNK).append_all(domains).build()
+}
+
+/// Stanzas that were handled while an earlier one is open.
+pub(in crate::trunk) fn beyond(number: u32, len: u32) -> Element {
+    let (number, len) = (number.to_string(), len.to_string());
+    let attributes = [(xml_ncname!("number"), &*number), (xml_ncname!("len"), &*len)];
+    with(Element::bare("beyond", ns::TRUNK), &attributes)
+}
+
+/// Stanzas that are not sent again after a resume.
+pub(in crate::trunk) fn skip(len: u32) -> Element {
+    with(Element::bare("skip", ns::TRUNK), &[(xml_ncname!("len"), &len.to_string())])
+}
+
+/// The number of the stanza that the error which follows is about.
+pub(in crate::trunk) fn refused(number: u32) -> Element {
+    with(Element::bare("refused", ns::TRUNK), &[(xml_ncname!("number"), &number.to_string())])
+}
+
 /// EXTERNAL with an empty authorization identity (RFC 6120, section 9.2.2; XEP-0178).
-pub(super) fn auth() -> Element {
+pub(in crate::trunk) fn auth() -> Element {
     let mut auth = with(Element::bare("auth", ns::SASL), &[(xml_ncname!("mechanism"), "EXTERNAL")]);
     auth.append_text("=");
     auth
 }
 
-pub(super) fn success() -> Element {
+pub(in crate::trunk) fn success() -> Element {
     Element::bare("success", ns::SASL)
 }
 
-pub(super) fn auth_failure(condition: &str) -> Element {
+pub(in crate::trunk) fn auth_failure(condition: &str) -> Element {
     Element::builder("failure", ns::SASL).append(Element::bare(condition, ns::SASL)).build()
 }
 
-pub(super) fn enable(seconds: u64) -> Element {
+pub(in crate::trunk) fn enable(seconds: u64) -> Element {
     let seconds = seconds.to_string();
     let attributes = [(xml_ncname!("resume"), "true"), (xml_ncname!("max"), &*seconds)];
     with(Element::bare("enable", ns::SM), &attributes)
 }
 
-pub(super) fn enabled(id: &str, seconds: u64) -> Element {
+pub(in crate::trunk) fn enabled(id: &str, seconds: u64) -> Element {
     let seconds = seconds.to_string();
     let attributes =
         [(xml_ncname!("id"), id), (xml_ncname!("resume"), "true"), (xml_ncname!("max"), &*seconds)];
@@ -72,20 +105,20 @@ pub(super) fn enabled(id: &str, seconds: u64) -> Element {
 }
 
 /// `resume` or `resumed`.
-pub(super) fn resume(name: &str, id: &str, h: u32) -> Element {
+pub(in crate::trunk) fn resume(name: &str, id: &str, h: u32) -> Element {
     let h = h.to_string();
     let attributes = [(xml_ncname!("previd"), id), (xml_ncname!("h"), &*h)];
     with(Element::bare(name, ns::SM), &attributes)
 }
 
-pub(super) fn failed() -> Element {
+pub(in crate::trunk) fn failed() -> Element {
     Element::builder("failed", ns::SM)
         .append(Element::bare("item-not-found", ns::STANZA_ERRORS))
         .build()
 }
 
 /// The stream error of XEP-0198, section 4, with its own condition.
-pub(super) fn handled_count_too_high(error: HandledCountTooHigh) -> Element {
+pub(in crate::trunk) fn handled_count_too_high(error: HandledCountTooHigh) -> Element {
     let (h, sent) = (error.h.to_string(), error.sent.to_string());
     let attributes = [(xml_ncname!("h"), &*h), (xml_ncname!("send-count"), &*sent)];
     let detail = with(Element::bare("handled-count-too-high", ns::SM), &attributes);
@@ -96,7 +129,7 @@ pub(super) fn handled_count_too_high(error: HandledCountTooHigh) -> Element {
 }
 
 /// What an acceptor hears.
-pub(super) fn heard_by_acceptor(element: &Element) -> accepting::Heard {
+pub(in crate::trunk) fn heard_by_acceptor(element: &Element) -> accepting::Heard {
     use accepting::{Heard, Wish};
     match (element.name(), element.ns().as_str()) {
         ("auth", ns::SASL) if element.attr("mechanism") == Some("EXTERNAL") => {
@@ -117,7 +150,7 @@ pub(super) fn heard_by_acceptor(element: &Element) -> accepting::Heard {
 }
 
 /// What a dialler hears.
-pub(super) fn heard_by_dialler(element: &Element) -> dialling::Heard {
+pub(in crate::trunk) fn heard_by_dialler(element: &Element) -> dialling::Heard {
     use dialling::Heard;
     match (element.name(), element.ns().as_str()) {
         ("features", ns::STREAM) => Heard::Features {
@@ -153,29 +186,66 @@ pub(super) fn heard_by_dialler(element: &Element) -> dialling::Heard {
 }
 
 /// What either end hears on an open stream.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Signal {
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in crate::trunk) enum Signal {
     Request,
     Ack {
         h: u32,
     },
-    /// In the namespace of stream management, but nothing we know.
+    /// Handled out of turn.
+    Beyond {
+        number: u32,
+        len: u32,
+    },
+    /// Not sent again.
+    Skip {
+        len: u32,
+    },
+    /// It will refuse this one.
+    Refused {
+        number: u32,
+    },
+    /// The domains that it serves.
+    Announcement(Vec<Domain>),
+    /// In the namespace of stream management or in ours, but nothing we know.
     Malformed,
     /// Something else: a stanza, perhaps.
     None,
 }
 
-pub(super) fn signal(element: &Element) -> Signal {
+pub(in crate::trunk) fn signal(element: &Element) -> Signal {
     match (element.name(), element.ns().as_str()) {
         ("r", ns::SM) => Signal::Request,
         ("a", ns::SM) => number(element, "h").map_or(Signal::Malformed, |h| Signal::Ack { h }),
         (_, ns::SM) => Signal::Malformed,
+        (name, ns::TRUNK) => ours(name, element).unwrap_or(Signal::Malformed),
         _ => Signal::None,
     }
 }
 
+fn ours(name: &str, element: &Element) -> Option<Signal> {
+    Some(match name {
+        "beyond" => {
+            Signal::Beyond { number: number(element, "number")?, len: number(element, "len")? }
+        }
+        "skip" => Signal::Skip { len: number(element, "len")? },
+        "refused" => Signal::Refused { number: number(element, "number")? },
+        "announce" => {
+            let names: Vec<_> = element.children().take(ANNOUNCED_MAX + 1).collect();
+            if names.len() > ANNOUNCED_MAX {
+                return None;
+            }
+            let domains = names.into_iter().map(|name| {
+                name.is("domain", ns::TRUNK).then(|| name.text().parse().ok()).flatten()
+            });
+            Signal::Announcement(domains.collect::<Option<_>>()?)
+        }
+        _ => return None,
+    })
+}
+
 /// A `<stream:error/>` from the peer.
-pub(super) fn stream_error(element: &Element) -> Option<StreamError> {
+pub(in crate::trunk) fn stream_error(element: &Element) -> Option<StreamError> {
     if !element.is("error", ns::STREAM) {
         return None;
     }

@@ -42,7 +42,7 @@ fn open(now: Instant) -> TrunkEnd<Item> {
         say(&mut end, text, now);
     }
     assert!(matches!(events(&mut end)[..], [TrunkEvent::Enable(_)]));
-    end.admit(Session::default(), now);
+    end.admit(Session::default(), now).unwrap();
     assert_eq!(events(&mut end), [TrunkEvent::Opened { session: Continuity::New, resent: 0 }]);
     written(&mut end);
     end
@@ -267,4 +267,117 @@ fn what_is_too_long_comes_back_and_the_stream_lives_on() {
     assert!(!end.is_owed() && written(&mut end).is_empty());
     assert_eq!(end.send(item(1), now), Ok(()));
     assert!(written(&mut end).contains("id='1'"));
+}
+
+const ANNOUNCE: &str = "<announce xmlns='urn:gatehouse:trunk:0'><domain>ours.example</domain>\
+                        <domain>b.example</domain></announce>";
+
+#[test]
+fn a_dialler_says_what_it_serves_and_only_acceptors_listen() {
+    let now = moment();
+    let mut end = open(now);
+    say(&mut end, ANNOUNCE, now);
+    let domains = vec![domain("ours.example"), domain("b.example")];
+    assert_eq!(events(&mut end), [TrunkEvent::Announced(domains)]);
+    for bad in [
+        ANNOUNCE.replace("b.example", "b@c"),
+        ANNOUNCE.replace("<domain>b", "<x xmlns='urn:x'/><domain>b"),
+        format!(
+            "<announce xmlns='urn:gatehouse:trunk:0'>{}</announce>",
+            "<domain>a.example</domain>".repeat(1001)
+        ),
+    ] {
+        let mut end = open(now);
+        say(&mut end, &bad, now);
+        match why_closed(&mut end) {
+            CloseReason::WeRefused(error) => {
+                assert_eq!(error.condition, StreamCondition::BadFormat);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_handled_out_of_turn_is_told_to_who_understands_it() {
+    let now = moment();
+    let message = "<message from='a@b.example' to='c@d.example'/>";
+    for (first, want) in [(ANNOUNCE, true), ("", false)] {
+        let mut end = open(now);
+        say(&mut end, first, now);
+        say(&mut end, &message.repeat(3), now);
+        events(&mut end);
+        end.handled(1, now);
+        end.handled(2, now);
+        end.handle_timeout(now + Duration::from_millis(200));
+        let text = written(&mut end);
+        assert_eq!(text.contains("<beyond") && text.contains("number='1'"), want, "{text}");
+    }
+}
+
+#[test]
+fn a_gap_is_skipped_after_a_resume() {
+    let now = moment();
+    let mut end = open(now);
+    for number in 0..3 {
+        end.send(item(number), now).unwrap();
+    }
+    say(&mut end, "<beyond xmlns='urn:gatehouse:trunk:0' number='1' len='1'/>", now);
+    assert_eq!(events(&mut end), [TrunkEvent::Acknowledged(vec![item(1)])]);
+    end.handle_eof(now);
+    let session = end.take_session();
+    let mut end = acceptor("core.example", now);
+    let resume = "<resume xmlns='urn:xmpp:sm:3' previd='x' h='0'/>";
+    for text in [HEADER, AUTH, HEADER, resume] {
+        say(&mut end, text, now);
+    }
+    written(&mut end);
+    assert!(end.admit(Session::default(), now).is_err(), "not what it waits for");
+    end.resume(session, now).unwrap();
+    let text = written(&mut end);
+    let places: Vec<_> =
+        ["id='0'", "<skip", "id='2'"].iter().map(|part| text.find(part).unwrap()).collect();
+    assert!(places.is_sorted() && !text.contains("id='1'"), "{text}");
+    assert!(end.resume(Session::default(), now).is_err(), "it waits no more");
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_the_session_can_be_resumed() {
+    let now = moment();
+    let mut end = open(now);
+    say(&mut end, ANNOUNCE, now);
+    say(&mut end, "<message from='a@b.example' to='c@d.example'/><message", now);
+    say(&mut end, &" ".repeat(600 * 1024), now);
+    let text = written(&mut end);
+    assert!(text.contains("<refused") && text.contains("number='1'"), "{text}");
+    assert!(matches!(why_closed(&mut end), CloseReason::WeRefused(_)));
+    assert!(end.take_session().id.is_some());
+
+    // And the one who sent it.
+    let mut end = open(now);
+    for number in 0..2 {
+        end.send(item(number), now).unwrap();
+    }
+    say(
+        &mut end,
+        "<refused xmlns='urn:gatehouse:trunk:0' number='1'/><stream:error>\
+         <policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>",
+        now,
+    );
+    assert_eq!(events(&mut end)[0], TrunkEvent::Refused(item(1)));
+    let left = end.take_session();
+    assert_eq!((left.id.is_some(), left.outbound.len()), (true, 1));
+}
+
+#[test]
+fn nothing_follows_a_farewell() {
+    let now = moment();
+    let mut end = open(now);
+    say(&mut end, ANNOUNCE, now);
+    say(&mut end, "<message from='a@b.example' to='c@d.example'/>", now);
+    end.handle_shutdown(now);
+    assert!(written(&mut end).ends_with("</stream:stream>"));
+    end.handled(0, now);
+    say(&mut end, "<r xmlns='urn:xmpp:sm:3'/>", now);
+    assert_eq!(written(&mut end), "");
 }

@@ -85,6 +85,8 @@ pub(super) struct Owner {
     /// The session that the last connection left.
     parked: Session<Item>,
     pub(super) resumed: usize,
+    /// It is the dialler, and says what it serves.
+    announces: bool,
 }
 
 impl Owner {
@@ -122,13 +124,23 @@ impl Owner {
 
     fn take(&mut self, end: &mut TrunkEnd<Item>, event: TrunkEvent<Item>, now: Instant) {
         match event {
-            TrunkEvent::Enable(_) => end.admit(std::mem::take(&mut self.parked), now),
+            TrunkEvent::Enable(_) => end.admit(std::mem::take(&mut self.parked), now).unwrap(),
             TrunkEvent::Resume { id, .. } if self.parked.id.as_deref() == Some(&*id) => {
-                end.resume(std::mem::take(&mut self.parked), now);
+                end.resume(std::mem::take(&mut self.parked), now).unwrap();
             }
             TrunkEvent::Resume { .. } => end.refuse_resume(now),
-            TrunkEvent::Opened { session: Continuity::New, .. } => self.open.clear(),
-            TrunkEvent::Opened { session: Continuity::Resumed, .. } => self.resumed += 1,
+            TrunkEvent::Opened { session, .. } => {
+                match session {
+                    Continuity::New => self.open.clear(),
+                    Continuity::Resumed => self.resumed += 1,
+                }
+                // The acceptor has nothing to say here, and keeps silent.
+                if self.announces {
+                    end.announce(&[domain("ours.example")]);
+                }
+            }
+            TrunkEvent::Announced(domains) => assert_eq!(domains, [domain("ours.example")]),
+            TrunkEvent::Refused(item) => panic!("refused: {item:?}"),
             TrunkEvent::Stanza { stanza, number } => {
                 let id = stanza.id().unwrap().parse().unwrap();
                 assert_eq!(stanza, item(id).0);
@@ -159,7 +171,7 @@ impl World {
         let now = moment();
         Self {
             now,
-            core: Owner::default(),
+            core: Owner { announces: true, ..Owner::default() },
             edge: Owner::default(),
             dialler: dialler(Session::default(), 0, now),
             acceptor: acceptor(1, now),

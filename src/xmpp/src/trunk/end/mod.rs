@@ -1,14 +1,17 @@
+mod accept;
+mod dial;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use gatehouse_identity::{AuthenticatedPeer, Presented, TlsFacts, prove};
-use gatehouse_types::{Domain, Machine, Remote};
+use gatehouse_identity::{Presented, TlsFacts};
+use gatehouse_types::{Domain, Machine};
 use minidom::Element;
 
-use super::accepting::{self, Accepting, Wish};
-use super::dialling::{self, Dialling, Memory};
+use super::accepting::{self, Accepting};
+use super::dialling::{self, Dialling};
 use super::flow::{Flow, Gone};
 use super::wire::{self, Signal};
 use super::{Continuity, TrunkConfig, TrunkEvent};
@@ -35,7 +38,19 @@ pub struct TrunkEnd<T> {
     deadline: Instant,
     /// Bytes that came while the owner was deciding.
     unread: usize,
+    /// It is known which stanza ended the stream, so that the session can be resumed without it.
+    culprit: Culprit,
 }
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Culprit {
+    Known,
+    Unknown,
+}
+
+/// How many times the window's stanzas may have arrived behind one that is open. The sender keeps
+/// far below it.
+const OPEN_FACTOR: usize = 256;
 
 enum State {
     Dialling(Dialling),
@@ -56,6 +71,8 @@ enum HeaderSent {
 enum Fault {
     /// The peer is told.
     Stream(StreamError),
+    /// A stanza cannot be read; the peer is told which one it was.
+    Stanza(StreamError),
     /// The peer is told in the words of XEP-0198.
     Count(HandledCountTooHigh),
     /// The peer is only left.
@@ -63,34 +80,6 @@ enum Fault {
 }
 
 impl<T: AsRef<Stanza>> TrunkEnd<T> {
-    /// The end that dialled `peer`; TLS is up. `session` is what the last connection left, or a
-    /// fresh one; if it has a name it is resumed, else what it holds is sent on a new one.
-    ///
-    /// Closes without a word if the peer's certificate does not prove `peer`.
-    pub fn dialler(
-        config: Arc<TrunkConfig>,
-        peer: Domain,
-        session: Session<T>,
-        facts: TlsFacts,
-        seed: Seed,
-        now: Instant,
-    ) -> Self {
-        let state = State::Dialling(Dialling::AwaitHeader);
-        let mut end = Self::new(config, state, session, facts, seed, now);
-        match prove(&end.presented, &Remote(peer.clone())) {
-            Ok(_) => end.write_header(Some(&peer)),
-            Err(error) => end.close(CloseReason::NoAgreement(format!("it is not {peer}: {error}"))),
-        }
-        end.peer = Some(peer);
-        end
-    }
-
-    /// The end that was dialled; TLS is up. Only [`TrunkConfig::peers`] get in.
-    pub fn acceptor(config: Arc<TrunkConfig>, facts: TlsFacts, seed: Seed, now: Instant) -> Self {
-        let state = State::Accepting(Accepting::AwaitHeader);
-        Self::new(config, state, Session::default(), facts, seed, now)
-    }
-
     fn new(
         config: Arc<TrunkConfig>,
         state: State,
@@ -110,6 +99,7 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
             header_sent: HeaderSent::No,
             deadline: now + config.limits.setup_timeout,
             unread: 0,
+            culprit: Culprit::Unknown,
             state,
             config,
         }
@@ -146,58 +136,27 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
 
     /// The stanza with this number was handed on, stored or answered.
     pub fn handled(&mut self, number: u64, now: Instant) {
-        if matches!(self.state, State::Open | State::Closing) {
+        // After our farewell not a word more may be written.
+        if matches!(self.state, State::Open) {
             self.flow.handled(number, &mut self.out, now);
         } else {
             self.flow.session.inbound.handled(number);
         }
     }
 
+    /// Dialler: tells the peer which domains we serve, in the place of what it was told before. For
+    /// a stream that is open; a peer that does not understand it is told nothing. At most
+    /// [`ANNOUNCED_MAX`](super::ANNOUNCED_MAX) are told.
+    pub fn announce(&mut self, domains: &[Domain]) {
+        if matches!(self.state, State::Open) && self.flow.is_extended() {
+            let domains = domains.get(..super::ANNOUNCED_MAX).unwrap_or(domains);
+            wire::write(&mut self.out, &wire::announcement(domains));
+        }
+    }
+
     /// The owner could not listen for a while; the peer is not to blame for its silence.
     pub fn forgive_silence(&mut self, now: Instant) {
         self.flow.heard(now);
-    }
-
-    /// Answers [`TrunkEvent::Enable`]. What `session` holds is sent first.
-    pub fn admit(&mut self, session: Session<T>, now: Instant) {
-        if !matches!(self.state, State::Accepting(Accepting::Deciding(_, Wish::New))) {
-            return;
-        }
-        let id = self.seed.next_hex();
-        wire::write(&mut self.out, &wire::enabled(&id, self.config.resume_timeout.as_secs()));
-        self.flow = Flow::new(session.renew(), self.config.pace, now);
-        self.flow.session.id = Some(id);
-        self.open(Continuity::New, now);
-        self.pump(now);
-    }
-
-    /// Answers [`TrunkEvent::Resume`] with the session of that name.
-    pub fn resume(&mut self, session: Session<T>, now: Instant) {
-        let State::Accepting(Accepting::Deciding(_, Wish::Old { id, h })) = &self.state else {
-            return;
-        };
-        let (id, h) = (id.clone(), *h);
-        self.flow = Flow::new(session, self.config.pace, now);
-        match self.flow.acknowledged(h, now) {
-            Ok(done) => {
-                self.events.push_back(TrunkEvent::Acknowledged(done));
-                let ours = self.flow.resume();
-                wire::write(&mut self.out, &wire::resume("resumed", &id, ours));
-                self.open(Continuity::Resumed, now);
-                self.pump(now);
-            }
-            Err(error) => self.fail(Fault::Count(error)),
-        }
-    }
-
-    /// Answers [`TrunkEvent::Resume`] where there is no such session; the peer may enable a new one.
-    pub fn refuse_resume(&mut self, now: Instant) {
-        let State::Accepting(Accepting::Deciding(peer, Wish::Old { .. })) = &self.state else {
-            return;
-        };
-        self.state = State::Accepting(Accepting::AwaitSession(peer.clone()));
-        wire::write(&mut self.out, &wire::failed());
-        self.pump(now);
     }
 
     /// What the next connection needs. Call it once this one is over.
@@ -213,6 +172,7 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
             let outcome = match self.framer.next_frame() {
                 Ok(None) => return,
                 Ok(Some(frame)) => self.take(frame, now),
+                Err(error) if matches!(self.state, State::Open) => Err(Fault::Stanza(error)),
                 Err(error) => Err(Fault::Stream(error)),
             };
             if let Err(fault) = outcome {
@@ -235,6 +195,9 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
                 match self.state {
                     State::Open | State::Closing => self.take_on_open(element, now),
                     State::Dialling(state) => {
+                        if wire::offers_ours(&element) {
+                            self.flow.extend(now);
+                        }
                         self.dial(state, wire::heard_by_dialler(&element), now)
                     }
                     State::Accepting(_) => self.accept(wire::heard_by_acceptor(&element)),
@@ -275,20 +238,53 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
     }
 
     fn take_on_open(&mut self, element: Element, now: Instant) -> Result<(), Fault> {
+        let closing = matches!(self.state, State::Closing);
         match wire::signal(&element) {
+            Signal::Request if closing => {}
             Signal::Request => self.flow.acknowledge(&mut self.out),
             Signal::Ack { h } => {
                 let done = self.flow.acknowledged(h, now).map_err(Fault::Count)?;
-                if !done.is_empty() {
-                    self.events.push_back(TrunkEvent::Acknowledged(done));
+                self.tell_acknowledged(done);
+            }
+            Signal::Beyond { number, len } => {
+                let done = self.flow.acknowledged_beyond(number, len, now);
+                self.tell_acknowledged(done.map_err(Fault::Count)?);
+            }
+            Signal::Refused { number } => {
+                let refused = self.flow.acknowledged_beyond(number, 1, now).unwrap_or_default();
+                for item in refused {
+                    self.culprit = Culprit::Known;
+                    self.events.push_back(TrunkEvent::Refused(item));
                 }
             }
-            Signal::Malformed => {
+            Signal::Announcement(domains) if !self.config.peers.is_empty() => {
+                self.flow.extend(now);
+                self.events.push_back(TrunkEvent::Announced(domains));
+            }
+            Signal::Malformed | Signal::Announcement(_) => {
                 return Err(StreamError::from(StreamCondition::BadFormat).into());
             }
             // After our farewell nothing is taken any more: what is not counted comes again.
-            Signal::None if matches!(self.state, State::Closing) => {}
+            Signal::None | Signal::Skip { .. } if closing => {}
+            Signal::Skip { len } => {
+                self.check_open_len(len as usize)?;
+                self.flow.session.inbound.skipped(len);
+            }
             Signal::None => self.take_stanza(element, now)?,
+        }
+        Ok(())
+    }
+
+    fn tell_acknowledged(&mut self, done: Vec<T>) {
+        if !done.is_empty() {
+            self.events.push_back(TrunkEvent::Acknowledged(done));
+        }
+    }
+
+    fn check_open_len(&self, more: usize) -> Result<(), Fault> {
+        let most = self.config.window.len_max.saturating_mul(OPEN_FACTOR);
+        if self.open_len().saturating_add(more) > most {
+            return Err(StreamError::from(StreamCondition::ResourceConstraint).into());
         }
         Ok(())
     }
@@ -298,10 +294,11 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
         let stanza = match Stanza::from_element(element) {
             Err(InvalidStanza::NotAStanza(name)) => {
                 let error = StreamError::new(StreamCondition::UnsupportedStanzaType, name);
-                return Err(error.into());
+                return Err(Fault::Stanza(error));
             }
             other => other,
         };
+        self.check_open_len(1)?;
         let Arrival::New(number) = self.flow.arrived() else { return Ok(()) };
         match stanza {
             Ok(mut stanza) => {
@@ -315,124 +312,6 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
         }
         Ok(())
     }
-
-    // --- dialling ---
-
-    /// The acceptor must call itself what its certificate says.
-    fn check_acceptor(&self, header: &StreamHeader) -> Result<(), Fault> {
-        check_version(header)?;
-        let name = header.from.as_deref().and_then(|from| from.parse::<Domain>().ok());
-        if name.is_some() && name == self.peer {
-            return Ok(());
-        }
-        Err(StreamError::from(StreamCondition::InvalidFrom).into())
-    }
-
-    fn dial(&mut self, state: Dialling, heard: dialling::Heard, now: Instant) -> Result<(), Fault> {
-        use dialling::{Deed, Next};
-        let seconds = self.config.resume_timeout.as_secs();
-        let memory = if self.flow.session.id.is_some() { Memory::Session } else { Memory::None };
-        let (next, deed) = state.step(heard, memory).map_err(Fault::Leave)?;
-        if let Next::Dialling(next) = next {
-            self.state = State::Dialling(next);
-        }
-        match deed {
-            Deed::Nothing => {}
-            Deed::Authenticate => wire::write(&mut self.out, &wire::auth()),
-            Deed::Restart => {
-                self.restart();
-                let peer = self.peer.clone();
-                self.write_header(peer.as_ref());
-            }
-            Deed::Resume => {
-                let h = self.flow.resume();
-                let id = self.flow.session.id.as_deref().unwrap_or_default();
-                wire::write(&mut self.out, &wire::resume("resume", id, h));
-            }
-            Deed::Enable => {
-                self.flow.renew();
-                wire::write(&mut self.out, &wire::enable(seconds));
-            }
-            Deed::EnableInstead { h } => {
-                // XEP-0198, section 5: a peer that remembers the number but not the rest says so.
-                if let Some(h) = h {
-                    let done = self.flow.acknowledged(h, now).map_err(Fault::Count)?;
-                    self.events.push_back(TrunkEvent::Acknowledged(done));
-                }
-                self.flow.renew();
-                wire::write(&mut self.out, &wire::enable(seconds));
-            }
-            Deed::GoOn { h } => {
-                let done = self.flow.acknowledged(h, now).map_err(Fault::Count)?;
-                self.events.push_back(TrunkEvent::Acknowledged(done));
-                self.open(Continuity::Resumed, now);
-            }
-            Deed::Begin { id } => {
-                self.flow.session.id = id;
-                self.open(Continuity::New, now);
-            }
-        }
-        Ok(())
-    }
-
-    // --- accepting ---
-
-    /// Who dials: it must be called by our name, say a name that we know, and prove it.
-    fn judge_dialler(&self, header: &StreamHeader) -> Result<AuthenticatedPeer, Fault> {
-        check_version(header)?;
-        let to = header.to.as_deref().and_then(|to| to.parse::<Domain>().ok());
-        if to.as_ref() != Some(&self.config.own) {
-            return Err(StreamError::from(StreamCondition::HostUnknown).into());
-        }
-        let refuse = |why: String| Fault::Leave(CloseReason::NoAgreement(why));
-        let from = header.from.as_deref().unwrap_or_default();
-        let shown: String = from.chars().take(80).collect();
-        let name = from
-            .parse::<Domain>()
-            .map_err(|_| refuse(format!("`{shown}` is not the name of a node")))?;
-        if !self.config.peers.contains(&name) {
-            return Err(refuse(format!("{name} is not one of the cores that this edge lets in")));
-        }
-        prove(&self.presented, &Remote(name.clone()))
-            .map_err(|error| refuse(format!("it does not prove to be {name}: {error}")))
-    }
-
-    fn accept(&mut self, heard: accepting::Heard) -> Result<(), Fault> {
-        use accepting::Deed;
-        let State::Accepting(state) = &self.state else { return Ok(()) };
-        let (next, deed) = state.clone().step(heard)?;
-        match (&deed, &next) {
-            (Deed::OfferExternal, Accepting::AwaitAuth(peer)) => {
-                let peer = peer.domain().0.clone();
-                self.write_header(Some(&peer));
-                wire::write(&mut self.out, &wire::mechanisms());
-            }
-            (Deed::Accept, _) => {
-                wire::write(&mut self.out, &wire::success());
-                self.restart();
-            }
-            (Deed::OfferManagement, Accepting::AwaitSession(peer)) => {
-                let peer = peer.domain().0.clone();
-                self.write_header(Some(&peer));
-                wire::write(&mut self.out, &wire::management());
-            }
-            (Deed::Ask, Accepting::Deciding(peer, Wish::New)) => {
-                self.events.push_back(TrunkEvent::Enable(peer.clone()));
-            }
-            (Deed::Ask, Accepting::Deciding(peer, Wish::Old { id, .. })) => {
-                let (peer, id) = (peer.clone(), id.clone());
-                self.events.push_back(TrunkEvent::Resume { peer, id });
-            }
-            (Deed::RefuseMechanism, _) => {
-                wire::write(&mut self.out, &wire::auth_failure("invalid-mechanism"));
-            }
-            (Deed::OfferExternal | Deed::OfferManagement | Deed::Ask, _) => {}
-        }
-        self.state = State::Accepting(next);
-        Ok(())
-    }
-
-    // --- both ---
 
     fn restart(&mut self) {
         self.framer.restart(Leftover::Keep);
@@ -461,7 +340,7 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
 
     fn fail(&mut self, fault: Fault) {
         let error = match &fault {
-            Fault::Stream(error) => error.clone(),
+            Fault::Stream(error) | Fault::Stanza(error) => error.clone(),
             Fault::Count(error) => {
                 StreamError::new(StreamCondition::UndefinedCondition, error.to_string())
             }
@@ -477,6 +356,13 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
             Fault::Count(error) => {
                 wire::write(&mut self.out, &wire::handled_count_too_high(error));
             }
+            Fault::Stanza(_) if self.flow.is_extended() => {
+                let number = self.flow.session.inbound.next();
+                self.flow.acknowledge(&mut self.out);
+                wire::write(&mut self.out, &wire::refused(number));
+                write_error(&mut self.out, &error);
+                self.culprit = Culprit::Known;
+            }
             _ if says => write_error(&mut self.out, &error),
             _ => {}
         }
@@ -485,15 +371,23 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
         }
         self.close(match fault {
             Fault::Leave(reason) => reason,
-            Fault::Stream(_) | Fault::Count(_) => CloseReason::WeRefused(error),
+            Fault::Stream(_) | Fault::Stanza(_) | Fault::Count(_) => CloseReason::WeRefused(error),
         });
     }
 
     fn close(&mut self, reason: CloseReason) {
         let open = matches!(self.state, State::Open | State::Closing);
-        // Only a connection that broke leaves a session that can be resumed: who says farewell
-        // ends it, and who breaks the rules may have counted wrongly.
-        if open && !matches!(reason, CloseReason::Disconnected | CloseReason::Idle) {
+        // Only a connection that broke leaves a session that can be resumed, or a stanza that both
+        // ends know not to be read: who says farewell ends it, and who breaks the rules may have
+        // counted wrongly.
+        let goes_on = match reason {
+            CloseReason::Disconnected | CloseReason::Idle => true,
+            CloseReason::WeRefused(_) | CloseReason::PeerRefused(_) => {
+                self.culprit == Culprit::Known
+            }
+            _ => false,
+        };
+        if open && !goes_on {
             self.flow.renew();
         }
         self.state = State::Closed;
