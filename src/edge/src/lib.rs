@@ -18,9 +18,11 @@ mod parts;
 mod places;
 mod random;
 mod shared;
+mod sip;
 mod start;
 mod warnings;
 
 pub use self::outbound::PrivateTargets;
 pub use self::parts::{EdgeConfig, EdgeParts};
+pub use self::sip::{SipConfig, SipParts, start as start_sip};
 pub use self::start::start;

@@ -29,6 +29,12 @@ impl Random {
         id
     }
 
+    /// A number that nobody can guess.
+    pub(crate) fn number(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0.lock().next_bytes();
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// Draws from `0..=max`.
     pub(crate) fn up_to(&self, max: u32) -> u32 {
         let [a, b, c, d, ..] = self.0.lock().next_bytes();

@@ -16,6 +16,11 @@ pub enum ResolveError {
     /// Places were named instead of DNS, and none of their hosts has an address.
     #[error("no host of the route to {0} has an address")]
     NoRoute(Domain),
+    /// The domain publishes no SIP service over TLS.
+    #[error(
+        "DNS has no SIP service for {0}: neither _sipfederationtls._tcp nor _sips._tcp records"
+    )]
+    NoSip(Domain),
     /// The resolver failed or gave no answer.
     #[error("DNS lookup for {domain} failed: {reason}")]
     Failed {

@@ -10,6 +10,7 @@ mod join;
 mod lookup;
 mod order;
 mod resolver;
+mod sip;
 
 pub use self::endpoint::{Endpoint, Host, Place, Transport};
 pub use self::error::{ResolveError, ResolverSetupError};

@@ -44,6 +44,17 @@ pub(crate) async fn services(
         Transport::DirectTls => "_xmpps-server",
         Transport::StartTls => "_xmpp-server",
     };
+    services_of(resolver, service, transport, domain, deadline).await
+}
+
+/// The SRV records of any service over TCP; `transport` is what their endpoints shall say.
+pub(crate) async fn services_of(
+    resolver: &TokioResolver,
+    service: &str,
+    transport: Transport,
+    domain: &Domain,
+    deadline: Instant,
+) -> SrvAnswer {
     // The last dot keeps the search list of resolv.conf out.
     let name = format!("{service}._tcp.{domain}.");
     let answer = timeout_at(deadline, resolver.lookup(name.as_str(), RecordType::SRV)).await;

@@ -57,11 +57,25 @@ impl Acceptor {
         io: S,
         fallback: Option<&Domain>,
     ) -> io::Result<(Box<dyn Io>, TlsFacts)> {
+        let (io, facts, _) = self.accept_protocol(io, fallback).await?;
+        Ok((io, facts))
+    }
+
+    /// As [`accept`](Self::accept), and also tells which of our ALPN protocols was agreed on.
+    pub async fn accept_protocol<S: Io + 'static>(
+        &self,
+        io: S,
+        fallback: Option<&Domain>,
+    ) -> io::Result<(Box<dyn Io>, TlsFacts, Option<String>)> {
         let mut config = ServerConfig::clone(&self.config);
         config.cert_resolver = self.keys.for_server(fallback);
         let stream = Box::pin(TlsAcceptor::from(Arc::new(config)).accept(io)).await?;
-        let facts = facts(stream.get_ref().1, &self.roots.current())?;
-        Ok((Box::new(stream), facts))
+        let session = stream.get_ref().1;
+        let facts = facts(session, &self.roots.current())?;
+        // One of ours, which are text.
+        let protocol =
+            session.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
+        Ok((Box::new(stream), facts, protocol))
     }
 }
 

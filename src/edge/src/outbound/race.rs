@@ -23,7 +23,7 @@ type Running<F> = Vec<(SocketAddr, Pin<Box<F>>)>;
 /// Connects to whichever of `addresses` answers first. They start in their order, 250 ms apart, and
 /// at once after a failure; the others are given up when one is there. What failed before that is
 /// in `failed`. `None` if all of them failed.
-pub(super) async fn first_connected<T, F: Future<Output = io::Result<T>>>(
+pub(crate) async fn first_connected<T, F: Future<Output = io::Result<T>>>(
     addresses: &[SocketAddr],
     connect: impl Fn(SocketAddr) -> F,
     failed: &mut Vec<(SocketAddr, io::Error)>,

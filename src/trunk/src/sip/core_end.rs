@@ -68,10 +68,9 @@ impl SipEdges {
                 message: Box::new(message),
             });
         };
-        queue.try_send(message).map_err(|(reason, message)| NotSent {
-            name: name.to_string(),
-            reason,
-            message: Box::new(message),
+        queue.try_send(message).map_err(|back| {
+            let (reason, message) = *back;
+            NotSent { name: name.to_string(), reason, message: Box::new(message) }
         })
     }
 
@@ -109,7 +108,6 @@ impl SipEdges {
     }
 
     /// A link is down, unless another took its place.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the link between two processes comes next"))]
     pub(crate) fn down(&self, edge: &str, id: u64) {
         let mut links = self.links.write();
         if links.get(edge).is_some_and(|link| link.id == id) {

@@ -76,7 +76,7 @@ impl SipNodes {
             None => ("it is not connected", message),
             Some(queue) => match queue.try_send(message) {
                 Ok(()) => return Ok(()),
-                Err(back) => back,
+                Err(back) => *back,
             },
         };
         Err(NotSent { name: node.to_owned(), reason, message: Box::new(message) })
@@ -108,7 +108,6 @@ impl SipNodes {
         id
     }
 
-    #[expect(dead_code, reason = "the link between two processes comes next")]
     /// A link is down, unless another took its place.
     pub(crate) fn down(&self, node: &str, id: u64) {
         self.generation.send_modify(|generation| {

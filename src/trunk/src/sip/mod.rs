@@ -6,11 +6,17 @@
 //! sender as an error.
 
 mod core_end;
+mod dial;
+mod door;
 mod edge_end;
 mod in_process;
+mod link;
 mod queue;
 
+pub(crate) use self::door::SipDoor;
+
 pub use self::core_end::{Edge, FromEdge, SipCoreEnd, SipEdges};
+pub use self::dial::dial;
 pub use self::edge_end::{FromNode, Node, SipEdgeEnd, SipNodes};
 pub use self::in_process::in_process;
 

@@ -19,18 +19,18 @@ pub(crate) trait Parcel {
 
 impl<T: Parcel> Queue<T> {
     /// Never waits. Gives the message back with the reason.
-    pub(crate) fn try_send(&self, message: Message) -> Result<(), (&'static str, Message)> {
+    pub(crate) fn try_send(&self, message: Message) -> Result<(), Box<(&'static str, Message)>> {
         const FULL: &str = "its queue is full";
         const DOWN: &str = "its link is down";
         match self {
             Self::Wire(queue) => queue.try_send(message).map_err(|error| match error {
-                TrySendError::Full(message) => (FULL, message),
-                TrySendError::Closed(message) => (DOWN, message),
+                TrySendError::Full(message) => Box::new((FULL, message)),
+                TrySendError::Closed(message) => Box::new((DOWN, message)),
             }),
             Self::Straight { own, queue } => {
                 queue.try_send(T::new(Arc::clone(own), message)).map_err(|error| match error {
-                    TrySendError::Full(parcel) => (FULL, parcel.into_message()),
-                    TrySendError::Closed(parcel) => (DOWN, parcel.into_message()),
+                    TrySendError::Full(parcel) => Box::new((FULL, parcel.into_message())),
+                    TrySendError::Closed(parcel) => Box::new((DOWN, parcel.into_message())),
                 })
             }
         }

@@ -1,0 +1,245 @@
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatehouse_net::{BoxedIo, Connection, ConnectionError, Step, now};
+use gatehouse_sip::{Limits, Message, SipStream, StreamConfig, StreamEnd, StreamEvent};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tracing::{debug, info};
+
+use super::answer::Refused;
+use super::inbound;
+use super::partner::Partner;
+use super::shared::SipEdge;
+
+/// Messages that wait for one connection.
+const QUEUE_LEN_MAX: usize = 512;
+/// Requests of ours that one connection waits for an answer to.
+const PENDING_MAX: usize = 4096;
+/// INVITEs of a partner whose node is remembered, for their CANCEL and their ACK.
+const RECENT_MAX: usize = 256;
+/// How long a partner may leave our writes unread.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the answer to what could not be read may take to leave.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Partners promised no answer to our keep-alives: a broken path shows in our write instead.
+const STREAM: StreamConfig = StreamConfig {
+    limits: Limits { head_max: 16 * 1024, body_max: 64 * 1024, headers_max: 128 },
+    first_message_within: Some(Duration::from_secs(30)),
+    ping_after: Some(Duration::from_secs(60)),
+    pong_within: None,
+    idle_max: Some(Duration::from_secs(15 * 60)),
+};
+
+/// The open connections to partners, by number. A number is drawn at random: after a restart none
+/// is taken for one from before.
+#[derive(Debug, Default)]
+pub(crate) struct Connections(Mutex<HashMap<u64, Handle>>);
+
+/// How others reach a connection; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    pub(crate) id: u64,
+    queue: mpsc::Sender<Outgoing>,
+}
+
+/// A message for a partner.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) message: Message,
+    /// For a request of a node: what to tell it should the connection break.
+    pub(crate) owed: Option<Owed>,
+}
+
+/// A request of a node that is under way.
+#[derive(Debug)]
+pub(crate) struct Owed {
+    pub(crate) node: Arc<str>,
+    /// The request as the node sent it, without its body.
+    pub(crate) request: Box<Message>,
+}
+
+impl Connections {
+    pub(crate) fn get(&self, id: u64) -> Option<Handle> {
+        self.0.lock().get(&id).cloned()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+}
+
+impl Handle {
+    /// Queues a message. Gives it back if the connection is gone or does not keep up.
+    pub(crate) fn send(&self, outgoing: Outgoing) -> Result<(), Box<Outgoing>> {
+        self.queue.try_send(outgoing).map_err(|error| Box::new(error.into_inner()))
+    }
+
+    /// True once nothing more can be sent.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.queue.is_closed()
+    }
+}
+
+/// One connection to a partner, whoever opened it.
+pub(crate) struct PartnerConnection {
+    pub(crate) edge: Arc<SipEdge>,
+    pub(crate) id: u64,
+    pub(crate) address: SocketAddr,
+    pub(crate) partner: Partner,
+    queue: mpsc::Receiver<Outgoing>,
+    /// By the branch of our Via.
+    pending: HashMap<String, Owed>,
+    /// Which node took an INVITE, by the partner's own branch.
+    recent: VecDeque<(String, Arc<str>)>,
+}
+
+impl PartnerConnection {
+    /// A connection that can be reached at once; [`run`](Self::run) it.
+    pub(crate) fn new(edge: Arc<SipEdge>, address: SocketAddr, partner: Partner) -> (Self, Handle) {
+        let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
+        let id = edge.random.number();
+        let handle = Handle { id, queue: sender };
+        edge.connections.0.lock().insert(id, handle.clone());
+        let pending = HashMap::new();
+        let recent = VecDeque::new();
+        (Self { edge, id, address, partner, queue, pending, recent }, handle)
+    }
+
+    /// Carries messages both ways until the connection ends.
+    pub(crate) async fn run(mut self, io: BoxedIo) {
+        let mut connection = Connection::new(SipStream::new(STREAM, now()), io, WRITE_TIMEOUT);
+        let end = self.carry(&mut connection).await;
+        self.edge.connections.0.lock().remove(&self.id);
+        match end {
+            Ok(end @ (StreamEnd::Framing(_) | StreamEnd::Cut)) => {
+                metrics::counter!("gatehouse_sip_framing_errors_total").increment(1);
+                if self.edge.peer_warnings.may_warn(self.address.ip(), now()) {
+                    tracing::warn!(peer.addr = %self.address, reason = %end, "SIP connection ended");
+                } else {
+                    debug!(peer.addr = %self.address, reason = %end, "SIP connection ended");
+                }
+            }
+            Ok(end) => debug!(peer.addr = %self.address, reason = %end, "SIP connection ended"),
+            Err(error) => {
+                debug!(peer.addr = %self.address, %error, "SIP connection broke");
+            }
+        }
+        self.settle();
+    }
+
+    async fn carry(
+        &mut self,
+        connection: &mut Connection<SipStream>,
+    ) -> Result<StreamEnd, ConnectionError> {
+        let stop = self.edge.tasks.stop();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    while let Ok(outgoing) = self.queue.try_recv() {
+                        self.write(connection.machine_mut(), outgoing);
+                    }
+                    connection.flush().await?;
+                    return Ok(StreamEnd::Stopped);
+                }
+                step = connection.next() => match step? {
+                    Step::Event(StreamEvent::Message(message)) => {
+                        let answer = inbound::take(self, message).await;
+                        if let Some(answer) = answer {
+                            connection.machine_mut().send(&answer, now());
+                        }
+                    }
+                    Step::Event(StreamEvent::Ended(end)) => {
+                        // An answer to what could not be read still leaves, if it can.
+                        let _ = tokio::time::timeout(LAST_WORDS, connection.flush()).await;
+                        return Ok(end);
+                    }
+                    Step::Upgrade => {}
+                    Step::Closed => return Ok(StreamEnd::Closed),
+                },
+                outgoing = self.queue.recv(), if !connection.is_congested() => {
+                    let Some(outgoing) = outgoing else { return Ok(StreamEnd::Stopped) };
+                    self.write(connection.machine_mut(), outgoing);
+                    // One write for all that waits.
+                    while let Ok(outgoing) = self.queue.try_recv() {
+                        self.write(connection.machine_mut(), outgoing);
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, stream: &mut SipStream, outgoing: Outgoing) {
+        let Outgoing { message, owed } = outgoing;
+        if let (Some(owed), Some(branch)) = (owed, top_branch(&message)) {
+            if self.pending.len() >= PENDING_MAX {
+                let refused = Refused::new(503, "busy", "too many requests under way");
+                return self.edge.tell_node(&owed, &refused.retry_after(5));
+            }
+            self.pending.insert(branch, owed);
+        }
+        stream.send(&message, now());
+    }
+
+    /// A response came: its request is under way no longer.
+    pub(crate) fn settled(&mut self, branch: &str) {
+        self.pending.remove(branch);
+    }
+
+    /// Remembers which node took an INVITE.
+    pub(crate) fn remember(&mut self, branch: String, node: Arc<str>) {
+        if self.recent.len() >= RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((branch, node));
+    }
+
+    /// The node that took the INVITE of this branch.
+    pub(crate) fn recall(&self, branch: &str) -> Option<Arc<str>> {
+        self.recent
+            .iter()
+            .rev()
+            .find(|(known, _)| known == branch)
+            .map(|(_, node)| Arc::clone(node))
+    }
+
+    /// Tells the nodes about the requests that will have no answer.
+    fn settle(&mut self) {
+        let refused = Refused::new(503, "broken", "the connection to the partner broke");
+        self.queue.close();
+        while let Ok(outgoing) = self.queue.try_recv() {
+            if let Some(owed) = outgoing.owed {
+                self.edge.tell_node(&owed, &refused);
+            }
+        }
+        let count = self.pending.len();
+        for owed in std::mem::take(&mut self.pending).into_values() {
+            self.edge.tell_node(&owed, &refused);
+        }
+        if count > 0 {
+            info!(peer.addr = %self.address, count, "requests under way were answered 503");
+        }
+    }
+}
+
+impl SipEdge {
+    /// Answers a node in the partner's place.
+    pub(crate) fn tell_node(&self, owed: &Owed, refused: &Refused) {
+        let tag = self.random.id();
+        if let Some(answer) = refused.answer(&owed.request, &tag)
+            && let Err(error) = self.nodes.send(&owed.node, answer)
+        {
+            debug!(%error, "a node does not hear that its request failed");
+        }
+    }
+}
+
+/// The branch of the top Via.
+pub(crate) fn top_branch(message: &Message) -> Option<String> {
+    let vias = message.vias().ok()?;
+    vias.first()?.branch().map(str::to_owned)
+}

@@ -1,0 +1,265 @@
+//! What partners send us.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatehouse_net::now;
+use gatehouse_policy::{SipMode, SipPermit};
+use gatehouse_sip::{HeaderName, Message, Method, NameAddr, Uri};
+use tokio::time;
+use tracing::{debug, info, warn};
+
+use super::answer::Refused;
+use super::connection::{PartnerConnection, top_branch};
+use super::ladder::Over;
+use super::pat;
+use super::shared::Pair;
+
+/// How long a partner that is over its rate is slowed down before it is refused.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Takes one message; gives what is to be said on the same connection.
+pub(crate) async fn take(connection: &mut PartnerConnection, message: Message) -> Option<Message> {
+    if message.status().is_some() {
+        response(connection, message).await;
+        return None;
+    }
+    let verdict = match message.check() {
+        Ok(()) => request(connection, &message).await,
+        Err(invalid) => {
+            let code = invalid.status.code();
+            Err(Refused::new(code, "malformed", invalid.to_string()))
+        }
+    };
+    let refused = match verdict {
+        Ok(answer) => return answer,
+        Err(refused) => refused,
+    };
+    report(connection, &message, &refused);
+    refused.answer(&message, &connection.edge.random.id())
+}
+
+/// One request. `Ok(None)` if it went on to a node.
+async fn request(
+    connection: &mut PartnerConnection,
+    request: &Message,
+) -> Result<Option<Message>, Refused> {
+    let malformed = |error: gatehouse_sip::InvalidMessage| {
+        Refused::new(error.status.code(), "malformed", error.to_string())
+    };
+    let (from, to) = (request.from().map_err(malformed)?, request.to().map_err(malformed)?);
+    let method = request.method().unwrap_or(Method::Other("".into()));
+    let pair = pair_in(connection, request, &from, &to)?;
+    let permit =
+        connection.partner.permit(&Arc::clone(&connection.edge), &pair.local, &pair.remote).await?;
+    slow_down(connection, &permit, &to).await?;
+    let in_dialog = to.tag().is_some();
+    let (node, mut inner) = match (&method, in_dialog) {
+        (Method::Options, false) => return Ok(options(connection, request)),
+        (Method::Cancel, _) => (of_invite(connection, request)?, request.clone()),
+        // The ACK of a refusal has the Request-URI of its INVITE, so no token.
+        (Method::Ack, _) if connection.edge.pat.dialog_in(request, &pair.remote).is_err() => {
+            (of_invite(connection, request)?, request.clone())
+        }
+        (_, true) => in_this_dialog(connection, request, &pair)?,
+        (_, false) => (new_session(connection, &method, &pair)?, request.clone()),
+    };
+    let branch = top_branch(request).unwrap_or_default();
+    if method == Method::Invite {
+        connection.remember(branch, Arc::clone(&node));
+    }
+    forward(connection, &node, &mut inner).map_err(malformed)?;
+    match connection.edge.nodes.send(&node, inner) {
+        Ok(()) => {
+            metrics::counter!("gatehouse_sip_requests_in_total").increment(1);
+            Ok(None)
+        }
+        Err(error) => Err(Refused::new(503, "node-down", error.to_string()).retry_after(5)),
+    }
+}
+
+/// Whose request it is, and for which of our domains: no relay, whoever asks.
+fn pair_in(
+    connection: &PartnerConnection,
+    request: &Message,
+    from: &NameAddr,
+    to: &NameAddr,
+) -> Result<Pair, Refused> {
+    let not_ours = |what: &str| {
+        Refused::new(404, "not-ours", format!("{what} is in none of our domains"))
+            .told(1003, "The recipient does not exist here")
+    };
+    let pair = connection.edge.pair(to, from).ok_or_else(|| not_ours("the recipient"))?;
+    let uri = request.uri().ok_or_else(|| not_ours("the Request-URI"))?;
+    if uri.scheme == gatehouse_sip::Scheme::Sips {
+        // RFC 7247 section 6: not to be carried over a hop that may not be TLS.
+        return Err(Refused::new(416, "sips", "a sips URI is not carried on"));
+    }
+    let is_ours = |uri: &Uri| {
+        let face = connection.edge.face(&pair.local);
+        uri.domain().is_some_and(|domain| domain == pair.local.0)
+            || face.is_some_and(|face| face.is_at(uri))
+    };
+    if is_ours(uri) { Ok(pair) } else { Err(not_ours("the Request-URI")) }
+}
+
+/// The limits of a row, and those of a stranger: slower first, then no.
+async fn slow_down(
+    connection: &PartnerConnection,
+    permit: &SipPermit,
+    to: &NameAddr,
+) -> Result<(), Refused> {
+    let edge = &connection.edge;
+    let (conditions, partner) = (permit.conditions(), permit.peer().domain());
+    let busy = |reason: &str| {
+        Refused::new(503, "rate", reason).retry_after(5).told(1007, "Temporarily over the limit")
+    };
+    if conditions.mode == SipMode::Open {
+        let address = to.uri.user.clone().unwrap_or_default();
+        loop {
+            let verdict = edge.ladder.lock().admit(&partner.0, &address, now());
+            match verdict {
+                Ok(()) => break,
+                Err(Over::Rate { wait, suspicious: false }) if wait <= PATIENCE => {
+                    time::sleep(wait).await;
+                }
+                Err(Over::Rate { .. }) => return Err(busy("a stranger is over its rate")),
+                Err(Over::Addresses) => return Err(busy("a stranger wrote to too many users")),
+            }
+        }
+    }
+    if let Some(per_second) = conditions.messages_per_second
+        && let Err(over) = edge.rate.spend(partner, per_second)
+    {
+        if over.wait > PATIENCE {
+            return Err(busy("over the rate of its row"));
+        }
+        time::sleep(over.wait).await;
+        edge.rate.spend(partner, per_second).map_err(|_| busy("over the rate of its row"))?;
+    }
+    Ok(())
+}
+
+/// The node that holds the dialog, and the request with its own Contact as Request-URI.
+fn in_this_dialog(
+    connection: &PartnerConnection,
+    request: &Message,
+    pair: &Pair,
+) -> Result<(Arc<str>, Message), Refused> {
+    let unknown = || {
+        Refused::new(481, "no-dialog", "no dialog of ours with this partner")
+            .told(1004, "The dialog does not exist")
+    };
+    let token = connection.edge.pat.dialog_in(request, &pair.remote).map_err(|_| unknown())?;
+    let contact = Uri::parse(&token.contact).map_err(|_| unknown())?;
+    let mut inner = request.clone();
+    if let gatehouse_sip::Start::Request { uri, .. } = &mut inner.start {
+        *uri = contact;
+    }
+    Ok((Arc::from(token.node), inner))
+}
+
+/// Where the INVITE of this CANCEL or ACK went.
+fn of_invite(connection: &PartnerConnection, request: &Message) -> Result<Arc<str>, Refused> {
+    top_branch(request)
+        .and_then(|branch| connection.recall(&branch))
+        .ok_or_else(|| Refused::new(481, "no-invite", "no INVITE of this branch is under way"))
+}
+
+fn new_session(
+    connection: &PartnerConnection,
+    method: &Method,
+    pair: &Pair,
+) -> Result<Arc<str>, Refused> {
+    match method {
+        Method::Invite | Method::Message | Method::Subscribe => {}
+        Method::Notify
+        | Method::Bye
+        | Method::Info
+        | Method::Update
+        | Method::Refer
+        | Method::Prack => {
+            return Err(Refused::new(481, "no-dialog", format!("{method} outside a dialog")));
+        }
+        other => {
+            let reason = format!("{other} is not taken from partners");
+            return Err(Refused::new(405, "method", reason)
+                .told(1027, "This type of request is not routed between organisations"));
+        }
+    }
+    connection.edge.routing.lock().choose(&pair.local, now()).ok_or_else(|| {
+        Refused::new(503, "no-node", "no core node is healthy and serves the domain")
+            .retry_after(10)
+            .told(1007, "The service is temporarily not available")
+    })
+}
+
+/// We live: no more is said about us (RFC 3261 section 11.2).
+fn options(connection: &PartnerConnection, request: &Message) -> Option<Message> {
+    let tag = connection.edge.random.id();
+    let mut answer = Message::response_to(request, gatehouse_sip::Status::of(200), Some(&tag));
+    let allow = "INVITE, ACK, BYE, CANCEL, MESSAGE, INFO, SUBSCRIBE, NOTIFY, OPTIONS";
+    answer.headers.push(HeaderName::Allow, allow).ok()?;
+    Some(answer)
+}
+
+/// Our Via on top, by which the response finds the connection.
+fn forward(
+    connection: &PartnerConnection,
+    node: &str,
+    inner: &mut Message,
+) -> Result<(), gatehouse_sip::InvalidMessage> {
+    pat::hop(inner)?;
+    // A Route that brought it here has done its duty (RFC 3261 section 16.4).
+    inner.headers.remove(&HeaderName::Route);
+    let branch = pat::inner_branch(connection.id, inner);
+    inner.headers.push_first(HeaderName::Via, pat::inner_via(&branch)?.to_string())?;
+    debug!(peer.addr = %connection.address, peer.node = node, "a partner's request goes in");
+    Ok(())
+}
+
+/// One response to a request of ours: by its token to the node that asked.
+async fn response(connection: &mut PartnerConnection, response: Message) {
+    let edge = Arc::clone(&connection.edge);
+    let Some(pair) = edge.pair_out_of_response(&response) else {
+        debug!(peer.addr = %connection.address, "dropped: a response to nothing of ours");
+        return;
+    };
+    // Only who speaks for the domain may answer in its name.
+    if let Err(refused) = connection.partner.permit(&edge, &pair.local, &pair.remote).await {
+        report(connection, &response, &refused);
+        return;
+    }
+    let branch = top_branch(&response);
+    let is_final = response.status().is_some_and(gatehouse_sip::Status::is_final);
+    match edge.pat.response_in(response, &pair.remote) {
+        Ok((node, response)) => {
+            if let (true, Some(branch)) = (is_final, branch) {
+                connection.settled(&branch);
+            }
+            if let Err(error) = edge.nodes.send(&node, response) {
+                debug!(%error, "a partner's response finds no node");
+            }
+        }
+        Err(error) => {
+            metrics::counter!("gatehouse_sip_bad_tokens_total").increment(1);
+            debug!(peer.addr = %connection.address, %error, "dropped: a response");
+        }
+    }
+}
+
+fn report(connection: &PartnerConnection, message: &Message, refused: &Refused) {
+    metrics::counter!("gatehouse_sip_refused_total", "reason" => refused.label).increment(1);
+    let from = message.from().ok().and_then(|from| from.uri.domain());
+    let domain = from.map(|domain| domain.to_string()).unwrap_or_default();
+    let status = refused.status.code();
+    let (address, reason) = (connection.address, &refused.reason);
+    let is_normal = matches!(refused.label, "no-dialog" | "no-invite" | "method");
+    if is_normal {
+        debug!(peer.addr = %address, peer.domain = domain, status, reason, "refused a SIP request");
+    } else if connection.edge.peer_warnings.may_warn(address.ip(), now()) {
+        warn!(peer.addr = %address, peer.domain = domain, status, reason, "refused a SIP request");
+    } else {
+        info!(peer.addr = %address, peer.domain = domain, status, reason, "refused a SIP request");
+    }
+}

@@ -1,0 +1,176 @@
+//! SIP with partners: the listener on 5061, connections out, and the proxy between them and the
+//! core nodes (docs/decisions/0009).
+//!
+//! **Invariants.** A request reaches a node only with a permit for its pair of domains, asked for
+//! each request. No dialog and no transaction is kept: what a restart would lose travels sealed in
+//! the messages. Of the inside nothing leaves but what [`scrub`] lists.
+
+mod answer;
+mod connection;
+mod face;
+mod inbound;
+mod ladder;
+mod nodes;
+mod outbound;
+mod partner;
+mod pat;
+mod routing;
+mod scrub;
+mod shared;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatehouse_identity::SipCertificate;
+use gatehouse_net::{BoxedIo, Tasks, now, serve};
+use gatehouse_policy::{PeerRate, Policy};
+use gatehouse_resolve::Resolver;
+use gatehouse_tls::{Acceptor, Connector};
+use gatehouse_trunk::sip::SipEdgeEnd;
+use gatehouse_types::{Chain, Domain, Local, Secret};
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time;
+use tracing::{Span, debug, error, info, warn};
+
+use self::connection::{Connections, PartnerConnection};
+use self::face::Face;
+use self::ladder::Ladder;
+use self::outbound::Pairs;
+use self::partner::Partner;
+use self::pat::Pat;
+use self::routing::Routing;
+use self::shared::SipEdge;
+use crate::PrivateTargets;
+use crate::random::Random;
+use crate::warnings::Warnings;
+
+/// How long a partner's TLS handshake may take.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// Settings of SIP at the edge.
+#[derive(Clone, Debug)]
+pub struct SipConfig {
+    /// Our IM domains.
+    pub domains: Vec<Local<Domain>>,
+    /// The label of the host that partners see, directly in each domain: `sip` for
+    /// `sip.ours.example`.
+    pub host_label: String,
+    /// The port that partners see.
+    pub public_port: u16,
+    /// Shared by all edges, newest first, each at least 32 bytes: they seal the PAT tokens.
+    pub token_secrets: Vec<Secret<Vec<u8>>>,
+    /// The core nodes that take new sessions, the preferred one first.
+    pub routing_nodes: Vec<String>,
+    /// Connections at a time, for each listener.
+    pub connections_max: usize,
+    /// Whether a partner's DNS may lead to addresses that are not on the public Internet.
+    pub private_targets: PrivateTargets,
+}
+
+/// What SIP at the edge stands on, made by `main`.
+#[derive(Debug)]
+pub struct SipParts {
+    /// Settings.
+    pub config: SipConfig,
+    /// Port 5061; none if we only send.
+    pub listeners: Vec<TcpListener>,
+    /// No ALPN.
+    pub acceptor: Acceptor,
+    /// No ALPN.
+    pub connector: Connector,
+    /// DNS.
+    pub resolver: Resolver,
+    /// The policy in force.
+    pub policy: watch::Receiver<Arc<Policy>>,
+    /// The edge's end of the SIP trunk.
+    pub trunk: SipEdgeEnd,
+}
+
+/// Starts the listeners and the proxy; returns at once.
+pub fn start(parts: SipParts, tasks: &Tasks) {
+    let SipParts { config, listeners, acceptor, connector, resolver, policy, trunk } = parts;
+    let random = match Random::from_system() {
+        Ok(random) => random,
+        Err(error) => {
+            error!(%error, "SIP does not start");
+            return;
+        }
+    };
+    let faces = config.domains.iter().filter_map(|local| {
+        let face = Face::of(local, &config.host_label, config.public_port)?;
+        Some((local.0.clone(), face))
+    });
+    let secrets: Vec<&[u8]> =
+        config.token_secrets.iter().map(|secret| secret.reveal().as_slice()).collect();
+    let pat = match Pat::new(&secrets) {
+        Ok(pat) => pat,
+        Err(error) => {
+            error!(%error, "SIP does not start: the secrets of its tokens cannot be used");
+            return;
+        }
+    };
+    let order = config.routing_nodes.iter().map(|name| Arc::from(name.as_str())).collect();
+    let edge = Arc::new(SipEdge {
+        faces: faces.collect(),
+        policy,
+        resolver,
+        acceptor,
+        connector,
+        nodes: trunk.nodes,
+        routing: Mutex::new(Routing::new(order)),
+        pat,
+        connections: Connections::default(),
+        pairs: Pairs::default(),
+        rate: PeerRate::new(now),
+        ladder: Mutex::new(Ladder::default()),
+        random,
+        peer_warnings: Warnings::default(),
+        tasks: tasks.clone(),
+        config,
+    });
+    tasks.spawn(Span::none(), nodes::run(Arc::clone(&edge), trunk.incoming));
+    for listener in listeners {
+        if let Ok(address) = listener.local_addr() {
+            info!(listen.addr = %address, "listening for SIP partners");
+        }
+        let connections_max = edge.config.connections_max;
+        let edge = Arc::clone(&edge);
+        let accept = serve(listener, connections_max, tasks.clone(), move |tcp, peer| {
+            accept(Arc::clone(&edge), tcp, peer)
+        });
+        tasks.spawn(Span::none(), accept);
+    }
+}
+
+/// Serves one connection that a partner opened.
+async fn accept(edge: Arc<SipEdge>, tcp: TcpStream, address: SocketAddr) {
+    let stop = edge.tasks.stop();
+    let shaken = tokio::select! {
+        biased;
+        () = stop.cancelled() => return,
+        shaken = time::timeout(HANDSHAKE_MAX, edge.acceptor.accept(tcp, None)) => shaken,
+    };
+    let (io, facts) = match shaken {
+        Ok(Ok(done)) => done,
+        Ok(Err(error)) => {
+            metrics::counter!("gatehouse_sip_tls_failures_total").increment(1);
+            debug!(peer.addr = %address, error = %Chain(&error), "no TLS with a SIP partner");
+            return;
+        }
+        Err(_) => {
+            debug!(peer.addr = %address, "no TLS with a SIP partner: it took too long");
+            return;
+        }
+    };
+    let certificate = SipCertificate::read(&facts.presented);
+    if !certificate.is_trusted() && edge.peer_warnings.may_warn(address.ip(), now()) {
+        // It may still ask: each of its requests is refused, with a reason that it can show.
+        warn!(peer.addr = %address, "a SIP peer showed no certificate that is trusted here");
+    }
+    let (connection, _) = PartnerConnection::new(edge, address, Partner::new(certificate));
+    let io: BoxedIo = Box::new(io);
+    connection.run(io).await;
+}

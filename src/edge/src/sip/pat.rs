@@ -1,0 +1,216 @@
+//! Port address translation without ports: what a partner sees is one host and sealed text, and
+//! what it sends back finds the node by it (docs/decisions/0009).
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use aws_lc_rs::hmac;
+use gatehouse_sip::{
+    DialogToken, HeaderName, InvalidMessage, InvalidSecrets, InvalidToken, Message, NameAddr,
+    ReturnToken, Status, TokenKeys, TokenTooLong, Via,
+};
+use gatehouse_types::{Domain, Remote};
+
+use super::face::Face;
+use super::scrub;
+
+/// What every branch of RFC 3261 begins with.
+pub(crate) const MAGIC_COOKIE: &str = "z9hG4bK";
+
+/// Seals what leaves and opens what returns.
+pub(crate) struct Pat {
+    keys: TokenKeys,
+    /// Makes nonces from what is sealed: the CANCEL of an INVITE must get the same branch, and a
+    /// Contact must not change from message to message.
+    nonces: hmac::Key,
+}
+
+/// A message that goes out, or why it cannot.
+type Rewritten = Result<Message, InvalidMessage>;
+
+impl Pat {
+    /// From the secrets that all edges share, newest first.
+    pub(crate) fn new(secrets: &[&[u8]]) -> Result<Self, InvalidSecrets> {
+        let newest = secrets.first().copied().unwrap_or_default();
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, newest), b"PAT nonces");
+        Ok(Self {
+            keys: TokenKeys::derive(secrets)?,
+            nonces: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()),
+        })
+    }
+
+    /// A request of a node for a partner.
+    pub(crate) fn request_out(
+        &self,
+        mut request: Message,
+        node: &str,
+        partner: &Remote<Domain>,
+        face: &Face,
+    ) -> Rewritten {
+        let vias = scrub::take(&mut request.headers, &HeaderName::Via);
+        let token = ReturnToken { node: node.to_owned(), vias };
+        let nonce = self.nonce(b"return", node, &token.vias, partner);
+        let sealed = self.keys.seal_return(&token, partner.0.as_str(), nonce).map_err(too_long)?;
+        self.seal_contacts(&mut request, node, partner, face)?;
+        scrub::scrub(&mut request, face)?;
+        hop(&mut request)?;
+        let via = face.via(&format!("{MAGIC_COOKIE}{sealed}"));
+        request.headers.push_first(HeaderName::Via, via.to_string())?;
+        Ok(request)
+    }
+
+    /// A partner's response to it: gives the node and the response as the node expects it.
+    pub(crate) fn response_in(
+        &self,
+        mut response: Message,
+        partner: &Remote<Domain>,
+    ) -> Result<(String, Message), InvalidToken> {
+        let vias = response.vias().map_err(|_| InvalidToken)?;
+        // RFC 3261 section 18.1.2: ours is the only one, because we took the others off.
+        let [via] = vias.as_slice() else { return Err(InvalidToken) };
+        let sealed = via
+            .branch()
+            .and_then(|branch| branch.strip_prefix(MAGIC_COOKIE))
+            .ok_or(InvalidToken)?;
+        let token = self.keys.open_return(sealed, partner.0.as_str())?;
+        response.headers.remove(&HeaderName::Via);
+        for via in token.vias.into_iter().rev() {
+            response.headers.push_first(HeaderName::Via, via).map_err(|_| InvalidToken)?;
+        }
+        Ok((token.node, response))
+    }
+
+    /// A node's response to a request of a partner, without our Via.
+    pub(crate) fn response_out(
+        &self,
+        mut response: Message,
+        node: &str,
+        partner: &Remote<Domain>,
+        face: &Face,
+    ) -> Rewritten {
+        let vias = scrub::take(&mut response.headers, &HeaderName::Via);
+        // The partner's own Record-Route is its memory; what ours put there is not for it. A proxy
+        // inside is behind the token.
+        let recorded = scrub::take(&mut response.headers, &HeaderName::RecordRoute);
+        self.seal_contacts(&mut response, node, partner, face)?;
+        scrub::scrub(&mut response, face)?;
+        for route in recorded.into_iter().rev() {
+            response.headers.push_first(HeaderName::RecordRoute, route)?;
+        }
+        for via in vias.into_iter().skip(1).rev() {
+            response.headers.push_first(HeaderName::Via, via)?;
+        }
+        Ok(response)
+    }
+
+    /// A partner's request in a dialog: the node that holds it, and the request as it expects it.
+    pub(crate) fn dialog_in(
+        &self,
+        request: &Message,
+        partner: &Remote<Domain>,
+    ) -> Result<DialogToken, InvalidToken> {
+        let uri = request.uri().ok_or(InvalidToken)?;
+        let sealed = uri.user.as_deref().ok_or(InvalidToken)?;
+        self.keys.open_dialog(sealed, partner.0.as_str())
+    }
+
+    fn seal_contacts(
+        &self,
+        message: &mut Message,
+        node: &str,
+        partner: &Remote<Domain>,
+        face: &Face,
+    ) -> Result<(), InvalidMessage> {
+        let contacts = message.contacts()?;
+        message.headers.remove(&HeaderName::Contact);
+        for contact in contacts {
+            let token = DialogToken { node: node.to_owned(), contact: contact.uri.to_string() };
+            let text = std::slice::from_ref(&token.contact);
+            let nonce = self.nonce(b"dialog", node, text, partner);
+            let sealed =
+                self.keys.seal_dialog(&token, partner.0.as_str(), nonce).map_err(too_long)?;
+            let outside = NameAddr { params: contact.params, ..face.contact(&sealed) };
+            message.headers.push(HeaderName::Contact, outside.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn nonce(
+        &self,
+        purpose: &[u8],
+        node: &str,
+        text: &[String],
+        partner: &Remote<Domain>,
+    ) -> [u8; 12] {
+        let mut context = hmac::Context::with_key(&self.nonces);
+        let partner = partner.0.as_str();
+        for part in [purpose, node.as_bytes(), partner.as_bytes()] {
+            context.update(part);
+            context.update(b"\0");
+        }
+        for line in text {
+            context.update(line.as_bytes());
+            context.update(b"\0");
+        }
+        let mut nonce = [0; 12];
+        for (to, from) in nonce.iter_mut().zip(context.sign().as_ref()) {
+            *to = *from;
+        }
+        nonce
+    }
+}
+
+/// Only a node of ours can cause it.
+fn too_long(error: TokenTooLong) -> InvalidMessage {
+    InvalidMessage { what: "Via or Contact", why: error.to_string(), status: Status::of(513) }
+}
+
+/// One hop less (RFC 3261 section 16.6, step 3); 70 where none was written.
+pub(crate) fn hop(request: &mut Message) -> Result<(), InvalidMessage> {
+    let left = match request.headers.get(&HeaderName::MaxForwards) {
+        None => 70,
+        Some(text) => match text.trim().parse::<u8>() {
+            Ok(0) => {
+                return Err(InvalidMessage {
+                    what: "Max-Forwards",
+                    why: "is used up".to_owned(),
+                    status: Status::of(483),
+                });
+            }
+            Ok(hops) => hops - 1,
+            Err(_) => {
+                return Err(InvalidMessage {
+                    what: "Max-Forwards",
+                    why: "is not a number from 0 to 255".to_owned(),
+                    status: Status::of(400),
+                });
+            }
+        },
+    };
+    request.headers.set(HeaderName::MaxForwards, left.to_string())
+}
+
+/// The branch of our Via towards a node: the number of the connection that the response takes, and
+/// what tells requests apart. A CANCEL and the ACK of a refusal get that of their INVITE.
+pub(crate) fn inner_branch(connection: u64, request: &Message) -> String {
+    let mut hasher = DefaultHasher::new();
+    let top = request.vias().ok().and_then(|vias| vias.into_iter().next());
+    let cseq = request.cseq().map(|cseq| cseq.number).unwrap_or_default();
+    (top.map(|via| via.to_string()), request.call_id().ok(), cseq).hash(&mut hasher);
+    format!("{MAGIC_COOKIE}{connection:016x}{:016x}", hasher.finish())
+}
+
+/// The connection that a branch of ours names.
+pub(crate) fn connection_of(branch: &str) -> Option<u64> {
+    u64::from_str_radix(branch.strip_prefix(MAGIC_COOKIE)?.get(..16)?, 16).ok()
+}
+
+/// Our Via towards a node.
+pub(crate) fn inner_via(branch: &str) -> Result<Via, InvalidMessage> {
+    Via::parse(&format!("SIP/2.0/TLS edge.invalid;branch={branch}"))
+}
+
+impl std::fmt::Debug for Pat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pat(..)")
+    }
+}
