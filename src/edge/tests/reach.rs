@@ -17,6 +17,7 @@ use gatehouse_policy::Policy;
 use gatehouse_telemetry::StreamKind;
 use gatehouse_testkit::{Issue, TestCa, TestCertificate};
 use gatehouse_tls::SystemRoots;
+use tokio::net::TcpListener;
 
 use crate::world::{Ports, Side, SideConfig, Zone, assert_nothing, message, receive, told};
 
@@ -197,4 +198,70 @@ async fn an_authority_that_is_no_longer_trusted_closes_the_streams_it_vouched_fo
     trust(&[&other]);
     ours.no_stream(StreamKind::S2sIn).await;
     ours.no_stream(StreamKind::S2sOut).await;
+}
+
+/// The first address of the host takes connections and drops them, or is not there at all.
+#[tokio::test]
+async fn one_good_address_of_a_host_is_enough() {
+    let ca = TestCa::new();
+    for there in [true, false] {
+        let their_ports = Ports::only_starttls().await;
+        let port = their_ports.starttls().unwrap().port();
+        let rude = match there {
+            true => Some(TcpListener::bind(("127.0.0.2", port)).await.unwrap()),
+            false => None,
+        };
+        let zone = Zone::new().at_two_addresses(THEM, port);
+        let (resolver, _dns) = zone.serve().await;
+        let ours = SideConfig::new(OURS, &ca);
+        let ours = Side::start(ours, Ports::both().await, &ca, &resolver);
+        let mut them = Side::start(SideConfig::new(THEM, &ca), their_ports, &ca, &resolver);
+        let mut dropped = 0;
+        let hang_up = async {
+            let Some(rude) = rude else { return std::future::pending().await };
+            loop {
+                drop(rude.accept().await);
+                dropped += 1;
+            }
+        };
+        let play = async {
+            send(&ours, "1", "alice@ours.example", "bob@them.example").await;
+            assert_eq!(receive(&mut them.core).await.id(), Some("1"));
+            assert!(ours.reach.list().is_empty());
+        };
+        tokio::select! {
+            () = play => {}
+            () = hang_up => {}
+        }
+        assert_eq!(dropped, u32::from(there));
+    }
+}
+
+#[tokio::test]
+async fn why_a_partner_is_not_reached_is_known_and_can_be_forgotten() {
+    let ca = TestCa::new();
+    let dead = world::port().await;
+    let port = dead.local_addr().unwrap().port();
+    drop(dead);
+    let (resolver, _dns) = Zone::new().direct(THEM, 1, port).serve().await;
+    let mut ours = Side::start(SideConfig::new(OURS, &ca), Ports::both().await, &ca, &resolver);
+    send(&ours, "1", "alice@ours.example", "bob@them.example").await;
+    let bounce = told(&receive(&mut ours.core).await);
+    let [known] = ours.reach.list().try_into().unwrap();
+    assert_eq!((known.local.as_str(), known.peer.as_str(), known.failures), (OURS, THEM, 1));
+    let attempt = &known.attempt;
+    assert_eq!((attempt.stage.as_str(), attempt.fault.as_str()), ("tcp", "network"));
+    let target = format!("host.example at 127.0.0.1:{port} by direct TLS: TCP connection failed");
+    assert!(attempt.targets[0].starts_with(&target), "{attempt:?}");
+    assert!(known.next_try_secs > 0 && bounce.contains(&known.told), "{known:?}");
+
+    // Until the pause is over nobody is dialled; once it is forgotten, somebody is.
+    send(&ours, "2", "alice@ours.example", "bob@them.example").await;
+    receive(&mut ours.core).await;
+    assert_eq!(ours.reach.list()[0].failures, 1);
+    assert_eq!((ours.reach.forget("x"), ours.reach.forget("THEM.example.")), (0, 1));
+    assert!(ours.reach.list().is_empty());
+    send(&ours, "3", "alice@ours.example", "bob@them.example").await;
+    receive(&mut ours.core).await;
+    assert_eq!(ours.reach.list()[0].failures, 1);
 }

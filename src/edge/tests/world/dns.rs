@@ -59,6 +59,16 @@ impl Zone {
         self
     }
 
+    /// `_xmpp-server._tcp` of `domain` at a host with the addresses 127.0.0.2 and 127.0.0.1.
+    pub(crate) fn at_two_addresses(mut self, domain: &str, port: u16) -> Self {
+        for last in [2, 1] {
+            self.add("twice.example", RData::A(A(Ipv4Addr::new(127, 0, 0, last))));
+        }
+        let srv = SRV::new(1, 0, port, name("twice.example"));
+        self.add(&format!("_xmpp-server._tcp.{domain}"), RData::SRV(srv));
+        self
+    }
+
     /// `domain` says that it has no XMPP service.
     pub(crate) fn no_service(mut self, domain: &str) -> Self {
         let srv = SRV::new(0, 0, 0, Name::root());
