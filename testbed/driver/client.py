@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import ssl
+from xml.etree import ElementTree as ET
 
 import slixmpp
 
@@ -34,8 +35,13 @@ class Client(slixmpp.ClientXMPP):
             self.register_plugin(plugin)
         self.plugin["xep_0092"].software_name = "testbed"
         self.plugin["xep_0092"].version = "1"
+        self._resumption = request.get("resumption")
+        if self._resumption is not None:
+            self.register_plugin("xep_0198")
+            self.add_filter("out", self._limit)
         self.add_filter("in", self._keep)
         self.add_event_handler("session_start", lambda _: self._settle(None))
+        self.add_event_handler("session_resumed", lambda _: self._settle("resumed"))
         self.add_event_handler("failed_all_auth", lambda _: self._settle("not authorized"))
         self.add_event_handler("ssl_invalid_chain", lambda e: self._settle(f"certificate: {e}"))
         self.add_event_handler("stream_error", lambda e: self._settle(f"stream: {e['condition']}"))
@@ -59,8 +65,24 @@ class Client(slixmpp.ClientXMPP):
         return None
 
     def write(self, text):
-        """Sends text as it is."""
-        self.send_raw(text)
+        """Sends text as it is; a client that counts sends stanzas, so that it can count them."""
+        if self._resumption is None:
+            self.send_raw(text)
+            return
+        for element in ET.fromstring(f"<all xmlns='{self.namespace}'>{text}</all>"):
+            self.send(self._build_stanza(element, self.namespace))
+
+    def break_off(self):
+        """Loses the connection, without a word."""
+        self.transport.abort()
+
+    async def come_back(self, within):
+        """Connects again; whether the session of before was `resumed`, or one begun `anew`."""
+        await asyncio.wait_for(self._ended.wait(), within)
+        self._ended.clear()
+        self._outcome = asyncio.get_running_loop().create_future()
+        self.connect(*self._address)
+        return await asyncio.wait_for(self._outcome, within) or "anew"
 
     async def fetch_roster(self):
         """The roster as the server keeps it, as XML."""
@@ -101,6 +123,11 @@ class Client(slixmpp.ClientXMPP):
 
     def _keep(self, stanza):
         self.inbox.put(copy.deepcopy(stanza.xml))
+        return stanza
+
+    def _limit(self, stanza):
+        if stanza.xml.tag == "{urn:xmpp:sm:3}enable":
+            stanza.xml.set("max", str(self._resumption))
         return stanza
 
     def _settle(self, failure):

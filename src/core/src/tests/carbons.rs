@@ -85,7 +85,8 @@ async fn an_error_is_copied_only_if_the_message_was() {
     let mut phone = with_carbons(&mut world, "phone").await;
     let mut desk = with_carbons(&mut world, "desk").await;
     phone.send("<message type='chat' id='m1' to='x@them.example'><body>b</body></message>").await;
-    (phone.got(), desk.got());
+    phone.got();
+    desk.got();
     let error =
         "<message type='error' id='m1' from='x@them.example/r' to='bob@ours.example/phone'/>";
     world.receive(error).await;
