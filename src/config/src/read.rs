@@ -362,8 +362,12 @@ fn limits(mut section: Section<'_>) -> Limits {
             default.sessions_per_account_max,
         ),
         contacts_per_account_max: size(
-            section.number("contacts-per-account-max", 1, 100_000, "200"),
+            section.number("contacts-per-account-max", 0, 100_000, "200"),
             default.contacts_per_account_max,
+        ),
+        watchers_per_account_max: size(
+            section.number("watchers-per-account-max", 0, 100_000, "200"),
+            default.watchers_per_account_max,
         ),
     };
     section.finish();

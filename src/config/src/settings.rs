@@ -169,8 +169,10 @@ pub struct Limits {
     pub server_stanza_bytes_max: usize,
     /// Sessions of one account at a time.
     pub sessions_per_account_max: usize,
-    /// Contacts of one account.
+    /// Contacts of one account; with 0 none are allowed.
     pub contacts_per_account_max: usize,
+    /// Contacts of one account that see its presence; with 0 none are allowed.
+    pub watchers_per_account_max: usize,
 }
 
 /// `[offline]`
@@ -208,6 +210,7 @@ impl Default for Limits {
             server_stanza_bytes_max: StreamLimits::default().stanza_bytes_max,
             sessions_per_account_max: 10,
             contacts_per_account_max: 200,
+            watchers_per_account_max: 200,
         }
     }
 }

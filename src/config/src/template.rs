@@ -54,7 +54,8 @@ data = "gatehouse-data"
 # client-stanza-bytes-max = 262144
 # server-stanza-bytes-max = 524288
 # sessions-per-account-max = 10
-# contacts-per-account-max = 200
+# contacts-per-account-max = 200    # 0: none are allowed
+# watchers-per-account-max = 200    # contacts that see a user's presence
 
 [offline]
 # per-account-max = 100         # messages kept for a user who is away

@@ -49,13 +49,21 @@ impl Router {
         if stanza.kind() == StanzaKind::Presence {
             match stanza.type_() {
                 Some("probe") => return self.answer_probe(&account, stanza, consequences).await,
-                // "error" and "unavailable" are delivered like presence; an unknown type is dropped.
-                None | Some("unavailable" | "error") => {}
+                None | Some("unavailable") => {
+                    // Presence goes on, whatever becomes of what hangs on it.
+                    let _told = Box::pin(self.pep_presence(&account, stanza, consequences)).await;
+                }
+                // Delivered like presence; an unknown type is dropped.
+                Some("error") => {}
                 Some(other) => {
                     let Some(action) = Action::from_type(other) else { return Ok(()) };
                     return self.subscription_in(&account, stanza, action, consequences).await;
                 }
             }
+        }
+        if stanza.kind() == StanzaKind::Iq && stanza.is_answer() && to.is_bare() {
+            Box::pin(self.pep_answer(stanza, consequences)).await;
+            return Ok(());
         }
         self.deliver_by_rule(&account, to, stanza, origin, consequences).await
     }

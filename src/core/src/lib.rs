@@ -15,6 +15,7 @@ mod management;
 mod offline;
 mod outbound;
 mod outbox;
+mod pep;
 mod presence;
 mod probe;
 mod refusal;
@@ -60,8 +61,10 @@ pub struct CoreConfig {
     pub connections_max: usize,
     /// Sessions of one account at a time.
     pub sessions_per_account_max: usize,
-    /// Contacts of one account.
+    /// Contacts of one account; none are allowed with 0.
     pub contacts_max: usize,
+    /// Contacts of one account that see its presence.
+    pub watchers_max: usize,
     /// Caps on offline messages.
     pub offline: OfflineLimits,
     /// Makes the salt that unknown users are shown.

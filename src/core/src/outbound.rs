@@ -73,9 +73,11 @@ impl Router {
         if !is_own {
             return self.route_all([stanza]).await;
         }
-        // An answer to a push.
+        // An answer to a push, or to a question of ours.
         if stanza.is_answer() {
-            return;
+            let mut consequences = Consequences::new();
+            self.pep_answer(&stanza, &mut consequences).await;
+            return self.route_all(consequences).await;
         }
         if let Some(outcome) = carbons::switch(session, &stanza) {
             let answer = match outcome {

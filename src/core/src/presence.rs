@@ -38,7 +38,7 @@ pub(crate) fn copy_for(presence: &Stanza, to: &Jid) -> Stanza {
 
 /// True if the contact sees the user's presence.
 pub(crate) fn is_watcher(contact: &Contact) -> bool {
-    matches!(contact.subscription, Subscription::From | Subscription::Both)
+    contact.subscription.is_watcher()
 }
 
 /// True if the user sees the contact's presence.
@@ -138,7 +138,7 @@ impl Router {
         self.tell_own_resources(account, stanza).await;
         let watchers = watchers.iter().filter(|jid| !blocking::is_blocked(&blocked, jid));
         consequences.extend(watchers.map(|jid| copy_for(stanza, jid)));
-        Ok(())
+        self.pep_own_presence(account, &session.jid, stanza, consequences).await
     }
 
     /// RFC 6121, section 4.2.2: contacts are told, and asked.
@@ -163,7 +163,7 @@ impl Router {
         for jid in watched.map(|contact| &contact.jid).filter(allowed) {
             consequences.extend(of_type(Some("probe"), account.jid.clone(), jid.clone()));
         }
-        Ok(())
+        self.pep_own_presence(account, &session.jid, stanza, consequences).await
     }
 
     /// What a newly available resource is told: the account's other resources, and the requests
@@ -208,6 +208,7 @@ impl Router {
         let account = &session.account;
         let (was_available, mut audience) = session
             .with(|state| (state.presence.take().is_some(), std::mem::take(&mut state.directed)));
+        account.personal.gone(&session.jid);
         if was_available {
             self.tell_own_resources(account, stanza).await;
             // Known since the resource became available, even if the account is removed by now.

@@ -14,6 +14,7 @@ use tracing::{debug, info};
 use crate::CoreConfig;
 use crate::account::{Account, Accounts, Session};
 use crate::outbox::{Outgoing, Owed};
+use crate::pep::Capabilities;
 use crate::refusal::Refusal;
 use crate::stamp::{self, WallClock};
 
@@ -32,6 +33,7 @@ pub(crate) struct Inner {
     pub(crate) accounts: Accounts,
     pub(crate) store: Store,
     pub(crate) clock: WallClock,
+    pub(crate) capabilities: Capabilities,
     trunk: TrunkSender,
     next_id: AtomicU64,
 }
@@ -94,7 +96,8 @@ impl Router {
     ) -> Self {
         let accounts = Accounts::default();
         let next_id = AtomicU64::new(1);
-        Self(Arc::new(Inner { config, accounts, store, clock, trunk, next_id }))
+        let capabilities = Capabilities::default();
+        Self(Arc::new(Inner { config, accounts, store, clock, capabilities, trunk, next_id }))
     }
 
     /// A number that was not used before in this process.

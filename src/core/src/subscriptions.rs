@@ -65,8 +65,22 @@ impl Router {
         let done = self.carry_out(account, &contact, outcome, &stanza, consequences).await;
         drop(roster);
         match done {
-            Err(refusal) if refusal.condition == StanzaCondition::ResourceConstraint => {
-                info!(%contact, account = %account.jid, "too many requests wait; one was dropped");
+            Err(refusal)
+                if matches!(
+                    refusal.condition,
+                    StanzaCondition::ResourceConstraint | StanzaCondition::NotAllowed
+                ) =>
+            {
+                info!(
+                    %contact, account = %account.jid, text = %refusal.text,
+                    "a subscription was not taken"
+                );
+                if action == Action::Subscribe {
+                    // RFC 6121, section 3.2: denied on behalf of the user.
+                    let (from, to) = (account.jid.clone(), contact);
+                    let denied = presence::of_type(Some(Action::Unsubscribed.as_str()), from, to);
+                    consequences.extend(denied);
+                }
                 Ok(())
             }
             done => done,
@@ -124,15 +138,20 @@ impl Router {
     ) -> Result<(u64, Option<Contact>), Refusal> {
         let cap = u64::try_from(self.config.contacts_max).unwrap_or(u64::MAX);
         // Strangers' requests have a part of their own, of the same size.
-        let limits = ContactLimits { roster: cap, requests: cap };
+        let watchers = u64::try_from(self.config.watchers_max).unwrap_or(u64::MAX);
+        let limits = ContactLimits { roster: cap, requests: cap, watchers };
         match change {
             Change::Put(contact) => {
                 let stored = self.store.put_contact_within(&account.jid, &contact, limits).await;
                 account.watchers.changed();
                 let version = stored.map_err(|failure| match failure {
-                    StoreError::Full { limit, .. } => Refusal::wait(
+                    StoreError::Full { what, limit: 0 } => Refusal::cancel(
+                        StanzaCondition::NotAllowed,
+                        format!("This server allows nobody in {what}."),
+                    ),
+                    StoreError::Full { what, limit } => Refusal::wait(
                         StanzaCondition::ResourceConstraint,
-                        format!("A roster has room for {limit} contacts; remove one first."),
+                        format!("There is room for {limit} in {what}; remove somebody first."),
                     ),
                     failure => failure.into(),
                 })?;

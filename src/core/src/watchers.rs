@@ -65,8 +65,15 @@ impl Account {
             return Ok(known);
         }
         let generation = self.watchers.generation();
+        // Another process may remove the account, and another user get its name, while nobody of it
+        // is here to be told: then nothing is kept.
+        let connected = self.is_connected();
         let contacts = store.contacts(&self.jid).await?;
-        Ok(self.watchers.learn(generation, &contacts.contacts))
+        let list = self.watchers.learn(generation, &contacts.contacts);
+        if !connected {
+            self.watchers.forget();
+        }
+        Ok(list)
     }
 }
 

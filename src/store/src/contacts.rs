@@ -76,6 +76,15 @@ pub struct ContactLimits {
     pub roster: u64,
     /// Not in the roster: requests of strangers.
     pub requests: u64,
+    /// Who see the account's presence; all of them are in the roster, too.
+    pub watchers: u64,
+}
+
+impl Subscription {
+    /// True if the contact sees the account's presence.
+    pub fn is_watcher(self) -> bool {
+        matches!(self, Self::From | Self::Both)
+    }
 }
 
 impl Store {
@@ -137,10 +146,12 @@ impl Store {
     ///
     /// [`StoreError::NoAccount`].
     pub async fn put_contact(&self, account: &Jid, contact: &Contact) -> Result<u64, StoreError> {
-        self.put(account, contact, ContactLimits { roster: u64::MAX, requests: u64::MAX }).await
+        let limits = ContactLimits { roster: u64::MAX, requests: u64::MAX, watchers: u64::MAX };
+        self.put(account, contact, limits).await
     }
 
-    /// The same, unless the contact is new (to the roster, or as a request) and there is no room.
+    /// The same, unless the contact is new (to the roster, as a request, or as a watcher) and there is
+    /// no room.
     ///
     /// # Errors
     ///
@@ -192,13 +203,24 @@ impl Store {
         const ACTION: &str = "storing a contact";
         let mut transaction = self.write(ACTION).await?;
         let id = account_id(&mut transaction, account, ACTION).await?;
-        let was_in_roster: Option<bool> =
-            sqlx::query_scalar("SELECT in_roster FROM contacts WHERE account_id = $1 AND jid = $2")
-                .bind(id)
-                .bind(key(&contact.jid))
-                .fetch_optional(&mut *transaction)
-                .await
-                .map_err(failed(ACTION))?;
+        let before: Option<(bool, bool)> = sqlx::query_as(
+            "SELECT in_roster, subscription IN ('from', 'both') FROM contacts
+             WHERE account_id = $1 AND jid = $2",
+        )
+        .bind(id)
+        .bind(key(&contact.jid))
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed(ACTION))?;
+        let was_in_roster = before.map(|(in_roster, _)| in_roster);
+        let was_watcher = before.is_some_and(|(_, watcher)| watcher);
+        if contact.subscription.is_watcher()
+            && !was_watcher
+            && watchers(&mut transaction, id, ACTION).await? >= limits.watchers
+        {
+            let what = "the list of those who see the presence";
+            return Err(StoreError::Full { what, limit: limits.watchers });
+        }
 
         if was_in_roster != Some(contact.in_roster) {
             let (what, limit) = match contact.in_roster {
@@ -277,6 +299,22 @@ async fn count(
         .await
         .map(from_sql)
         .map_err(failed(action))
+}
+
+async fn watchers(
+    connection: &mut SqliteConnection,
+    account: i64,
+    action: &'static str,
+) -> Result<u64, StoreError> {
+    sqlx::query_scalar(
+        "SELECT COUNT(*) FROM contacts
+         WHERE account_id = $1 AND subscription IN ('from', 'both')",
+    )
+    .bind(account)
+    .fetch_one(connection)
+    .await
+    .map(from_sql)
+    .map_err(failed(action))
 }
 
 /// Reads one row of `contacts`.

@@ -370,7 +370,7 @@ mod contacts {
     async fn caps_hold_exactly_and_apart() {
         let world = World::with_accounts().await;
         let store = &world.store;
-        let limits = ContactLimits { roster: 2, requests: 1 };
+        let limits = ContactLimits { roster: 2, requests: 1, watchers: 1 };
         let put =
             async |contact: &Contact| store.put_contact_within(&alice(), contact, limits).await;
         let is_full = |result: Result<u64, StoreError>, want: &str, at: u64| matches!(result, Err(StoreError::Full { what, limit }) if what == want && limit == at);

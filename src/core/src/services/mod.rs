@@ -12,6 +12,7 @@ use std::sync::Arc;
 use gatehouse_xmpp::{Element, Stanza, StanzaKind, ns};
 
 use crate::account::{Account, Session};
+use crate::pep;
 use crate::presence;
 use crate::refusal::Refusal;
 use crate::router::{Consequences, Router};
@@ -68,13 +69,24 @@ impl Router {
             Some((query, namespace, false)) => match namespace.as_str() {
                 ns::VCARD => self.vcard_of(account, query).await,
                 ns::DISCO_INFO if self.may_see(account, stanza).await => disco::account_info(query),
-                ns::DISCO_ITEMS if self.may_see(account, stanza).await => disco::no_items(query),
+                ns::DISCO_ITEMS if self.may_see(account, stanza).await => {
+                    self.nodes_of(account, query, false).await
+                }
+                pep::PUBSUB => {
+                    let is_watcher = self.may_see(account, stanza).await;
+                    return self.pep_other(account, stanza, query, is_watcher).await;
+                }
                 ns::PING if self.may_see(account, stanza).await => ping::answer(query),
                 _ => Err(Refusal::unavailable()),
             },
             _ => Err(Refusal::unavailable()),
         };
         reply(stanza, answer)
+    }
+
+    async fn nodes_of(&self, account: &Account, query: &Element, is_owner: bool) -> Answer {
+        let nodes = self.pep_list(account, is_owner).await?;
+        disco::account_items(query, &account.jid, &nodes)
     }
 
     async fn may_see(&self, account: &Account, stanza: &Stanza) -> bool {
@@ -118,8 +130,15 @@ impl Router {
             (ns::VCARD, false) => self.own_vcard(account, query).await,
             (ns::VCARD, true) => self.set_vcard(account, query).await.map(|()| None),
             (ns::DISCO_INFO, false) => disco::account_info(query),
-            (ns::DISCO_ITEMS, false) => disco::no_items(query),
+            (ns::DISCO_ITEMS, false) => self.nodes_of(account, query, true).await,
             (ns::PING, false) => ping::answer(query),
+            (pep::PUBSUB | pep::PUBSUB_OWNER, is_set) => {
+                let reply = self.pep_own(session, stanza, query, is_set, consequences).await;
+                if let Some(reply) = reply {
+                    self.send(session, reply).await;
+                }
+                return;
+            }
             _ => Err(Refusal::unsupported()),
         };
         if let Some(reply) = reply(stanza, answer) {

@@ -5,6 +5,7 @@ mod blocking;
 mod carbons;
 mod messages;
 mod offline;
+mod pep;
 mod presence;
 mod roster;
 mod services;
@@ -46,6 +47,7 @@ pub(super) fn config() -> CoreConfig {
         connections_max: 10,
         sessions_per_account_max: 3,
         contacts_max: 5,
+        watchers_max: 4,
         offline: OfflineLimits { per_account: 3, per_node: 100 },
         decoy_secret: Secret::new(vec![7; 32]),
     }
@@ -54,6 +56,11 @@ pub(super) fn config() -> CoreConfig {
 impl World {
     /// With accounts alice, bob and carol.
     pub(super) async fn new() -> Self {
+        Self::with(config()).await
+    }
+
+    /// The same with other settings.
+    pub(super) async fn with(config: CoreConfig) -> Self {
         let files = tempfile::tempdir().unwrap();
         let store = Store::open(&files.path().join("db.sqlite")).await.unwrap();
         for name in ["alice", "bob", "carol"] {
@@ -63,7 +70,7 @@ impl World {
         // A second passes with each look at the clock.
         let time = AtomicI64::new(1_700_000_000_000);
         let clock = WallClock::new(move || time.fetch_add(1000, Ordering::Relaxed));
-        let router = Router::new(config(), store, core.sender, clock);
+        let router = Router::new(config, store, core.sender, clock);
         Self { router, edge, _files: files }
     }
 
@@ -215,7 +222,10 @@ fn show_element(element: &Element) -> String {
             "to" => format!(" {value}"),
             "id" => format!("#{value}"),
             // Roster versions of different accounts have nothing in common but their last half.
-            "ver" => format!(" ver={}", value.parse::<u64>().unwrap() & 0xffff_ffff),
+            "ver" => match value.parse::<u64>() {
+                Ok(version) => format!(" ver={}", version & 0xffff_ffff),
+                Err(_) => format!(" ver={value}"),
+            },
             _ => format!(" {name}={value}"),
         };
     }

@@ -1,4 +1,4 @@
-use super::World;
+use super::{World, address};
 
 const ROSTER: &str = "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>";
 
@@ -127,7 +127,7 @@ async fn asking_a_remote_user_and_being_let_in() {
 
 #[tokio::test]
 async fn strangers_cannot_fill_the_store_with_requests() {
-    let world = World::new().await;
+    let mut world = World::new().await;
     for index in 0..8 {
         world
             .receive(&format!(
@@ -139,4 +139,66 @@ async fn strangers_cannot_fill_the_store_with_requests() {
     alice.send("<presence/>").await;
     let requests = alice.got().iter().filter(|text| text.contains("subscribe")).count();
     assert_eq!(requests, super::config().contacts_max);
+    // Those who came too late were told, and may ask again.
+    let denied = world.sent();
+    assert_eq!(denied.len(), 8 - requests);
+    assert_eq!(denied[0], "presence:unsubscribed alice@ours.example > x5@them.example");
+}
+
+#[tokio::test]
+async fn watchers_are_bounded_and_everybody_is_told() {
+    let mut world = World::new().await;
+    let mut alice = world.online("alice", "a").await;
+    let max = super::config().watchers_max;
+    // Approved before they ask; there is room for one more contact than for watchers.
+    for index in 0..=max {
+        alice.send(&format!("<presence type='subscribed' to='x{index}@them.example'/>")).await;
+    }
+    world.sent();
+    for index in 0..=max {
+        let asks = format!(
+            "<presence type='subscribe' from='x{index}@them.example' to='alice@ours.example'/>"
+        );
+        world.receive(&asks).await;
+    }
+    let sent = world.sent();
+    let answers: Vec<_> = sent.iter().filter(|text| text.contains("subscribed")).collect();
+    assert_eq!(answers.len(), max + 1);
+    assert!(answers[..max].iter().all(|text| text.starts_with("presence:subscribed")));
+    assert_eq!(
+        *answers[max],
+        format!("presence:unsubscribed alice@ours.example > x{max}@them.example")
+    );
+
+    // The same by hand: the user learns why it does not work.
+    let store = &world.router.store;
+    let (account, late) = (address("alice@ours.example"), address("x4@them.example"));
+    let mut contact = store.contact(&account, &late).await.unwrap().unwrap();
+    contact.approved = false;
+    store.put_contact(&account, &contact).await.unwrap();
+    world
+        .receive("<presence type='subscribe' from='x4@them.example' to='alice@ours.example'/>")
+        .await;
+    alice.got();
+    let answer = alice.ask("<presence type='subscribed' to='x4@them.example'/>").await;
+    assert!(answer.contains("resource-constraint"), "{answer}");
+    assert!(world.sent().is_empty(), "the contact is told nothing that is not so");
+}
+
+#[tokio::test]
+async fn none_are_allowed_where_the_settings_say_so() {
+    let config = crate::CoreConfig { contacts_max: 0, watchers_max: 0, ..super::config() };
+    let mut world = World::with(config).await;
+    let mut alice = world.online("alice", "a").await;
+    let answer = alice.ask("<presence type='subscribe' to='romeo@them.example'/>").await;
+    assert!(answer.contains("not-allowed"), "{answer}");
+    let set = "<iq type='set' id='s'><query xmlns='jabber:iq:roster'>\
+               <item jid='romeo@them.example'/></query></iq>";
+    let answer = alice.ask(set).await;
+    assert!(answer.contains("not-allowed"), "{answer}");
+    world
+        .receive("<presence type='subscribe' from='romeo@them.example' to='alice@ours.example'/>")
+        .await;
+    assert_eq!(world.sent(), ["presence:unsubscribed alice@ours.example > romeo@them.example"]);
+    assert!(alice.got().is_empty(), "the user is not bothered with what it cannot grant");
 }

@@ -89,6 +89,7 @@ impl Core {
                 connections_max: 20,
                 sessions_per_account_max: 5,
                 contacts_max: 100,
+                watchers_max: 100,
                 offline: OfflineLimits::default(),
                 decoy_secret: Secret::new(vec![3; 32]),
             },
