@@ -73,6 +73,17 @@ class Driver:
         """Heals a link."""
         await self._actor(request).heal()
 
+    async def lose(self, request):
+        """A client's connection breaks, without a word."""
+        self._actor(request).break_off()
+
+    async def back(self, request):
+        """A client whose connection broke takes its session up again, or must not be able to."""
+        came = await self._actor(request).come_back(request["within"])
+        wanted = "resumed" if request["resumes"] else "anew"
+        if came != wanted:
+            raise Unmet(f"came back: {came}")
+
     async def deaf(self, request):
         """Reads nothing more, and keeps the connection."""
         self._actor(request).stop_reading()

@@ -125,6 +125,12 @@ fn act(actor: String, verb: &str, words: &mut Words, xml: String) -> Result<Step
             }
             Ok(Step::Receive { actor, times, xml, within: within(words)? })
         }
+        "breaks" => words.expect(&["off"]).map(|()| Step::Break { actor }),
+        "comes" => {
+            words.expect(&["back"])?;
+            let resumes = !words.take(&["too", "late"]);
+            Ok(Step::Back { actor, resumes })
+        }
         "stops" => words.expect(&["reading"]).map(|()| Step::Deaf { actor }),
         "holds" => {
             let count = words.number().ok_or("a number is missing")?;
@@ -162,6 +168,8 @@ fn login(words: &mut Words) -> Result<Login, String> {
             login.priority = Some(priority);
         } else if words.take(&["with", "password"]) {
             login.password = Some(words.need("a password")?);
+        } else if words.take(&["with", "resumption", "within"]) {
+            login.resumption = Some(duration(words)?);
         } else if words.take(&["without", "presence"]) {
             login.without_presence = true;
         } else if words.take(&["by"]) {

@@ -77,6 +77,13 @@ impl<'a> Player<'a> {
                 });
                 self.stage.driver.tell(command, OPEN_WITHIN)
             }
+            Step::Break { actor } => {
+                self.stage.driver.tell(json!({"do": "lose", "actor": actor}), OPEN_WITHIN)
+            }
+            Step::Back { actor, resumes } => {
+                let command = json!({"do": "back", "actor": actor, "resumes": resumes});
+                self.stage.driver.tell(command, OPEN_WITHIN)
+            }
             Step::Deaf { actor } => {
                 self.stage.driver.tell(json!({"do": "deaf", "actor": actor}), OPEN_WITHIN)
             }
@@ -130,6 +137,7 @@ impl<'a> Player<'a> {
             "trust": person.trust,
             "mechanism": login.mechanism,
             "presence": !login.without_presence,
+            "resumption": login.resumption.map(|time| time.as_secs()),
             "priority": login.priority,
             "refused": refused,
         }))

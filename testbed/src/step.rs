@@ -74,6 +74,19 @@ pub(crate) enum Step {
         /// Whether it says something at all.
         drips: bool,
     },
+    /// A client's connection breaks, without a word.
+    Break {
+        /// Whose.
+        actor: String,
+    },
+    /// A client whose connection broke takes its session up again (XEP-0198), or must not be able
+    /// to.
+    Back {
+        /// Who.
+        actor: String,
+        /// Whether its session is still there.
+        resumes: bool,
+    },
     /// An actor reads nothing more.
     Deaf {
         /// Who.
@@ -177,6 +190,8 @@ pub(crate) enum Step {
 pub(crate) struct Login {
     /// Direct TLS instead of STARTTLS.
     pub(crate) direct_tls: bool,
+    /// Counts (XEP-0198), and may come back within this time.
+    pub(crate) resumption: Option<Duration>,
     /// No initial presence, no roster.
     pub(crate) without_presence: bool,
     /// The priority of the initial presence.
