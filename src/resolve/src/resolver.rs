@@ -19,10 +19,10 @@ use crate::{Endpoint, Host, Place, ResolveError, ResolverSetupError, Transport};
 const FALLBACK_PORT: u16 = 5269;
 
 /// How many endpoints of one domain are tried.
-const ENDPOINTS_MAX: usize = 16;
+pub(crate) const ENDPOINTS_MAX: usize = 16;
 
 /// How long everything that is asked about one domain may take.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long one question may take; it is asked again once.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ const POSITIVE_TTL_MAX: Duration = Duration::from_secs(3600);
 /// The resolver, with a cache; cheap to clone.
 #[derive(Clone)]
 pub struct Resolver {
-    inner: TokioResolver,
+    pub(crate) inner: TokioResolver,
 }
 
 impl Resolver {
@@ -166,7 +166,7 @@ impl Resolver {
         }
     }
 
-    async fn with_addresses(
+    pub(crate) async fn with_addresses(
         &self,
         domain: &Domain,
         ordered: Vec<Service>,
