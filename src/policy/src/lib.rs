@@ -10,6 +10,7 @@ mod pattern;
 mod rate;
 mod route;
 mod rule;
+mod sip;
 
 pub use self::check::PolicyProblem;
 pub use self::decision::{Channel, Conditions, Denial, Permit};
@@ -17,3 +18,7 @@ pub use self::pattern::{InvalidPattern, Pattern};
 pub use self::rate::{OverRate, PeerRate};
 pub use self::route::{InvalidRoute, Route, RouteHost, RouteTransport};
 pub use self::rule::{Action, Policy, Require, Rule, Tls};
+pub use self::sip::{
+    InvalidSipRoute, Protocol, SipConditions, SipKind, SipMode, SipPartner, SipPermit, SipProof,
+    SipRoute,
+};

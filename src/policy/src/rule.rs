@@ -4,7 +4,7 @@ use gatehouse_identity::KeyPin;
 use gatehouse_types::{Domain, Local, Remote};
 use serde::Deserialize;
 
-use crate::{Pattern, Route};
+use crate::{Pattern, Route, SipPartner};
 
 /// The rules, first match wins; no rule means no. Read from TOML (`[[rule]]` tables).
 ///
@@ -15,6 +15,9 @@ pub struct Policy {
     /// In order.
     #[serde(default, rename = "rule")]
     pub rules: Vec<Rule>,
+    /// SIP partners, in order (`[[sip]]` tables).
+    #[serde(default)]
+    pub sip: Vec<SipPartner>,
 }
 
 /// One rule: whom it speaks of and what it asks.
@@ -98,6 +101,7 @@ impl Policy {
                 pin: Vec::new(),
                 stanzas_per_second: None,
             }],
+            sip: Vec::new(),
         }
     }
 }
