@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::queue::Queue;
-use super::{Node, SipCoreEnd, SipEdgeEnd, SipEdges, SipNodes};
+use super::{FromEdge, FromNode, Node, SipCoreEnd, SipEdgeEnd, SipEdges, SipNodes};
 
 /// Messages that wait in each direction.
 const QUEUE_LEN_MAX: usize = 1024;
@@ -14,14 +14,47 @@ const EDGE: &str = "edge";
 
 /// Both ends, for edge and core in one process: (core's end, edge's end).
 pub fn in_process() -> (SipCoreEnd, SipEdgeEnd) {
-    let (core, edge): (Arc<str>, Arc<str>) = (CORE.into(), EDGE.into());
-    let (to_core, at_core) = mpsc::channel(QUEUE_LEN_MAX);
-    let (to_edge, at_edge) = mpsc::channel(QUEUE_LEN_MAX);
-    let (edges, nodes) = (SipEdges::default(), SipNodes::default());
-    edges.up(Arc::clone(&edge), 0, Queue::Straight { own: Arc::clone(&core), queue: to_edge });
+    let ((to_core, core), (to_edge, edge)) = (core_end(), edge_end());
+    join(&core.edges, &to_core, CORE, &edge.nodes, &to_edge, EDGE);
+    (core, edge)
+}
+
+/// Every node linked with every edge, for tests of what happens between several of them: the ends
+/// in the order of their names.
+pub fn mesh(nodes: &[&str], edges: &[&str]) -> (Vec<SipCoreEnd>, Vec<SipEdgeEnd>) {
+    let (to_nodes, cores): (Vec<_>, Vec<_>) = nodes.iter().map(|_| core_end()).unzip();
+    let (to_edges, ends): (Vec<_>, Vec<_>) = edges.iter().map(|_| edge_end()).unzip();
+    for ((name, to_core), core) in nodes.iter().zip(&to_nodes).zip(&cores) {
+        for ((edge_name, to_edge), edge) in edges.iter().zip(&to_edges).zip(&ends) {
+            join(&core.edges, to_core, name, &edge.nodes, to_edge, edge_name);
+        }
+    }
+    (cores, ends)
+}
+
+fn core_end() -> (mpsc::Sender<FromEdge>, SipCoreEnd) {
+    let (sender, incoming) = mpsc::channel(QUEUE_LEN_MAX);
+    (sender, SipCoreEnd { edges: SipEdges::default(), incoming })
+}
+
+fn edge_end() -> (mpsc::Sender<FromNode>, SipEdgeEnd) {
+    let (sender, incoming) = mpsc::channel(QUEUE_LEN_MAX);
+    (sender, SipEdgeEnd { nodes: SipNodes::default(), incoming })
+}
+
+fn join(
+    edges: &SipEdges,
+    to_core: &mpsc::Sender<FromEdge>,
+    core: &str,
+    nodes: &SipNodes,
+    to_edge: &mpsc::Sender<FromNode>,
+    edge: &str,
+) {
+    let (core, edge): (Arc<str>, Arc<str>) = (core.into(), edge.into());
+    let straight = Queue::Straight { own: Arc::clone(&core), queue: to_edge.clone() };
+    edges.up(Arc::clone(&edge), 0, straight);
     let node = Node { name: core, domains: Vec::new() };
-    nodes.up(node, Queue::Straight { own: edge, queue: to_core });
-    (SipCoreEnd { edges, incoming: at_core }, SipEdgeEnd { nodes, incoming: at_edge })
+    nodes.up(node, Queue::Straight { own: edge, queue: to_core.clone() });
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub(crate) use self::door::SipDoor;
 pub use self::core_end::{Edge, FromEdge, SipCoreEnd, SipEdges};
 pub use self::dial::dial;
 pub use self::edge_end::{FromNode, Node, SipEdgeEnd, SipNodes};
-pub use self::in_process::in_process;
+pub use self::in_process::{in_process, mesh};
 
 use gatehouse_sip::Message;
 
