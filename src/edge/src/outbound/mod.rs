@@ -15,4 +15,5 @@ mod target;
 
 pub(crate) use self::failure::reason_text;
 pub(crate) use self::pool::Pool;
+pub(crate) use self::race::first_connected;
 pub use self::reach::PrivateTargets;

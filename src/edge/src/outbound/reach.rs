@@ -15,7 +15,7 @@ pub enum PrivateTargets {
 
 impl PrivateTargets {
     /// True if `address` may be dialled.
-    pub(super) fn let_pass(self, address: IpAddr) -> bool {
+    pub(crate) fn let_pass(self, address: IpAddr) -> bool {
         match self {
             Self::Refuse => is_public(address),
             Self::Allow => true,
