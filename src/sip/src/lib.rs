@@ -10,6 +10,7 @@
 mod body;
 mod dialog;
 mod framing;
+mod grammar;
 mod headers;
 mod message;
 mod method;
@@ -33,20 +34,20 @@ pub use self::message::{InvalidMessage, Message, Start};
 pub use self::method::Method;
 pub use self::name_addr::NameAddr;
 pub use self::params::Params;
-pub use self::pat::{
-    DialogToken, InvalidSecrets, InvalidToken, KEYS_MAX, ReturnToken, SECRET_MIN, TokenKey, TokenKeys,
-    TokenTooLong,
-};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use self::pat::check_token;
+pub use self::pat::{
+    DialogToken, InvalidSecrets, InvalidToken, KEYS_MAX, ReturnToken, SECRET_MIN, TokenKey,
+    TokenKeys, TokenTooLong,
+};
 pub use self::status::Status;
 pub use self::stream::{SipStream, StreamConfig, StreamEnd, StreamEvent};
 pub use self::subscription::{
-    Cause, InvalidStored, Notifier, NotifierEvent, NotifierTerms, Subscriber, SubscriberEvent, Watch,
-    WatchState, Watched,
+    Cause, InvalidStored, Notifier, NotifierEvent, NotifierTerms, Subscriber, SubscriberEvent,
+    Watch, WatchState, Watched,
 };
 pub use self::transaction::{
-    ClientKey, Flow, ServerKey, TransactionEvent, TransactionLimits, Transactions,
+    ClientKey, Flow, Role, ServerKey, TransactionEvent, TransactionLimits, Transactions, proxy,
 };
 pub use self::uri::{Host, InvalidUri, Scheme, Uri};
 pub use gatehouse_types::Seed;

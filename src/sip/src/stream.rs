@@ -118,6 +118,12 @@ impl SipStream {
                     self.heard_message = true;
                     self.events.push_back(StreamEvent::Message(message));
                 }
+                // Where it ends is certain, so the rest of the stream is still good.
+                Ok(Some(Received::Unusable(fault))) => {
+                    if let Some(answer) = &fault.answer {
+                        self.out.push_back(answer.to_bytes());
+                    }
+                }
                 Err(error) => {
                     if let Some(answer) = &error.answer {
                         self.out.push_back(answer.to_bytes());
@@ -130,7 +136,8 @@ impl SipStream {
 
     /// The deadlines that are running, each with what it means.
     fn deadlines(&self) -> [Option<(Instant, Due)>; 4] {
-        let after = |from: Instant, wait: Option<Duration>, due| wait.map(|wait| (from + wait, due));
+        let after =
+            |from: Instant, wait: Option<Duration>, due| wait.map(|wait| (from + wait, due));
         let first = self.config.first_message_within.filter(|_| !self.heard_message);
         let pong = self.pinged_at.and_then(|at| after(at, self.config.pong_within, Due::Silent));
         let ping = self.config.ping_after.filter(|_| self.pinged_at.is_none());
@@ -184,7 +191,8 @@ impl Machine for SipStream {
     }
 
     fn handle_eof(&mut self, _now: Instant) {
-        let end = if self.framer.is_between_messages() { StreamEnd::Closed } else { StreamEnd::Cut };
+        let end =
+            if self.framer.is_between_messages() { StreamEnd::Closed } else { StreamEnd::Cut };
         self.end(end);
     }
 
