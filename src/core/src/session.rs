@@ -50,6 +50,8 @@ pub(crate) struct Client {
     pub(crate) offline_written: Option<i64>,
     /// It went without a word: what was on its way is lost.
     vanished: bool,
+    /// It was not heard for too long; it may be there all the same.
+    silent: bool,
     /// Its stream is over, and neither side can go on with it.
     over: bool,
 }
@@ -85,6 +87,7 @@ impl Client {
             unwritten: VecDeque::new(),
             offline_written: None,
             vanished: false,
+            silent: false,
             over: false,
         }
     }
@@ -100,7 +103,7 @@ impl Client {
         if let Some(id) = self.offline_written.take() {
             router.offline_written(&bound.session, id).await;
         }
-        let broken = self.vanished || ended.is_err();
+        let broken = self.vanished || self.silent || ended.is_err();
         let may_come_back = broken && !self.over && !bound.session.outbox.is_gone();
         if let (true, Some(managed)) = (may_come_back, &mut bound.managed)
             && let Some(away_max) = managed.away_max
@@ -275,8 +278,9 @@ impl Client {
             C2sEvent::Acked { h } => self.acked(h),
             C2sEvent::ClientState { active } => self.look(active),
             C2sEvent::Closed(reason) => {
-                self.vanished = matches!(reason, CloseReason::Disconnected | CloseReason::Idle);
-                self.over |= !self.vanished;
+                self.vanished = matches!(reason, CloseReason::Disconnected);
+                self.silent = matches!(reason, CloseReason::Idle);
+                self.over |= !self.vanished && !self.silent;
                 debug!(?reason, "a client's stream closed");
             }
         }
