@@ -30,6 +30,8 @@ class Driver:
         self.actors = {}
         # What was left in the inboxes of those who went.
         self.past = {}
+        # Who still writes: a task that nobody holds may be forgotten.
+        self.paced = []
 
     async def connect(self, request):
         """Logs a client in; `refused` turns the meaning round."""
@@ -58,6 +60,15 @@ class Driver:
         actor = Crowd(request)
         self.actors[request["actor"]] = actor
         await asyncio.wait_for(actor.open(), request["within"])
+
+    async def refused(self, request):
+        """Waits until so many of a crowd have been closed."""
+        crowd = self._actor(request)
+        deadline = asyncio.get_running_loop().time() + request["within"]
+        while crowd.refused() < request["count"]:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unmet(f"only {crowd.refused()} were refused")
+            await asyncio.sleep(0.1)
 
     async def join(self, request):
         """Makes a link between two addresses."""
@@ -144,6 +155,17 @@ class Driver:
     async def send(self, request):
         """Writes the text as it is."""
         self._actor(request).write(request["xml"])
+
+    async def pace(self, request):
+        """Writes one text after the other, with a pause between, while the play goes on."""
+        actor = self._actor(request)
+
+        async def write():
+            for text in request["xml"]:
+                actor.write(text)
+                await asyncio.sleep(request["pause"])
+
+        self.paced.append(asyncio.create_task(write()))
 
     async def receive(self, request):
         """Waits for stanzas that match, in this order; takes them out of the inbox."""

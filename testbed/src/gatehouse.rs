@@ -18,6 +18,9 @@ use crate::zone::DNS;
 
 const EDGE: u8 = 2;
 const CORE: u8 = 3;
+/// The second edge and core, and so on.
+const MORE_EDGES: u8 = 20;
+const MORE_CORES: u8 = 30;
 const START_WITHIN: Duration = Duration::from_secs(20);
 
 /// Our side of one scenario: its settings, and how to start each of its processes.
@@ -25,7 +28,9 @@ pub(crate) struct Gatehouse {
     shape: Shape,
     binary: PathBuf,
     directory: PathBuf,
-    parts: BTreeMap<&'static str, Part>,
+    parts: BTreeMap<String, Part>,
+    edges: u8,
+    cores: Vec<Vec<String>>,
 }
 
 /// One process of ours.
@@ -51,23 +56,30 @@ impl Gatehouse {
             binary: binary.to_owned(),
             directory: directory.to_owned(),
             parts: BTreeMap::new(),
+            edges: us.edges,
+            cores: (1..=us.core_count()).map(|number| us.core_domains(number).to_vec()).collect(),
         };
         let policy = directory.join("policy.toml");
         write(&policy, &policy_of(us, world))?;
-        let names: &[&'static str] = if shape == Shape::Two { &["edge", "core"] } else { &["us"] };
-        for name in names {
+        let names: Vec<String> = if shape == Shape::Two {
+            let edges = (1..=us.edges).map(|number| numbered("edge", number));
+            edges.chain((1..=us.core_count()).map(|number| numbered("core", number))).collect()
+        } else {
+            vec!["us".to_owned()]
+        };
+        for name in &names {
             let mut table = gatehouse.settings(name, us, block);
             overlay(&mut table, &us.config);
             let file = directory.join(format!("{name}.toml"));
             write(&file, &table)?;
-            let host = if *name == "core" { CORE } else { EDGE };
+            let host = host(name);
             let part = Part {
                 config: file,
                 log: directory.join(format!("{name}.log")),
                 ports: ports(name, host, block),
                 admin: block.at(host, port::ADMIN),
             };
-            gatehouse.parts.insert(name, part);
+            gatehouse.parts.insert(name.clone(), part);
         }
         Ok(gatehouse)
     }
@@ -77,31 +89,77 @@ impl Gatehouse {
         self.shape
     }
 
-    /// Certificates, accounts, and what the edge needs to know the core.
+    /// Certificates, accounts, and what each edge and core needs to know the others.
     pub(crate) fn provision(&self, accounts: &[(String, String)]) -> Result<(), Failure> {
-        let config = self.inner().config.display().to_string();
-        self.must(&["cert", "issue", "--config", &config], "")?;
+        for name in self.inner_names() {
+            let config = self.part(name)?.config.display().to_string();
+            self.must(&["cert", "issue", "--config", &config], "")?;
+        }
         for (account, password) in accounts {
+            let domain = account.split_once('@').map_or("", |(_, domain)| domain);
+            let serves = |domains: &Vec<String>| domains.iter().any(|one| one == domain);
+            let number = self.cores.iter().position(serves).unwrap_or_default();
+            let name = self.inner_names().nth(number).unwrap_or("us");
+            let config = self.part(name)?.config.display().to_string();
             self.must(&["user", "add", account, "--config", &config], &format!("{password}\n"))?;
         }
-        if self.shape == Shape::Two {
-            let out = self.directory.join("edge-data").display().to_string();
-            self.must(&["trunk", "export", "--config", &config, "--out", &out], "")?;
+        if self.shape == Shape::Two { self.introduce() } else { Ok(()) }
+    }
+
+    /// The first core makes everybody's trunk certificate and the edges' data; the other cores' own
+    /// domains are added to that.
+    fn introduce(&self) -> Result<(), Failure> {
+        let first = self.inner().config.display().to_string();
+        let export = |name: &str, out: &Path| {
+            let out = out.display().to_string();
+            self.must(&["trunk", "export", "--config", &first, "--name", name, "--out", &out], "")
+        };
+        let data = |name: &str| self.directory.join(format!("{name}-data"));
+        let edges: Vec<_> = (1..=self.edges).map(|number| numbered("edge", number)).collect();
+        for edge in &edges {
+            export(edge, &data(edge))?;
+        }
+        for (name, domains) in self.inner_names().zip(&self.cores).skip(1) {
+            let exported = self.directory.join(format!("{name}-exported"));
+            export(name, &exported)?;
+            copy_directory(&exported.join("trunk"), &data(name).join("trunk"))?;
+            for edge in &edges {
+                for file in
+                    domains.iter().flat_map(|one| [format!("{one}.crt"), format!("{one}.key")])
+                {
+                    let (from, to) = (
+                        data(name).join("certs").join(&file),
+                        data(edge).join("certs").join(&file),
+                    );
+                    fs::copy(&from, &to).map_err(Failure::io("copy", &from))?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Puts the pin of each peer's key in the place of `{pin:its.domain}` in the policy.
+    /// Writes the pins of the peers' certificates where the rules name them: `{pin:them.example}`.
     pub(crate) fn fill_pins(&self) -> Result<(), Failure> {
         let file = self.directory.join("policy.toml");
         let mut text = fs::read_to_string(&file).map_err(Failure::io("read", &file))?;
-        while let Some((before, after)) = text.split_once("{pin:") {
-            let (domain, after) = after.split_once('}').unwrap_or((after, ""));
+        while let Some((before, rest)) = text.split_once("{pin:") {
+            let (domain, after) = rest
+                .split_once('}')
+                .ok_or_else(|| Failure::world("`{pin:` is not closed in a rule"))?;
             let certificate = self.directory.join(format!("{domain}.crt")).display().to_string();
-            let (_, pin) = self.command(&["cert".into(), "pin".into(), certificate])?;
-            text = format!("{before}{}{after}", pin.trim());
+            let arguments = ["cert", "pin", &certificate].map(str::to_owned);
+            let (success, said) = self.command(&arguments)?;
+            if !success {
+                return Err(Failure::world(format!("`gatehouse cert pin` fails: {said}")));
+            }
+            text = format!("{before}{}{after}", said.trim());
         }
         fs::write(&file, text).map_err(Failure::io("write", &file))
+    }
+
+    /// The processes that hold accounts.
+    fn inner_names(&self) -> impl Iterator<Item = &str> {
+        self.parts.keys().map(String::as_str).filter(|name| !name.starts_with("edge"))
     }
 
     /// The settings of the process that federates.
@@ -110,28 +168,28 @@ impl Gatehouse {
         self.part(name).ok().map(|part| part.config.as_path())
     }
 
-    /// The authority that signed our certificates.
-    pub(crate) fn local_ca(&self) -> PathBuf {
-        let data = if self.shape == Shape::Two { "core-data" } else { "us-data" };
-        self.directory.join(data).join("certs/local-ca.crt")
+    /// The authorities that signed our certificates, one for each core.
+    pub(crate) fn local_cas(&self) -> Vec<PathBuf> {
+        let ca = |name| self.directory.join(format!("{name}-data")).join("certs/local-ca.crt");
+        self.inner_names().map(ca).collect()
     }
 
     /// The processes, in the order in which they start.
-    pub(crate) fn process_names(&self) -> Vec<&'static str> {
-        // The edge first: the core dials it.
-        let mut names: Vec<_> = self.parts.keys().copied().collect();
-        names.sort_unstable_by_key(|name| *name != "edge");
+    pub(crate) fn process_names(&self) -> Vec<&str> {
+        // The edges first: the cores dial them.
+        let mut names: Vec<_> = self.parts.keys().map(String::as_str).collect();
+        names.sort_by_key(|name| !name.starts_with("edge"));
         names
     }
 
     /// Which process a script means by `name` in this shape.
-    pub(crate) fn process_for(&self, name: &str) -> Option<&'static str> {
-        match (name, self.shape) {
-            ("us" | "edge" | "core", Shape::One) => Some("us"),
-            ("edge", Shape::Two) => Some("edge"),
-            ("us" | "core", Shape::Two) => Some("core"),
-            _ => None,
-        }
+    pub(crate) fn process_for(&self, name: &str) -> Option<&str> {
+        let name = match (name, self.shape) {
+            ("edge" | "core", Shape::One) => "us",
+            ("us", Shape::Two) => "core",
+            (name, _) => name,
+        };
+        self.parts.get_key_value(name).map(|(name, _)| name.as_str())
     }
 
     /// Starts one process and waits until it listens.
@@ -150,15 +208,22 @@ impl Gatehouse {
         if self.shape != Shape::Two {
             return Ok(());
         }
-        let open = |name| {
+        // Every core serves something, and every edge knows.
+        let open = |name: &str| {
             let status = admin::fetch(self.part(name).ok()?.admin, "/status")?;
             let streams: serde_json::Value = serde_json::from_str(&status).ok()?;
-            let mut streams = streams.as_array().into_iter().flatten();
-            let open = streams.any(|stream| stream["kind"] == "trunk" && stream["state"] == "open");
-            open.then_some(())
+            let is_edge = name.starts_with("edge");
+            let open = streams.as_array()?.iter().filter(|stream| {
+                let serves =
+                    stream["authentication"].as_str().is_some_and(|text| text.contains("serves"));
+                stream["kind"] == "trunk" && stream["state"] == "open" && (serves || !is_edge)
+            });
+            let wanted = if is_edge { self.cores.len() } else { usize::from(self.edges) };
+            (open.count() >= wanted).then_some(())
         };
-        poll(START_WITHIN, || open("edge").and_then(|()| open("core"))).ok_or_else(|| {
-            Failure::world(format!("edge and core show no open trunk after {START_WITHIN:?}"))
+        let all = || self.parts.keys().try_for_each(|name| open(name));
+        poll(START_WITHIN, all).ok_or_else(|| {
+            Failure::world(format!("edges and cores show no open trunk after {START_WITHIN:?}"))
         })
     }
 
@@ -206,8 +271,8 @@ impl Gatehouse {
     }
 
     fn settings(&self, name: &str, us: &Us, block: &Block) -> Table {
-        let (edge, core) = (name != "core", name != "edge");
-        let host = if edge { EDGE } else { CORE };
+        let (edge, core) = (!name.starts_with("core"), !name.starts_with("edge"));
+        let host = host(name);
         let mut roles = Vec::new();
         let mut listen = Table::new();
         let at = |port: u16| Value::from(vec![block.at(host, port).to_string()]);
@@ -222,14 +287,19 @@ impl Gatehouse {
             listen.insert("c2s-direct-tls".into(), at(port::C2S_DIRECT_TLS));
         }
         let mut trunk = Table::new();
-        if name == "edge" {
+        if !core {
             listen.insert("trunk".into(), at(port::TRUNK));
-            trunk.insert("cores".into(), vec!["core"].into());
-        } else if name == "core" {
-            let (near, far) = link(block);
-            let address = if us.link { near } else { far }.to_string();
-            let edge = table([("name", "edge".into()), ("address", address.into())]);
-            trunk.insert("edges".into(), vec![Value::Table(edge)].into());
+            let cores: Vec<_> =
+                (1..=us.core_count()).map(|number| numbered("core", number)).collect();
+            trunk.insert("cores".into(), cores.into());
+        } else if !edge {
+            let edges = (1..=us.edges).map(|number| {
+                let name = numbered("edge", number);
+                let direct = block.at(self::host(&name), port::TRUNK);
+                let address = if us.link { link(block).0 } else { direct }.to_string();
+                Value::Table(table([("name", name.into()), ("address", address.into())]))
+            });
+            trunk.insert("edges".into(), edges.collect::<Vec<_>>().into());
         }
         if !trunk.is_empty() {
             trunk.insert("name".into(), name.into());
@@ -243,7 +313,7 @@ impl Gatehouse {
         let path = |file: &str| Value::from(self.directory.join(file).display().to_string());
         let mut settings = table([
             ("roles", roles.into()),
-            ("domains", us.domains.clone().into()),
+            ("domains", domains(name, us).into()),
             ("data", path(&format!("{name}-data"))),
             ("edge-host", edge_host(us).into()),
             ("log", table([("format", "json".into()), ("filter", "debug,rustls=info,hickory_net=info,hickory_resolver=info,hyper=info,sqlx=warn".into())]).into()),
@@ -275,19 +345,72 @@ pub(crate) fn edge_host(us: &Us) -> String {
     format!("edge.{first}")
 }
 
+/// The host names of further edges, and where they are: all have SRV records of equal priority.
+pub(crate) fn more_edges(us: &Us, block: &Block, shape: Shape) -> Vec<(String, SocketAddr)> {
+    let first = us.domains.first().map_or("ours.example", String::as_str);
+    let edges = if shape == Shape::Two { us.edges } else { 1 };
+    (2..=edges)
+        .map(|number| numbered("edge", number))
+        .map(|name| (format!("{name}.{first}"), block.at(host(&name), port::S2S)))
+        .collect()
+}
+
+/// `edge`, then `edge-2`.
+fn numbered(kind: &str, number: u8) -> String {
+    if number == 1 { kind.to_owned() } else { format!("{kind}-{number}") }
+}
+
+/// Which core of the numbered ones a name means.
+fn number_of(name: &str) -> u8 {
+    name.split_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(1)
+}
+
+/// The last octet of a process's address.
+fn host(name: &str) -> u8 {
+    match (name.starts_with("core"), number_of(name)) {
+        (false, 1) => EDGE,
+        (true, 1) => CORE,
+        (false, number) => MORE_EDGES + number,
+        (true, number) => MORE_CORES + number,
+    }
+}
+
+/// A core serves its own, everybody else all.
+fn domains(name: &str, us: &Us) -> Vec<String> {
+    let of_core = name.starts_with("core").then(|| us.core_domains(number_of(name)));
+    of_core.unwrap_or(&us.domains).to_vec()
+}
+
+fn copy_directory(from: &Path, to: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(to).map_err(Failure::io("make", to))?;
+    for entry in fs::read_dir(from).map_err(Failure::io("read", from))?.flatten() {
+        let path = entry.path();
+        fs::copy(&path, to.join(entry.file_name())).map_err(Failure::io("copy", &path))?;
+    }
+    Ok(())
+}
+
 /// The core's end of the link to the edge, if there is one that can be cut, and the edge's.
 pub(crate) fn link(block: &Block) -> (SocketAddr, SocketAddr) {
     (block.at(CORE, port::LINK), block.at(EDGE, port::TRUNK))
 }
 
-/// Where servers reach us, and where clients do.
+/// Where the clients of `domain` reach us.
+pub(crate) fn clients_of(us: &Us, domain: &str, block: &Block, shape: Shape) -> SocketAddr {
+    match shape {
+        Shape::Two => block.at(host(&numbered("core", us.core_of(domain))), port::C2S),
+        Shape::None | Shape::One => addresses(block, shape).1,
+    }
+}
+
+/// Where servers reach us, and where clients of the first core do.
 pub(crate) fn addresses(block: &Block, shape: Shape) -> (SocketAddr, SocketAddr) {
     let clients = if shape == Shape::Two { CORE } else { EDGE };
     (block.at(EDGE, port::S2S), block.at(clients, port::C2S))
 }
 
 fn ports(name: &str, host: u8, block: &Block) -> Vec<SocketAddr> {
-    let ports: &[u16] = match name {
+    let ports: &[u16] = match name.split('-').next().unwrap_or_default() {
         "edge" => &[port::S2S, port::S2S_DIRECT_TLS, port::TRUNK, port::ADMIN],
         "core" => &[port::C2S, port::C2S_DIRECT_TLS, port::ADMIN],
         _ => &[port::C2S, port::C2S_DIRECT_TLS, port::S2S, port::S2S_DIRECT_TLS, port::ADMIN],

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::shape::Shape;
-use crate::step::{Line, Login, Opening, Port, Step, Until};
+use crate::step::{Line, Login, Opening, Port, Says, Step, Until};
 
 const WITHIN: Duration = Duration::from_secs(8);
 
@@ -87,6 +87,12 @@ fn step(words: &mut Words, block: &[&str]) -> Result<Step, String> {
         "gatehouse" => return command(words, block),
         _ => {}
     }
+    if let Ok(count) = subject.parse() {
+        words.expect(&["connections", "of"])?;
+        let actor = words.need("a crowd")?;
+        words.expect(&["are", "refused"])?;
+        return Ok(Step::Refused { actor, count, within: within(words)? });
+    }
     let verb = words.need("a verb")?;
     act(subject, &verb, words, block.join("\n"))
 }
@@ -108,7 +114,9 @@ fn act(actor: String, verb: &str, words: &mut Words, xml: String) -> Result<Step
         "opens" => opening(words).map(|opening| Step::Open { actor, opening }),
         "sends" => {
             let bytes = exact(words)?;
-            Ok(Step::Send { actor, times: times(words)?, xml, bytes })
+            let times = times(words)?;
+            let pause = if words.take(&["every"]) { Some(duration(words)?) } else { None };
+            Ok(Step::Send { actor, times, xml, bytes, pause })
         }
         "or" => {
             let actors = vec![actor, words.need("somebody else")?];
@@ -135,11 +143,19 @@ fn act(actor: String, verb: &str, words: &mut Words, xml: String) -> Result<Step
         "holds" => {
             let count = words.number().ok_or("a number is missing")?;
             words.expect(&["connections", "as"])?;
-            Ok(Step::Crowd { actor, count, port: port(words)?, drips: false })
+            let port = port(words)?;
+            let half = words.take(&["in", "the", "middle", "of", "TLS"]);
+            let says = if half { Says::HalfOfTls } else { Says::Nothing };
+            let mut sources = 1;
+            if words.take(&["from"]) {
+                sources = words.number().ok_or("a number is missing")?;
+                words.expect(&["addresses"])?;
+            }
+            Ok(Step::Crowd { actor, count, port, says, sources })
         }
         "drips" => {
             words.expect(&["as"])?;
-            Ok(Step::Crowd { actor, count: 1, port: port(words)?, drips: true })
+            Ok(Step::Crowd { actor, count: 1, port: port(words)?, says: Says::Drips, sources: 1 })
         }
         "does" => {
             words.expect(&["not", "receive"])?;
@@ -172,6 +188,8 @@ fn login(words: &mut Words) -> Result<Login, String> {
             login.resumption = Some(duration(words)?);
         } else if words.take(&["without", "presence"]) {
             login.without_presence = true;
+        } else if words.take(&["interested", "in"]) {
+            login.interest = Some(words.need("a node")?);
         } else if words.take(&["by"]) {
             login.mechanism = Some(words.need("a SASL mechanism")?);
         } else {
@@ -395,6 +413,7 @@ mod tests {
                 times: 1,
                 xml: "<a>{fill:x}</a>".into(),
                 bytes: Some(100),
+                pause: None,
             }
         );
         assert_eq!(
@@ -403,8 +422,33 @@ mod tests {
                 actor: "evil".into(),
                 count: 500,
                 port: Port::ServerDirectTls,
-                drips: false,
+                says: Says::Nothing,
+                sources: 1,
             }
+        );
+        assert_eq!(
+            only_step("evil holds 5 connections as server in the middle of TLS from 2 addresses"),
+            Step::Crowd {
+                actor: "evil".into(),
+                count: 5,
+                port: Port::Server,
+                says: Says::HalfOfTls,
+                sources: 2,
+            }
+        );
+        assert_eq!(
+            only_step("romeo sends 3 times every 0.5s:\n    <a/>"),
+            Step::Send {
+                actor: "romeo".into(),
+                times: 3,
+                xml: "<a/>".into(),
+                bytes: None,
+                pause: Some(Duration::from_millis(500)),
+            }
+        );
+        assert_eq!(
+            only_step("9 connections of evil are refused within 2s"),
+            Step::Refused { actor: "evil".into(), count: 9, within: Duration::from_secs(2) }
         );
         assert_eq!(
             only_step("memory of edge stayed under 64 MiB"),

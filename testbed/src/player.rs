@@ -12,7 +12,7 @@ use crate::port;
 use crate::scenario::Scenario;
 use crate::shape::Shape;
 use crate::stage::Stage;
-use crate::step::{Line, Login, Opening, Port, Step, Until};
+use crate::step::{Line, Login, Opening, Port, Says, Step, Until};
 
 /// As much as goes to the driver in one command.
 const PORTION_BYTES: usize = 1024 * 1024;
@@ -60,22 +60,38 @@ impl<'a> Player<'a> {
                 let command = self.open(actor, opening)?;
                 self.stage.driver.tell(command, OPEN_WITHIN)
             }
-            Step::Send { actor, times, xml, bytes } => {
+            Step::Send { actor, times, xml, bytes, pause: None } => {
                 self.send(actor, *times, &fill(xml, *bytes)?)
+            }
+            Step::Send { actor, times, xml, pause: Some(pause), .. } => {
+                let xml = written_out(xml)?;
+                let all: Vec<_> =
+                    (1..=*times).map(|n| xml.replace("{n}", &n.to_string())).collect();
+                let pause = pause.as_secs_f64();
+                let command = json!({"do": "pace", "actor": actor, "xml": all, "pause": pause});
+                self.stage.driver.tell(command, OPEN_WITHIN)
             }
             Step::Account { actors, times, xml, within } => {
                 let all = repeated(*times, xml)?;
                 let command = json!({"do": "account", "actors": actors, "xml": all});
                 self.stage.driver.tell(command, *within)
             }
-            Step::Crowd { actor, count, port, drips } => {
+            Step::Crowd { actor, count, port, says, sources } => {
                 let (address, ..) = self.target(*port);
                 let command = json!({
                     "do": "crowd", "actor": actor, "count": count, "host": address.ip(),
-                    "port": address.port(), "source": self.stage.block.host(CROWD),
-                    "pause": drips.then_some(1.0),
+                    "port": address.port(), "sources": (0..*sources)
+                        .map(|number| CROWD - u8::try_from(number).unwrap_or_default())
+                        .map(|last| self.stage.block.host(last))
+                        .collect::<Vec<_>>(),
+                    "pause": (*says == Says::Drips).then_some(1.0),
+                    "hello": *says == Says::HalfOfTls,
                 });
                 self.stage.driver.tell(command, OPEN_WITHIN)
+            }
+            Step::Refused { actor, count, within } => {
+                let command = json!({"do": "refused", "actor": actor, "count": count});
+                self.stage.driver.tell(command, *within)
             }
             Step::Break { actor } => {
                 self.stage.driver.tell(json!({"do": "lose", "actor": actor}), OPEN_WITHIN)
@@ -139,6 +155,7 @@ impl<'a> Player<'a> {
             "presence": !login.without_presence,
             "resumption": login.resumption.map(|time| time.as_secs()),
             "priority": login.priority,
+            "interest": login.interest,
             "refused": refused,
         }))
     }

@@ -98,8 +98,9 @@ impl Stage {
             }
             gatehouse.fill_pins()?;
             gatehouse.provision(&accounts)?;
-            let ca = gatehouse.local_ca();
-            trusted += &fs::read_to_string(&ca).map_err(Failure::io("read", &ca))?;
+            for ca in gatehouse.local_cas() {
+                trusted += &fs::read_to_string(&ca).map_err(Failure::io("read", &ca))?;
+            }
         }
         let both = directory.join("all-ca.pem");
         fs::write(&both, trusted).map_err(Failure::io("write", &both))?;
@@ -238,11 +239,12 @@ impl Stage {
 
     /// Stops our processes as an operator would. It must work at the end of every scenario.
     pub(crate) fn close(&mut self) -> Result<(), Failure> {
-        let names = self.gatehouse.iter().flat_map(Gatehouse::process_names).collect::<Vec<_>>();
-        // The core first: it is the side that dials.
+        let names = self.gatehouse.iter().flat_map(Gatehouse::process_names);
+        let names: Vec<_> = names.map(str::to_owned).collect();
+        // The cores first: they are the side that dials.
         for name in names.into_iter().rev() {
-            if self.running.contains_key(name) {
-                self.stop(name)?;
+            if self.running.contains_key(&name) {
+                self.stop(&name)?;
             }
         }
         Ok(())
@@ -269,8 +271,12 @@ fn password(name: &str) -> String {
 fn zone(world: &World, block: &Block, shape: Shape) -> Zone {
     let mut zone = Zone::new();
     if let Some(us) = &world.us {
-        let (servers, clients) = gatehouse::addresses(block, shape);
+        let (servers, _) = gatehouse::addresses(block, shape);
         for domain in &us.domains {
+            let clients = gatehouse::clients_of(us, domain, block, shape);
+            for (host, at) in gatehouse::more_edges(us, block, shape) {
+                zone.add_host(domain, &host, at, us.dns);
+            }
             zone.add_domain(domain, &gatehouse::edge_host(us), servers, clients, us.dns);
         }
     }
@@ -295,9 +301,11 @@ fn people(world: &World, block: &Block, shape: Shape, trust: &Path) -> BTreeMap<
         let person = Person { address, password: password(name), host, trust };
         people.insert(name.to_owned(), person);
     };
-    let (_, clients) = gatehouse::addresses(block, shape);
-    for user in world.us.iter().flat_map(|us| &us.users) {
+    let users = world.us.iter().flat_map(|us| us.users.iter().map(move |user| (us, user)));
+    for (us, user) in users {
         let trust = Some(trust.to_owned());
+        let domain = user.split_once('@').map_or("", |(_, domain)| domain);
+        let clients = gatehouse::clients_of(us, domain, block, shape);
         add(local_part(user), user.clone(), clients.ip().to_string(), trust);
     }
     for (address, peer) in (FIRST_PEER..).zip(&world.peers) {

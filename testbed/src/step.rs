@@ -51,6 +51,8 @@ pub(crate) enum Step {
         xml: String,
         /// So long that it has this many bytes, by repeating what `{fill:x}` names.
         bytes: Option<usize>,
+        /// One after the other with so long a pause, while the play goes on.
+        pause: Option<Duration>,
     },
     /// Each stanza must arrive at one of several exactly once, and in order at each of them.
     Account {
@@ -71,8 +73,19 @@ pub(crate) enum Step {
         count: u32,
         /// Over which port.
         port: Port,
-        /// Whether it says something at all.
-        drips: bool,
+        /// What it says.
+        says: Says,
+        /// From so many addresses.
+        sources: u32,
+    },
+    /// So many of a crowd must have been closed at once.
+    Refused {
+        /// Who.
+        actor: String,
+        /// How many, at least.
+        count: u32,
+        /// How long it may take.
+        within: Duration,
     },
     /// A client's connection breaks, without a word.
     Break {
@@ -196,6 +209,8 @@ pub(crate) struct Login {
     pub(crate) without_presence: bool,
     /// The priority of the initial presence.
     pub(crate) priority: Option<i8>,
+    /// A node that it wants to hear of (XEP-0163).
+    pub(crate) interest: Option<String>,
     /// The one SASL mechanism to use.
     pub(crate) mechanism: Option<String>,
     /// Instead of the right one.
@@ -222,6 +237,17 @@ pub(crate) enum Port {
     Server,
     /// A server, direct TLS.
     ServerDirectTls,
+}
+
+/// What a crowd says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Says {
+    /// Nothing.
+    Nothing,
+    /// A stream header, a character a second.
+    Drips,
+    /// The beginning of a TLS handshake, and then nothing more.
+    HalfOfTls,
 }
 
 /// How far a hand-made peer goes on its own.

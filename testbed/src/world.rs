@@ -39,6 +39,12 @@ pub(crate) struct Us {
     /// Accounts, as bare addresses. The local part is the name in the script.
     #[serde(default)]
     pub(crate) users: Vec<String>,
+    /// In two processes: how many edges there are.
+    #[serde(default = "one")]
+    pub(crate) edges: u8,
+    /// In two processes: the domains of each core; without it, one core serves all.
+    #[serde(default)]
+    pub(crate) cores: Vec<Vec<String>>,
     /// Whether the core reaches the edge over a link that a script can cut.
     #[serde(default)]
     pub(crate) link: bool,
@@ -153,6 +159,42 @@ impl Service {
     }
 }
 
+impl Us {
+    /// How many cores there are in two processes.
+    pub(crate) fn core_count(&self) -> u8 {
+        u8::try_from(self.cores.len().max(1)).unwrap_or(u8::MAX)
+    }
+
+    /// The domains of the core with this number, counted from one.
+    pub(crate) fn core_domains(&self, number: u8) -> &[String] {
+        let place = usize::from(number).saturating_sub(1);
+        self.cores.get(place).unwrap_or(&self.domains)
+    }
+
+    /// Which core serves `domain`.
+    pub(crate) fn core_of(&self, domain: &str) -> u8 {
+        let has = |number: &u8| self.core_domains(*number).iter().any(|one| one == domain);
+        (1..=self.core_count()).find(has).unwrap_or(1)
+    }
+
+    fn mistake(&self, shape: Option<Shape>) -> Option<&'static str> {
+        let several = self.edges != 1 || self.cores.len() > 1;
+        if !(1..=3).contains(&self.edges) || self.cores.len() > 3 {
+            return Some("there may be one to three edges, and up to three cores");
+        }
+        if several && shape != Some(Shape::Two) {
+            return Some("several edges or cores need `shape = \"two\"`");
+        }
+        if several && self.link {
+            return Some("a link that can be cut needs one edge and one core");
+        }
+        let served: Vec<_> = self.cores.iter().flatten().collect();
+        let all = self.domains.iter().all(|domain| served.contains(&domain));
+        (!served.is_empty() && (!all || served.len() != self.domains.len()))
+            .then_some("each of `domains` must stand once in `cores`")
+    }
+}
+
 impl World {
     /// Reads and checks `world.toml`.
     pub(crate) fn load(file: &Path) -> Result<Self, Failure> {
@@ -161,6 +203,9 @@ impl World {
             file: file.to_owned(),
             what: error.to_string(),
         })?;
+        if let Some(what) = world.us.as_ref().and_then(|us| us.mistake(world.shape)) {
+            return Err(Failure::Scenario { file: file.to_owned(), what: what.to_owned() });
+        }
         match world.repeated_name() {
             Some(name) => Err(Failure::Scenario {
                 file: file.to_owned(),
@@ -175,13 +220,14 @@ impl World {
         let theirs = self.peers.iter().flat_map(|peer| peer.users.iter().map(String::as_str));
         let servers = self.peers.iter().map(|peer| peer.name.as_str());
         let raws = self.raws.iter().map(|raw| raw.name.as_str());
-        let mut names: Vec<_> = ["us", "edge", "core", "link"]
-            .into_iter()
-            .chain(ours)
-            .chain(theirs)
-            .chain(servers)
-            .chain(raws)
-            .collect();
+        let mut names: Vec<_> =
+            ["us", "edge", "edge-2", "edge-3", "core", "core-2", "core-3", "link"]
+                .into_iter()
+                .chain(ours)
+                .chain(theirs)
+                .chain(servers)
+                .chain(raws)
+                .collect();
         names.sort_unstable();
         names.windows(2).find_map(|pair| match pair {
             [a, b] if a == b => Some((*a).to_owned()),
@@ -193,6 +239,10 @@ impl World {
 /// What stands before the `@`.
 pub(crate) fn local_part(address: &str) -> &str {
     address.split_once('@').map_or(address, |(local, _)| local)
+}
+
+fn one() -> u8 {
+    1
 }
 
 fn yes() -> bool {
@@ -221,6 +271,25 @@ mod tests {
         let mut reserved = world;
         reserved.peers[0].name = "edge".into();
         assert_eq!(reserved.repeated_name(), Some("edge".into()));
+    }
+
+    #[test]
+    fn several_edges_and_cores_are_checked() {
+        let us = |text: &str| -> Us {
+            toml::from_str(&format!("domains = ['a', 'b']\n{text}")).unwrap()
+        };
+        let two = us("edges = 2\ncores = [['a'], ['b']]");
+        assert_eq!((two.mistake(Some(Shape::Two)), two.core_of("b")), (None, 2));
+        assert!(two.mistake(None).is_some());
+        for wrong in [
+            "edges = 0",
+            "edges = 4",
+            "cores = [['a']]",
+            "cores = [['a'], ['b', 'a']]",
+            "edges = 2\nlink = true",
+        ] {
+            assert!(us(wrong).mistake(Some(Shape::Two)).is_some(), "{wrong}");
+        }
     }
 
     #[test]

@@ -48,8 +48,24 @@ impl Zone {
         service: Service,
     ) {
         self.add(&format!("{domain}. A {}", servers.ip()));
-        self.add(&format!("{host}. A {}", servers.ip()));
         self.add(&format!("im.{domain}. A {}", clients.ip()));
+        self.add_host(domain, host, servers, service);
+        self.add(&format!("_xmpp-client._tcp.{domain}. SRV 10 0 {} im.{domain}.", port::C2S));
+        self.add(&format!(
+            "_xmpps-client._tcp.{domain}. SRV 5 0 {} im.{domain}.",
+            port::C2S_DIRECT_TLS
+        ));
+    }
+
+    /// Adds one more host behind which the servers of `domain` stand.
+    pub(crate) fn add_host(
+        &mut self,
+        domain: &str,
+        host: &str,
+        servers: SocketAddr,
+        service: Service,
+    ) {
+        self.add(&format!("{host}. A {}", servers.ip()));
         if service.has_starttls() && service != Service::ByHand {
             self.add(&format!("_xmpp-server._tcp.{domain}. SRV 10 0 {} {host}.", port::S2S));
         }
@@ -59,11 +75,6 @@ impl Zone {
                 port::S2S_DIRECT_TLS
             ));
         }
-        self.add(&format!("_xmpp-client._tcp.{domain}. SRV 10 0 {} im.{domain}.", port::C2S));
-        self.add(&format!(
-            "_xmpps-client._tcp.{domain}. SRV 5 0 {} im.{domain}.",
-            port::C2S_DIRECT_TLS
-        ));
     }
 
     /// The addresses alone, as a hosts file has them.

@@ -76,7 +76,9 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             ack_every: 32,
-            ack_delay: Duration::from_millis(200),
+            // As soon as the owner has nothing more to hand in: when an edge dies, what it had
+            // passed on and not acknowledged goes to a partner twice.
+            ack_delay: Duration::ZERO,
             request_every: 64,
             request_delay: Duration::from_secs(1),
             silence_max: Duration::from_secs(15),
