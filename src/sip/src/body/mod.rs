@@ -3,3 +3,4 @@
 pub mod composing;
 pub mod pidf;
 pub mod sdp;
+mod xml;

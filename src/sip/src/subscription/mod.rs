@@ -5,7 +5,11 @@
 //! in, and every change is an event. Both can be stored and revived after a restart.
 
 mod notifier;
+mod retry;
+mod stored;
 mod subscriber;
+#[cfg(test)]
+mod tests;
 
 pub use self::notifier::{Notifier, NotifierEvent, NotifierTerms, Watched};
 pub use self::subscriber::{Cause, Subscriber, SubscriberEvent, Watch, WatchState};

@@ -1,0 +1,411 @@
+use std::time::Duration;
+
+use super::*;
+
+const TLS: Flow = Flow { id: 1, reliable: true };
+const UDP: Flow = Flow { id: 2, reliable: false };
+
+fn start() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "a test needs some moment to count from")]
+    Instant::now()
+}
+
+fn message(text: &str) -> Message {
+    let text = text.replace('\n', "\r\n");
+    crate::Framer::datagram(crate::Limits::default(), text.as_bytes()).unwrap()
+}
+
+fn request(method: &str, branch: &str) -> Message {
+    message(&format!(
+        "{method} sip:bob@ours.test SIP/2.0\nVia: SIP/2.0/TLS pc.them.test:5061{branch}\n\
+         Max-Forwards: 70\nFrom: <sip:alice@them.test>;tag=a\nTo: <sip:bob@ours.test>\n\
+         Call-ID: c1\nCSeq: 1 {method}\nContent-Length: 0\n\n"
+    ))
+}
+
+fn response(of: &Message, status: u16) -> Message {
+    Message::response_to(of, Status::of(status), Some("b"))
+}
+
+fn transactions(role: Role) -> Transactions {
+    Transactions::new(role, TransactionLimits::default())
+}
+
+/// What came out, in one line.
+fn out(all: &mut Transactions) -> String {
+    let mut line = Vec::new();
+    while let Some(event) = all.poll_event() {
+        line.push(match event {
+            TransactionEvent::Request { request, .. } => {
+                format!("request {}", request.method().unwrap())
+            }
+            TransactionEvent::Ack { .. } => "ack".into(),
+            TransactionEvent::Cancelled { .. } => "cancelled".into(),
+            TransactionEvent::Response { response, .. } => {
+                format!("response {}", response.status().unwrap())
+            }
+            TransactionEvent::Failed { timed_out, .. } => {
+                if timed_out {
+                    "timed out".into()
+                } else {
+                    "broken".into()
+                }
+            }
+            TransactionEvent::Stray { .. } => "stray".to_owned(),
+        });
+    }
+    while let Some((_, message)) = all.poll_transmit() {
+        line.push(match message.status() {
+            Some(status) => format!("> {status} {}", message.cseq().unwrap().method),
+            None => format!("> {}", message.method().unwrap()),
+        });
+    }
+    if line.is_empty() { "-".into() } else { line.join(", ") }
+}
+
+/// Steps the clock from deadline to deadline; tells when what happened, in milliseconds.
+fn run(all: &mut Transactions, from: Instant) -> String {
+    let mut lines = Vec::new();
+    while let Some(at) = all.poll_timeout() {
+        all.handle_timeout(at);
+        lines.push(format!("{} {}", at.duration_since(from).as_millis(), out(all)));
+    }
+    lines.join("\n")
+}
+
+/// Each state of a client transaction meets each answer and the loss of its flow.
+fn client_table(method: &str, flow: Flow) -> String {
+    let mut table = String::new();
+    let before: &[(&str, &[u16])] =
+        &[("calling", &[]), ("proceeding", &[180]), ("after 200", &[200]), ("after 486", &[486])];
+    for (state, answers) in before {
+        for input in ["180", "200", "486", "lost", "end"] {
+            let now = start();
+            let mut all = transactions(Role::End);
+            let sent = request(method, ";branch=z9hG4bKx");
+            all.request(flow, sent.clone(), now).unwrap();
+            for answer in *answers {
+                all.receive(flow, response(&sent, *answer), now);
+            }
+            out(&mut all);
+            match input {
+                "lost" => all.flow_lost(flow, now),
+                "end" => all.handle_timeout(now + Duration::from_secs(32)),
+                status => all.receive(flow, response(&sent, status.parse().unwrap()), now),
+            }
+            let what = out(&mut all);
+            table += &format!("{state} + {input}: {what} [{}]\n", all.len());
+        }
+    }
+    table
+}
+
+#[test]
+fn invite_client_on_a_stream() {
+    insta::assert_snapshot!(client_table("INVITE", TLS), @"");
+}
+
+#[test]
+fn invite_client_on_datagrams() {
+    insta::assert_snapshot!(client_table("INVITE", UDP), @"");
+}
+
+#[test]
+fn other_client_on_a_stream() {
+    insta::assert_snapshot!(client_table("MESSAGE", TLS), @"");
+}
+
+#[test]
+fn other_client_on_datagrams() {
+    insta::assert_snapshot!(client_table("MESSAGE", UDP), @"");
+}
+
+/// Each state of a server transaction meets each input.
+fn server_table(method: &str, flow: Flow) -> String {
+    let mut table = String::new();
+    let before: &[(&str, &[u16])] =
+        &[("trying", &[]), ("proceeding", &[180]), ("after 200", &[200]), ("after 486", &[486])];
+    for (state, answers) in before {
+        for input in
+            ["again", "ack", "cancel", "respond 180", "respond 200", "respond 486", "lost", "end"]
+        {
+            let now = start();
+            let mut all = transactions(Role::Proxy);
+            let came = request(method, ";branch=z9hG4bKx");
+            all.receive(flow, came.clone(), now);
+            let Some(TransactionEvent::Request { key, .. }) = all.poll_event() else { panic!() };
+            for answer in *answers {
+                assert!(all.respond(&key, response(&came, *answer), now));
+            }
+            out(&mut all);
+            match input {
+                "again" => all.receive(flow, came.clone(), now),
+                "ack" => all.receive(flow, request("ACK", ";branch=z9hG4bKx"), now),
+                "cancel" => all.receive(flow, request("CANCEL", ";branch=z9hG4bKx"), now),
+                "lost" => all.flow_lost(flow, now),
+                "end" => all.handle_timeout(now + Duration::from_secs(32)),
+                respond => {
+                    let status = respond.rsplit(' ').next().unwrap().parse().unwrap();
+                    all.respond(&key, response(&came, status), now);
+                }
+            }
+            let what = out(&mut all);
+            table += &format!("{state} + {input}: {what} [{}]\n", all.len());
+        }
+    }
+    table
+}
+
+#[test]
+fn invite_server_on_a_stream() {
+    insta::assert_snapshot!(server_table("INVITE", TLS), @"");
+}
+
+#[test]
+fn invite_server_on_datagrams() {
+    insta::assert_snapshot!(server_table("INVITE", UDP), @"");
+}
+
+#[test]
+fn other_server_on_a_stream() {
+    insta::assert_snapshot!(server_table("MESSAGE", TLS), @"");
+}
+
+#[test]
+fn other_server_on_datagrams() {
+    insta::assert_snapshot!(server_table("MESSAGE", UDP), @"");
+}
+
+#[test]
+fn timers_of_requests() {
+    let now = start();
+    let sent = |method, flow| {
+        let mut all = transactions(Role::End);
+        all.request(flow, request(method, ";branch=z9hG4bKx"), now).unwrap();
+        out(&mut all);
+        run(&mut all, now)
+    };
+    assert_eq!(sent("INVITE", TLS), "32000 timed out");
+    assert_eq!(sent("MESSAGE", TLS), "32000 timed out");
+    insta::assert_snapshot!(sent("INVITE", UDP), @"");
+    insta::assert_snapshot!(sent("MESSAGE", UDP), @"");
+}
+
+#[test]
+fn timers_of_answers() {
+    let now = start();
+    let came = |status: Option<u16>, flow| {
+        let mut all = transactions(Role::End);
+        let invite = request("INVITE", ";branch=z9hG4bKx");
+        all.receive(flow, invite.clone(), now);
+        let Some(TransactionEvent::Request { key, .. }) = all.poll_event() else { panic!() };
+        if let Some(status) = status {
+            all.respond(&key, response(&invite, status), now);
+        }
+        out(&mut all);
+        run(&mut all, now)
+    };
+    assert_eq!(came(None, TLS), "200 > 100 INVITE\n600000 -");
+    assert_eq!(came(Some(200), TLS), "32000 -");
+    assert_eq!(came(Some(486), TLS), "32000 -");
+    insta::assert_snapshot!(came(Some(486), UDP), @"");
+}
+
+#[test]
+fn an_invite_that_rings_for_ever_is_given_up() {
+    let now = start();
+    let mut all = transactions(Role::Proxy);
+    let invite = request("INVITE", ";branch=z9hG4bKx");
+    all.request(TLS, invite.clone(), now).unwrap();
+    all.receive(TLS, response(&invite, 180), now + Duration::from_secs(1));
+    out(&mut all);
+    assert_eq!(run(&mut all, now), "182000 > CANCEL\n214000 timed out\n214000 -");
+}
+
+#[test]
+fn cancel_waits_for_a_provisional_answer() {
+    let now = start();
+    let mut all = transactions(Role::End);
+    let invite = request("INVITE", ";branch=z9hG4bKx");
+    let key = all.request(TLS, invite.clone(), now).unwrap();
+    out(&mut all);
+    all.cancel(&key, now);
+    assert_eq!(out(&mut all), "-");
+    all.receive(TLS, response(&invite, 100), now);
+    let (_, cancel) = all.poll_transmit().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&cancel.to_bytes()).replace("\r\n", "\n").trim_end(),
+        "CANCEL sip:bob@ours.test SIP/2.0\nVia: SIP/2.0/TLS pc.them.test:5061;branch=z9hG4bKx\n\
+         Max-Forwards: 70\nFrom: <sip:alice@them.test>;tag=a\nTo: <sip:bob@ours.test>\n\
+         Call-ID: c1\nCSeq: 1 CANCEL\nContent-Length: 0"
+    );
+    all.cancel(&key, now);
+    all.receive(TLS, response(&cancel, 200), now);
+    assert_eq!(out(&mut all), "response 100", "its own answer is nobody's business");
+    all.receive(TLS, response(&invite, 487), now);
+    assert_eq!(out(&mut all), "response 487, > ACK");
+    assert!(all.is_empty() && all.deadlines.len() == 0);
+}
+
+#[test]
+fn the_ack_of_a_refusal_is_of_the_invite_and_the_answer() {
+    let now = start();
+    let mut all = transactions(Role::End);
+    let mut invite = request("INVITE", ";branch=z9hG4bKx");
+    invite.headers.push(HeaderName::Route, "<sip:edge.test;lr>").unwrap();
+    all.request(TLS, invite.clone(), now).unwrap();
+    all.poll_transmit();
+    all.receive(TLS, response(&invite, 488), now);
+    let (_, ack) = all.poll_transmit().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&ack.to_bytes()).replace("\r\n", "\n").trim_end(),
+        "ACK sip:bob@ours.test SIP/2.0\nVia: SIP/2.0/TLS pc.them.test:5061;branch=z9hG4bKx\n\
+         Route: <sip:edge.test;lr>\nMax-Forwards: 70\nFrom: <sip:alice@them.test>;tag=a\n\
+         To: <sip:bob@ours.test>;tag=b\nCall-ID: c1\nCSeq: 1 ACK\nContent-Length: 0"
+    );
+}
+
+#[test]
+fn peers_of_rfc_2543_and_lync_are_matched() {
+    for branch in ["", ";branch=1", ";ms-received-port=37737;ms-received-cid=3E8A00"] {
+        let now = start();
+        let mut all = transactions(Role::End);
+        let invite = request("INVITE", branch);
+        all.receive(UDP, invite.clone(), now);
+        let Some(TransactionEvent::Request { key, .. }) = all.poll_event() else { panic!() };
+        all.respond(&key, response(&invite, 486), now);
+        out(&mut all);
+        all.receive(UDP, invite.clone(), now);
+        assert_eq!(out(&mut all), "> 486 INVITE", "{branch}");
+        let mut ack = request("ACK", branch);
+        ack.headers.set(HeaderName::To, "<sip:bob@ours.test>;tag=b").unwrap();
+        all.receive(UDP, ack, now);
+        all.receive(UDP, invite, now);
+        assert_eq!(out(&mut all), "-", "{branch}");
+    }
+}
+
+#[test]
+fn what_comes_on_another_flow_touches_nothing() {
+    let now = start();
+    let other = Flow { id: 9, reliable: true };
+    let mut all = transactions(Role::Proxy);
+    all.receive(TLS, request("INVITE", ";branch=z9hG4bKx"), now);
+    out(&mut all);
+    all.receive(other, request("CANCEL", ";branch=z9hG4bKx"), now);
+    assert_eq!(out(&mut all), "> 481 CANCEL");
+    let sent = request("MESSAGE", ";branch=z9hG4bKy");
+    all.request(TLS, sent.clone(), now).unwrap();
+    out(&mut all);
+    all.receive(other, response(&sent, 200), now);
+    assert_eq!(out(&mut all), "stray");
+    all.receive(TLS, response(&sent, 200), now);
+    assert_eq!(out(&mut all), "response 200");
+}
+
+#[test]
+fn a_request_on_two_ways_is_merged_by_an_end_only() {
+    for (role, expected) in [(Role::End, "> 482 INVITE"), (Role::Proxy, "request INVITE")] {
+        let now = start();
+        let mut all = transactions(role);
+        all.receive(TLS, request("INVITE", ";branch=z9hG4bKx"), now);
+        out(&mut all);
+        all.receive(TLS, request("INVITE", ";branch=z9hG4bKother"), now);
+        assert_eq!(out(&mut all), expected);
+    }
+}
+
+#[test]
+fn there_is_a_bound() {
+    let now = start();
+    let limits = TransactionLimits { transactions_max: 1, retry_after: 7 };
+    let mut all = Transactions::new(Role::Proxy, limits);
+    all.receive(TLS, request("MESSAGE", ";branch=z9hG4bK1"), now);
+    out(&mut all);
+    all.receive(TLS, request("MESSAGE", ";branch=z9hG4bK2"), now);
+    let (_, refusal) = all.poll_transmit().unwrap();
+    assert_eq!(refusal.status(), Some(Status::of(503)));
+    assert_eq!(refusal.headers.get(&HeaderName::RetryAfter).as_deref(), Some("7"));
+    assert!(all.request(TLS, request("MESSAGE", ";branch=z9hG4bK3"), now).is_err());
+    all.receive(TLS, request("ACK", ";branch=z9hG4bK4"), now);
+    assert_eq!(out(&mut all), "ack", "an ACK needs no room and gets no answer");
+}
+
+#[test]
+fn what_cannot_be_sent_comes_back() {
+    let now = start();
+    let mut all = transactions(Role::End);
+    assert!(all.request(TLS, request("MESSAGE", ""), now).is_err(), "no branch");
+    assert!(all.request(TLS, request("MESSAGE", ";branch=x"), now).is_err(), "an old one");
+    assert!(all.request(TLS, request("ACK", ";branch=z9hG4bKx"), now).is_err());
+    assert!(all.request(TLS, request("MESSAGE", ";branch=z9hG4bKx"), now).is_ok());
+    assert!(all.request(TLS, request("MESSAGE", ";branch=z9hG4bKx"), now).is_err(), "twice");
+}
+
+#[test]
+fn broken_requests_are_answered_and_broken_answers_dropped() {
+    let now = start();
+    let mut all = transactions(Role::Proxy);
+    let mut broken = request("MESSAGE", ";branch=z9hG4bKx");
+    broken.headers.remove(&HeaderName::CallId);
+    all.receive(TLS, broken.clone(), now);
+    let (_, refusal) = all.poll_transmit().unwrap();
+    assert_eq!(refusal.status(), Some(Status::of(400)));
+    all.receive(TLS, response(&broken, 200), now);
+    assert_eq!(out(&mut all), "-");
+    all.receive(TLS, request("BENOTIFY", ";branch=z9hG4bKx"), now);
+    assert_eq!(out(&mut all), "request BENOTIFY");
+    assert!(all.is_empty());
+}
+
+#[test]
+fn nothing_is_left_of_what_is_over() {
+    let now = start();
+    let mut all = transactions(Role::End);
+    for number in 0..1000 {
+        let branch = format!(";branch=z9hG4bK{number}");
+        let mut came = request("MESSAGE", &branch);
+        came.headers.set(HeaderName::CallId, format!("c{number}")).unwrap();
+        all.receive(TLS, came.clone(), now);
+        let Some(TransactionEvent::Request { key, .. }) = all.poll_event() else { panic!() };
+        assert!(all.respond(&key, response(&came, 200), now));
+        assert!(!all.respond(&key, response(&came, 200), now));
+        let sent = request("MESSAGE", &format!("{branch}out"));
+        all.request(TLS, sent.clone(), now).unwrap();
+        all.receive(TLS, response(&sent, 200), now);
+        out(&mut all);
+    }
+    assert!(all.is_empty() && all.merged.is_empty() && all.deadlines.len() == 0);
+}
+
+#[test]
+fn a_proxy_counts_down_and_finds_loops() {
+    let mut passing = request("MESSAGE", ";branch=z9hG4bKx");
+    proxy::count_down(&mut passing).unwrap();
+    assert_eq!(passing.headers.get(&HeaderName::MaxForwards).as_deref(), Some("69"));
+    passing.headers.set(HeaderName::MaxForwards, "0").unwrap();
+    assert_eq!(proxy::count_down(&mut passing).unwrap_err().status, Status::of(483));
+    passing.headers.set(HeaderName::MaxForwards, "256").unwrap();
+    assert_eq!(proxy::count_down(&mut passing).unwrap_err().status, Status::of(400));
+    passing.headers.remove(&HeaderName::MaxForwards);
+    proxy::count_down(&mut passing).unwrap();
+    assert_eq!(passing.headers.get(&HeaderName::MaxForwards).as_deref(), Some("70"));
+
+    let digest = proxy::loop_digest(&passing);
+    assert!(!proxy::loops(&passing, &digest, |_| true));
+    let via = format!("SIP/2.0/TLS sip.ours.test;branch=z9hG4bKn{digest}");
+    passing.headers.push_first(HeaderName::Via, via).unwrap();
+    assert!(proxy::loops(&passing, &proxy::loop_digest(&passing), |_| true));
+    assert!(!proxy::loops(&passing, &digest, |_| false), "of others it says nothing");
+    let spiral = Message { start: request("MESSAGE", "").start, ..passing.clone() };
+    assert!(proxy::loops(&spiral, &proxy::loop_digest(&spiral), |_| true));
+    let Start::Request { uri, .. } = &mut passing.start else { panic!() };
+    uri.user = Some("carol".into());
+    assert!(!proxy::loops(&passing, &proxy::loop_digest(&passing), |_| true), "a spiral");
+
+    let mut answer = response(&passing, 200);
+    assert!(proxy::pop_via(&mut answer));
+    assert_eq!(answer.vias().unwrap().len(), 1);
+    assert!(!proxy::pop_via(&mut answer));
+    assert!(proxy::is_forwarded(Status::of(180)) && !proxy::is_forwarded(Status::of(100)));
+}
