@@ -44,7 +44,7 @@ pub(crate) struct Bench {
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1000))]
     batch: u64,
     /// Contacts in `presence`
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=200))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=500))]
     contacts: u16,
     /// Idle streams in `streams`, idle sessions in `sessions`
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..=2000))]

@@ -157,7 +157,8 @@ impl Place<'_> {
         paths: &Paths,
     ) -> Result<Vec<Process>, Failure> {
         let us = parse(&format!(
-            "domains = [{NEAR:?}]\ndns = \"start-tls\"\nconfig = {{ log = {{ filter = {LOG_LEVEL:?} }} }}"
+            "domains = [{NEAR:?}]\ndns = \"start-tls\"\nconfig = {{ log = {{ filter = {LOG_LEVEL:?} }}, \
+             limits = {{ contacts-per-account-max = 1000, watchers-per-account-max = 1000 }} }}"
         ))?;
         let partner = format!("[[raw]]\nname = \"partner\"\ndomain = {FAR:?}");
         let world: World = parse(&partner)?;
