@@ -213,7 +213,7 @@ async fn the_author_outside_learns_that_the_core_is_away() {
     let answer = receive(&mut them.core).await;
     assert_eq!(
         told(&answer),
-        "wait resource-constraint: ours.example cannot take messages right now; try again later"
+        "wait recipient-unavailable: ours.example cannot take messages right now; try again later"
     );
     assert_eq!(answer.from().unwrap().to_string(), "alice@ours.example");
 }

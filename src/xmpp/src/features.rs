@@ -1,6 +1,7 @@
 //! Stream features: one function per side builds them from the state, so that no code path can
 //! forget one.
 
+use gatehouse_types::StreamLimits;
 use minidom::Element;
 
 use crate::ns;
@@ -58,6 +59,12 @@ pub struct S2sOffer {
     pub external: bool,
     /// Dialback.
     pub dialback: bool,
+    /// Stream management (XEP-0198), on the stream that follows SASL: before, there is nobody who
+    /// could be promised anything.
+    pub management: bool,
+    /// How long a stanza and a silence may be (XEP-0478), where stanzas may follow these features:
+    /// after SASL, and where dialback can open the stream.
+    pub limits: bool,
 }
 
 impl S2sOffer {
@@ -71,18 +78,23 @@ impl S2sOffer {
                 starttls: (!authenticated).then_some(encryption),
                 external: false,
                 dialback: encryption == Encryption::Optional && allows_dialback(state.terms),
+                management: false,
+                limits: encryption == Encryption::Optional && allows_dialback(state.terms),
             },
             S2sChannel::Tls => Self {
                 starttls: None,
                 external: proves && state.terms.is_some() && !authenticated,
                 // A certificate that proves the domain makes the answer to a key certain.
                 dialback: state.terms.is_some() && (proves || allows_dialback(state.terms)),
+                management: state.terms.is_some() && authenticated,
+                limits: state.terms.is_some()
+                    && (authenticated || proves || allows_dialback(state.terms)),
             },
         }
     }
 
     /// `<stream:features/>`.
-    pub fn to_element(self) -> Element {
+    pub fn to_element(self, limits: &StreamLimits) -> Element {
         let mut features = Element::bare("features", ns::STREAM);
         if let Some(encryption) = self.starttls {
             let mut starttls = Element::bare("starttls", ns::TLS);
@@ -105,8 +117,22 @@ impl S2sOffer {
                 Element::builder("dialback", ns::DIALBACK_FEATURE).append(errors).build(),
             );
         }
+        if self.management {
+            features.append_child(Element::bare("sm", ns::SM));
+        }
+        if self.limits {
+            features.append_child(told(limits));
+        }
         features
     }
+}
+
+fn told(limits: &StreamLimits) -> Element {
+    let number = |name, number: String| Element::builder(name, ns::STREAM_LIMITS).append(number);
+    Element::builder("limits", ns::STREAM_LIMITS)
+        .append(number("max-bytes", limits.stanza_bytes_max.to_string()).build())
+        .append(number("idle-seconds", limits.idle_timeout.as_secs().to_string()).build())
+        .build()
 }
 
 fn allows_dialback(terms: Option<Terms>) -> bool {
@@ -149,8 +175,9 @@ mod tests {
         })
     }
 
-    /// What is expected and why, told apart from the code: (STARTTLS, EXTERNAL, dialback, reason).
-    fn expected(state: S2sState) -> (&'static str, bool, bool, &'static str) {
+    /// What is expected and why, told apart from the code: (STARTTLS, EXTERNAL, dialback,
+    /// stream management, reason).
+    fn expected(state: S2sState) -> (&'static str, bool, bool, bool, &'static str) {
         use Authentication::{Certificate, CertificateOrDialback};
         use CertificateState::Proves;
         use Encryption::{Optional, Required};
@@ -159,31 +186,37 @@ mod tests {
         let terms = state.terms.map(|terms| (terms.authentication, terms.encryption));
         match (state.channel, state.certificate, terms, state.progress) {
             (Plain, _, None, Unauthenticated) => {
-                ("required", false, false, "nobody known: encrypt first")
+                ("required", false, false, false, "nobody known: encrypt first")
             }
             (Plain, _, Some((_, Required)), Unauthenticated) => {
-                ("required", false, false, "no key in the clear where TLS is a must")
+                ("required", false, false, false, "no key in the clear where TLS is a must")
             }
             (Plain, _, Some((Certificate, Optional)), Unauthenticated) => {
-                ("optional", false, false, "a certificate needs TLS")
+                ("optional", false, false, false, "a certificate needs TLS")
             }
             (Plain, _, Some((CertificateOrDialback, Optional)), Unauthenticated) => {
-                ("optional", false, true, "dialback works without TLS")
+                ("optional", false, true, false, "dialback works without TLS")
             }
             (Plain, _, Some((CertificateOrDialback, Optional)), Authenticated) => {
-                ("-", false, true, "more pairs may follow")
+                ("-", false, true, false, "more pairs may follow")
             }
-            (Plain, _, _, Authenticated) => ("-", false, false, "nothing left to offer"),
-            (Tls, _, None, _) => ("-", false, false, "nothing can be judged without a claim"),
+            (Plain, _, _, Authenticated) => ("-", false, false, false, "nothing left to offer"),
+            (Tls, _, None, _) => {
+                ("-", false, false, false, "nothing can be judged without a claim")
+            }
             (Tls, Proves, Some(_), Unauthenticated) => {
-                ("-", true, true, "the certificate proves it by either way")
+                ("-", true, true, false, "the certificate proves it by either way")
             }
-            (Tls, Proves, Some(_), Authenticated) => ("-", false, true, "more pairs may follow"),
-            (Tls, _, Some((CertificateOrDialback, _)), _) => {
-                ("-", false, true, "dialback where the certificate proves nothing")
+            (Tls, Proves, Some(_), Authenticated) => {
+                ("-", false, true, true, "more pairs may follow")
             }
-            (Tls, _, Some((Certificate, _)), _) => {
-                ("-", false, false, "only a certificate would do, and it does not")
+            (Tls, _, Some((CertificateOrDialback, _)), progress) => {
+                let proved = progress == Authenticated;
+                ("-", false, true, proved, "dialback where the certificate proves nothing")
+            }
+            (Tls, _, Some((Certificate, _)), progress) => {
+                let proved = progress == Authenticated;
+                ("-", false, false, proved, "only a certificate would do, and it does not")
             }
         }
     }
@@ -197,12 +230,13 @@ mod tests {
                 Some(Encryption::Optional) => "optional",
                 None => "-",
             };
-            let (want_starttls, external, dialback, reason) = expected(state);
+            let (want_starttls, external, dialback, management, reason) = expected(state);
             assert_eq!(
-                (starttls, offer.external, offer.dialback),
-                (want_starttls, external, dialback),
+                (starttls, offer.external, offer.dialback, offer.management),
+                (want_starttls, external, dialback, management),
                 "{reason}: {state:?}"
             );
+            assert_eq!(offer.limits, dialback || management, "stanzas may follow: {state:?}");
         }
     }
 
@@ -220,22 +254,42 @@ mod tests {
     fn features_as_they_are_written() {
         let mut all = String::new();
         for starttls in [None, Some(Encryption::Optional), Some(Encryption::Required)] {
-            let offer = S2sOffer { starttls, external: false, dialback: false };
+            let offer = S2sOffer {
+                starttls,
+                external: false,
+                dialback: false,
+                management: false,
+                limits: false,
+            };
             let mut out = bytes::BytesMut::new();
             let content = crate::framing::ContentNamespace::Server;
-            crate::framing::write_element(&mut out, content, &offer.to_element());
+            crate::framing::write_element(
+                &mut out,
+                content,
+                &offer.to_element(&StreamLimits::default()),
+            );
             writeln!(all, "{}", std::str::from_utf8(&out).unwrap()).unwrap();
         }
-        let offer = S2sOffer { starttls: None, external: true, dialback: true };
+        let offer = S2sOffer {
+            starttls: None,
+            external: true,
+            dialback: true,
+            management: true,
+            limits: true,
+        };
         let mut out = bytes::BytesMut::new();
         let content = crate::framing::ContentNamespace::Server;
-        crate::framing::write_element(&mut out, content, &offer.to_element());
+        crate::framing::write_element(
+            &mut out,
+            content,
+            &offer.to_element(&StreamLimits::default()),
+        );
         all += std::str::from_utf8(&out).unwrap();
         insta::assert_snapshot!(all, @r"
         <stream:features/>
         <stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>
         <stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls></stream:features>
-        <stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms><dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback></stream:features>
+        <stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms><dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback><sm xmlns='urn:xmpp:sm:3'/><limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>524288</max-bytes><idle-seconds>900</idle-seconds></limits></stream:features>
         ");
     }
 }

@@ -31,6 +31,33 @@ pub(super) fn tls_failed(
     }
 }
 
+/// Whether a stream has proved anybody; one that tried and never did is counted when it ends. Not
+/// before: dialback may follow where a certificate proves nothing.
+#[derive(Debug, Default)]
+pub(super) struct Proofs {
+    failed: bool,
+    opened: bool,
+}
+
+impl Proofs {
+    pub(super) fn failed(&mut self) {
+        self.failed = true;
+    }
+
+    pub(super) fn opened(&mut self) {
+        self.opened = true;
+    }
+}
+
+impl Drop for Proofs {
+    fn drop(&mut self) {
+        if self.failed && !self.opened {
+            metrics::counter!("gatehouse_s2s_refused_total", "reason" => "authentication")
+                .increment(1);
+        }
+    }
+}
+
 /// A way of authentication failed. Where policy asks for a certificate someone should look, because
 /// this partner cannot get in; else dialback may still do.
 pub(super) fn authentication_failed(
@@ -41,7 +68,6 @@ pub(super) fn authentication_failed(
     method: &str,
     reason: &str,
 ) {
-    metrics::counter!("gatehouse_s2s_refused_total", "reason" => "authentication").increment(1);
     let needs_certificate = match claimed {
         (Some(from), Some(to)) => edge
             .policy()

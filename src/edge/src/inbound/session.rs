@@ -6,6 +6,7 @@ use gatehouse_identity::{AuthenticatedPeer, TlsFacts};
 use gatehouse_net::{Connection, Step, now};
 use gatehouse_policy::{Denial, Permit, Policy};
 use gatehouse_telemetry::{StreamHandle, StreamInfo, StreamKind, StreamState};
+use gatehouse_trunk::{Receipt, Receipts};
 use gatehouse_types::{Chain, Domain, Local, Machine, Remote};
 use gatehouse_xmpp::s2s::{DialbackAnswer, DialbackQuestion, S2sEvent};
 use gatehouse_xmpp::stream::CloseReason;
@@ -40,12 +41,15 @@ pub(super) struct Session {
     /// Who the first header said it is from and for; claimed, not proven.
     claimed: (Option<Remote<Domain>>, Option<Local<Domain>>),
     /// One for each pair that the machine has opened; it bounds them.
+    proofs: report::Proofs,
     permits: Vec<Permit>,
     /// This stream among those of each domain that it proved.
     places: Vec<Place<Domain>>,
     answers: mpsc::Receiver<(DialbackQuestion, DialbackAnswer)>,
     answer: mpsc::Sender<(DialbackQuestion, DialbackAnswer)>,
     verifying: usize,
+    /// What the core has acknowledged of what came in, where the partner wants to know.
+    receipts: Arc<Receipts>,
     /// Why policy closed the stream, for the log only.
     detail: Option<String>,
     /// Set once the stream is being closed: when to cut the connection.
@@ -86,11 +90,13 @@ impl Session {
             facts,
             setup_deadline,
             claimed: (None, None),
+            proofs: report::Proofs::default(),
             permits: Vec::new(),
             places: Vec::new(),
             answers,
             answer,
             verifying: 0,
+            receipts: Arc::default(),
             detail: None,
             leave_at: None,
         }
@@ -99,6 +105,7 @@ impl Session {
     pub(super) async fn run(mut self: Box<Self>) {
         let stop = self.edge.tasks.stop();
         let mut policy = self.edge.policy.clone();
+        let receipts = Arc::clone(&self.receipts);
         loop {
             let leaving = self.leave_at.is_some();
             tokio::select! {
@@ -112,6 +119,11 @@ impl Session {
                 Some((question, answer)) = self.answers.recv() => {
                     self.verifying = self.verifying.saturating_sub(1);
                     self.connection.machine_mut().dialback_answer(&question, answer, now());
+                }
+                () = receipts.news() => {
+                    for number in receipts.take() {
+                        self.connection.machine_mut().handled(number, now());
+                    }
                 }
                 step = self.connection.next() => {
                     let state = match step {
@@ -141,7 +153,7 @@ impl Session {
             S2sEvent::Header { from, to } => self.claimed = (from, to),
             S2sEvent::Opened { peer, local, rule: _ } => self.opened(peer, local),
             S2sEvent::VerifyKey(question) => self.verify(question),
-            S2sEvent::Stanza(stanza) => self.stanza(stanza).await,
+            S2sEvent::Stanza(stanza, number) => self.stanza(stanza, number).await,
             S2sEvent::Malformed { answer, reason } => {
                 self.handle.note_error(&reason);
                 metrics::counter!("gatehouse_s2s_dropped_total").increment(1);
@@ -154,6 +166,7 @@ impl Session {
                 }
             }
             S2sEvent::AuthenticationFailed { method, reason } => {
+                self.proofs.failed();
                 self.handle.note_error(&format!("{method}: {reason}"));
                 report::authentication_failed(
                     &self.edge,
@@ -168,8 +181,8 @@ impl Session {
                 self.closed(&reason);
                 self.leave_at.get_or_insert_with(|| now() + FAREWELL);
             }
-            // Initiators only.
-            S2sEvent::KeyVerdict { .. } => {}
+            // Initiators only, or about what we did not send.
+            S2sEvent::KeyVerdict { .. } | S2sEvent::Acknowledged(_) => {}
         }
         State::Running
     }
@@ -237,6 +250,7 @@ impl Session {
             info.authentication = proof;
             info.state = StreamState::Open;
         });
+        self.proofs.opened();
         self.permits.push(permit);
     }
 
@@ -262,7 +276,9 @@ impl Session {
         });
     }
 
-    async fn stanza(&mut self, stanza: Stanza) {
+    async fn stanza(&mut self, stanza: Stanza, number: Option<u64>) {
+        // Whatever becomes of the stanza, its sender need not keep it once this is dropped.
+        let receipt = number.map(|number| self.receipts.receipt(number)).unwrap_or_default();
         if self.leave_at.is_some() && self.permits.is_empty() {
             // Read before the stream was refused; what was refused has no way on.
             metrics::counter!("gatehouse_s2s_dropped_total").increment(1);
@@ -291,7 +307,7 @@ impl Session {
         let traffic = self.connection.traffic();
         self.handle.bytes(traffic.read, traffic.written);
         keep_to_rate(&self.edge, &permit).await;
-        forward(&self.edge, &permit, stanza).await;
+        forward(&self.edge, &permit, stanza, receipt).await;
     }
 
     fn recheck(&mut self, policy: &Policy) {
@@ -368,19 +384,19 @@ async fn keep_to_rate(edge: &Edge, permit: &Permit) {
 /// it, and that it is for a domain of ours.
 ///
 /// Waiting here slows the partner: nothing more is read from its stream meanwhile.
-async fn forward(edge: &Edge, permit: &Permit, stanza: Stanza) {
-    let Err(unreachable) = edge.core.send(stanza).await else { return };
+async fn forward(edge: &Edge, permit: &Permit, stanza: Stanza, receipt: Receipt) {
+    let Err(unreachable) = edge.core.send_with(stanza, receipt).await else { return };
     if edge.domain_warnings.may_warn(permit.local().0.clone(), now()) {
         warn!(error = %unreachable, peer.domain = %permit.peer().domain(), "a stanza from outside cannot be taken");
     }
     let text = format!("{} cannot take messages right now; try again later", permit.local());
     let answer =
-        unreachable.stanza.bounce(ErrorKind::Wait, StanzaCondition::ResourceConstraint, &text);
+        unreachable.stanza.bounce(ErrorKind::Wait, StanzaCondition::RecipientUnavailable, &text);
     let Some(answer) = answer else {
         metrics::counter!("gatehouse_s2s_dropped_total").increment(1);
         return;
     };
-    let condition = StanzaCondition::ResourceConstraint.as_str();
+    let condition = StanzaCondition::RecipientUnavailable.as_str();
     metrics::counter!("gatehouse_s2s_bounces_total", "condition" => condition).increment(1);
     send_back(edge, answer);
 }

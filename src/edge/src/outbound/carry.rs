@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use gatehouse_identity::TlsFacts;
@@ -5,7 +6,8 @@ use gatehouse_net::{Connection, ConnectionError, Step, now};
 use gatehouse_policy::{Channel, Permit, Policy};
 use gatehouse_telemetry::{StreamHandle, StreamState};
 use gatehouse_types::{Chain, Machine};
-use gatehouse_xmpp::s2s::{S2sEvent, S2sInitiator};
+use gatehouse_xmpp::s2s::{S2sEvent, S2sInitiator, TooLong};
+use gatehouse_xmpp::{ErrorKind, StanzaCondition};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -13,6 +15,7 @@ use tracing::{debug, info, warn};
 use super::dial::OpenStream;
 use super::failure::reason_text;
 use super::queue::{Queue, Waiting};
+use crate::bounce::Refusal;
 use crate::shared::{Edge, channel, policy_changed, proof_text, version, version_text};
 
 /// Stanzas handed to the machine before the connection gets its turn.
@@ -33,11 +36,16 @@ pub(super) struct Carry<'a> {
     facts: Option<TlsFacts>,
     id: String,
     handle: StreamHandle,
-    /// Given to the machine, not yet known to have left. Their receipts are kept.
-    unflushed: Vec<Waiting>,
-    flushed_any: bool,
+    /// Given to the machine, oldest first, and not yet known to be safe: acknowledged by a partner
+    /// that does so, or else handed to the operating system. Their receipts are kept.
+    held: VecDeque<Waiting>,
+    /// How many of them may not have left yet.
+    unflushed: usize,
+    delivered_any: bool,
     idle_at: Instant,
-    /// Set once nothing more is sent: when to cut the connection.
+    /// Set once nothing more is sent: when to say goodbye, acknowledged or not.
+    part_at: Option<Instant>,
+    /// Set once goodbye was said: when to cut the connection.
     leave_at: Option<Instant>,
     /// True if the goodbye was ours, and not the peer's.
     we_left: bool,
@@ -46,10 +54,10 @@ pub(super) struct Carry<'a> {
 
 /// How a stream ended.
 pub(super) struct Carried {
-    /// True if at least one stanza left.
-    pub(super) flushed_any: bool,
-    /// What was given to the stream and did not leave.
-    pub(super) unflushed: Vec<Waiting>,
+    /// True if at least one stanza is safe.
+    pub(super) delivered_any: bool,
+    /// What was given to the stream and is not known to be safe, oldest first.
+    pub(super) held: VecDeque<Waiting>,
     /// Why it ended, for the log.
     pub(super) reason: String,
 }
@@ -87,9 +95,11 @@ impl<'a> Carry<'a> {
             facts,
             id,
             handle,
-            unflushed: Vec::new(),
-            flushed_any: false,
+            held: VecDeque::new(),
+            unflushed: 0,
+            delivered_any: false,
             idle_at: now() + edge.config.limits.idle_timeout,
+            part_at: None,
             leave_at: None,
             we_left: false,
             reason: None,
@@ -101,23 +111,27 @@ impl<'a> Carry<'a> {
         loop {
             self.take_batch();
             let leaving = self.leave_at.is_some();
-            let wake_at = self.leave_at.unwrap_or(self.idle_at);
-            let sending = !self.unflushed.is_empty();
+            let ending = leaving || self.part_at.is_some();
+            let wake_at = self.leave_at.or(self.part_at).unwrap_or(self.idle_at);
+            let sending = self.unflushed > 0;
+            // An answer to what is held will come, or the machine gives the stream up.
+            let idle = self.held.is_empty();
             tokio::select! {
                 biased;
-                () = self.drained.cancelled(), if !leaving => {
+                () = self.drained.cancelled(), if !ending => {
                     self.take_batch();
                     self.leave("we are stopping");
                 }
-                () = time::sleep_until(wake_at.into()), if leaving || !sending => {
+                () = time::sleep_until(wake_at.into()), if ending || idle => {
                     if leaving {
                         debug!(stream.id = self.id, "cut: the peer does not say goodbye");
                         break;
                     }
-                    self.leave("idle");
+                    self.reason.get_or_insert_with(|| "idle".to_owned());
+                    self.part();
                 }
-                policy = policy_changed(&mut policy), if !leaving => self.recheck(&policy),
-                () = self.queue.arrived(), if !leaving => {}
+                policy = policy_changed(&mut policy), if !ending => self.recheck(&policy),
+                () = self.queue.arrived(), if !ending => {}
                 step = next(&mut self.connection, sending) => {
                     if self.take(step).is_over() {
                         break;
@@ -126,31 +140,49 @@ impl<'a> Carry<'a> {
             }
         }
         let reason = self.reason.unwrap_or_else(|| "closed".to_owned());
-        Carried { flushed_any: self.flushed_any, unflushed: self.unflushed, reason }
+        Carried { delivered_any: self.delivered_any, held: self.held, reason }
     }
 
     /// Gives the machine what waits, as far as the peer keeps up.
     fn take_batch(&mut self) {
-        if self.leave_at.is_some() {
+        if self.leave_at.is_some() || self.part_at.is_some() {
             return;
         }
         for _ in 0..BATCH_LEN_MAX {
-            if self.connection.is_congested() || self.unflushed.len() >= 4 * BATCH_LEN_MAX {
+            if self.connection.is_congested()
+                || self.unflushed >= 4 * BATCH_LEN_MAX
+                || !self.connection.machine().has_room()
+            {
                 return;
             }
             let Some(waiting) = self.queue.pop() else { return };
             let stanza = &waiting.stanza;
             debug!(stanza.id = %stanza.trace(), kind = ?stanza.kind(), "a stanza goes to the partner");
-            self.connection.machine_mut().send(stanza, now());
-            self.unflushed.push(waiting);
+            if let Err(too_long) = self.connection.machine_mut().send(stanza, now()) {
+                let why = too_long_for(&self.permit, too_long);
+                self.edge.bounce_now(&waiting.stanza, waiting.receipt, &why);
+                continue;
+            }
+            self.held.push_back(waiting);
+            self.unflushed += 1;
         }
     }
 
+    /// Sends nothing more, and ends the stream once the partner has acknowledged what it was sent,
+    /// if it does that; at once if not.
     fn leave(&mut self, reason: &str) {
+        self.reason.get_or_insert_with(|| reason.to_owned());
+        if self.held.is_empty() || !self.connection.machine().is_managed() {
+            self.part();
+        } else {
+            self.part_at = Some(now() + FAREWELL);
+        }
+    }
+
+    fn part(&mut self) {
         self.connection.machine_mut().handle_shutdown(now());
         self.leave_at = Some(now() + FAREWELL);
         self.we_left = true;
-        self.reason.get_or_insert_with(|| reason.to_owned());
     }
 
     fn recheck(&mut self, policy: &Policy) {
@@ -189,6 +221,10 @@ impl<'a> Carry<'a> {
                 }
                 State::Running
             }
+            Ok(Some(Step::Event(S2sEvent::Acknowledged(len)))) => {
+                self.delivered(len);
+                State::Running
+            }
             Ok(Some(Step::Event(event))) => {
                 debug!(stream.id = self.id, ?event, "ignored on an outbound stream");
                 State::Running
@@ -210,16 +246,36 @@ impl<'a> Carry<'a> {
         }
     }
 
-    /// All that was sent has been handed to the operating system: receipts are given back.
+    /// All that was sent has been handed to the operating system. If nobody will acknowledge it,
+    /// that has to do.
     fn flushed(&mut self) {
-        for _ in self.unflushed.drain(..) {
+        self.unflushed = 0;
+        if !self.connection.machine().is_managed() {
+            self.delivered(self.held.len());
+        }
+    }
+
+    /// The oldest `len` are safe: their receipts are given back.
+    fn delivered(&mut self, len: usize) {
+        for _ in self.held.drain(..len.min(self.held.len())) {
             self.handle.stanza_out();
-            self.flushed_any = true;
+            self.delivered_any = true;
+        }
+        self.unflushed = self.unflushed.min(self.held.len());
+        if self.held.is_empty() && self.part_at.is_some() && self.leave_at.is_none() {
+            self.part();
         }
         let traffic = self.connection.traffic();
         self.handle.bytes(traffic.read, traffic.written);
         self.idle_at = now() + self.edge.config.limits.idle_timeout;
     }
+}
+
+/// What the author of a stanza is told that the partner would close the stream for.
+fn too_long_for(permit: &Permit, TooLong { bytes_max }: TooLong) -> Refusal {
+    let partner = permit.peer().domain();
+    let text = format!("{partner} takes messages of at most {bytes_max} bytes, and this is longer");
+    Refusal::new(ErrorKind::Modify, StanzaCondition::PolicyViolation, text)
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

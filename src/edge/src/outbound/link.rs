@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use gatehouse_net::now;
@@ -51,6 +52,11 @@ impl Link {
 
     pub(super) async fn run(mut self) {
         while !self.links.end_if_empty(&self.pair) {
+            // What came while the link gave up.
+            if let Some((refusal, _)) = self.memory.refusal(&self.pair, now()) {
+                self.bounce_all(&refusal).await;
+                continue;
+            }
             let listed = self.list();
             let failure = match self.connect().await {
                 Ok((stream, permit)) => self.carry(listed, stream, permit).await,
@@ -109,9 +115,9 @@ impl Link {
     ) -> Option<LinkFailure> {
         self.memory.succeeded(&self.pair);
         let carry = Carry::open(&self.edge, &self.queue, &self.drained, listed, *stream, permit);
-        let Carried { flushed_any, unflushed, reason } = carry.run().await;
-        self.requeue(unflushed, &reason).await;
-        if flushed_any || self.queue.is_empty() {
+        let Carried { delivered_any, held, reason } = carry.run().await;
+        self.requeue(held, &reason).await;
+        if delivered_any || self.queue.is_empty() {
             self.fruitless = 0;
             return None;
         }
@@ -122,10 +128,10 @@ impl Link {
         })
     }
 
-    /// Gives what a broken stream did not take to the next one; but only once.
-    async fn requeue(&self, unflushed: Vec<Waiting>, reason: &str) {
+    /// Gives what a broken stream did not take, as far as we know, to the next one; but only once.
+    async fn requeue(&self, held: VecDeque<Waiting>, reason: &str) {
         let (again, lost): (Vec<_>, Vec<_>) =
-            unflushed.into_iter().partition(|waiting| !waiting.retried);
+            held.into_iter().partition(|waiting| !waiting.retried);
         let again = again.into_iter().map(|waiting| Waiting { retried: true, ..waiting });
         self.queue.put_back(again.collect());
         if lost.is_empty() {
@@ -152,8 +158,12 @@ impl Link {
                 refusal
             }
         };
+        self.bounce_all(&refusal).await;
+    }
+
+    async fn bounce_all(&self, refusal: &Refusal) {
         while let Some(waiting) = self.queue.pop() {
-            self.edge.bounce(&waiting.stanza, waiting.receipt, &refusal).await;
+            self.edge.bounce(&waiting.stanza, waiting.receipt, refusal).await;
         }
     }
 

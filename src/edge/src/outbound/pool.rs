@@ -91,7 +91,9 @@ impl Pool {
             self.edge.bounce_now(&stanza, receipt, &refusal);
             return;
         }
-        if let Some((refusal, rest)) = self.memory.refusal(&pair, now()) {
+        // Behind what a link still has to bounce, so that authors are told in order.
+        let refusal = (!self.links.has(&pair)).then(|| self.memory.refusal(&pair, now())).flatten();
+        if let Some((refusal, rest)) = refusal {
             debug!(
                 peer.domain = %pair.remote,
                 next_try_secs = rest.as_secs(),

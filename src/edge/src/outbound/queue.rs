@@ -91,6 +91,11 @@ impl Links {
         }
     }
 
+    /// True if a link of this pair is at work.
+    pub(super) fn has(&self, pair: &Pair) -> bool {
+        self.queues.lock().contains_key(pair)
+    }
+
     /// Takes the pair out if its queue is empty, and says whether it was. If so, the link must end:
     /// the next stanza starts another.
     pub(super) fn end_if_empty(&self, pair: &Pair) -> bool {
@@ -208,7 +213,7 @@ mod tests {
         let Pushed::Started(queue) = links.push(&pair(), waiting("a")) else { panic!("no link") };
         assert!(!links.end_if_empty(&pair()));
         assert_eq!(ids(&queue), ["a"]);
-        assert!(links.end_if_empty(&pair()));
+        assert!(links.has(&pair()) && links.end_if_empty(&pair()) && !links.has(&pair()));
         assert!(matches!(links.push(&pair(), waiting("b")), Pushed::Started(_)));
     }
 

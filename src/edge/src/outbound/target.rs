@@ -113,7 +113,8 @@ impl<'a> Attempt<'a> {
                 Step::Event(
                     S2sEvent::Header { .. }
                     | S2sEvent::VerifyKey(_)
-                    | S2sEvent::Stanza(_)
+                    | S2sEvent::Stanza(..)
+                    | S2sEvent::Acknowledged(_)
                     | S2sEvent::Malformed { .. },
                 ) => {}
                 Step::Upgrade => self.upgrade(&mut connection).await?,

@@ -25,8 +25,10 @@ pub(crate) struct Receiver {
 /// What the server does once it has said that the dialback key is valid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Manners {
-    /// Takes one stanza.
+    /// Takes one stanza, and acknowledges it where it can.
     Takes,
+    /// Takes one stanza and is gone without a word.
+    Dies,
     /// Leaves at once, in the same breath.
     Leaves,
 }
@@ -83,7 +85,16 @@ impl Receiver {
                         machine.close_with(error, now());
                     }
                 }
-                Ok(Step::Event(S2sEvent::Stanza(stanza))) => {
+                Ok(Step::Event(S2sEvent::Stanza(stanza, _))) if manners == Manners::Dies => {
+                    return Some(stanza);
+                }
+                Ok(Step::Event(S2sEvent::Stanza(stanza, number))) => {
+                    if let Some(number) = number {
+                        // Only this one: others that came with it are not waited for.
+                        connection.machine_mut().handled(number, now());
+                        let error = StreamError::from(StreamCondition::Reset);
+                        connection.machine_mut().close_with(error, now());
+                    }
                     connection.machine_mut().handle_shutdown(now());
                     while let Ok(Step::Event(_)) = connection.next().await {}
                     return Some(stanza);

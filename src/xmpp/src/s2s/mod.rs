@@ -4,7 +4,9 @@
 mod fuzzing;
 mod initiator;
 mod key;
+mod management;
 mod pairs;
+mod peer_limits;
 mod receiver;
 mod wire;
 
@@ -69,6 +71,14 @@ pub trait Gate: Send + Sync {
     fn admit(&self, peer: &AuthenticatedPeer, to: &Local<Domain>) -> Result<String, StreamError>;
 }
 
+/// A stanza is longer than the peer says it takes (XEP-0478); it was not sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the peer takes at most {bytes_max} bytes at a time")]
+pub struct TooLong {
+    /// What it takes.
+    pub bytes_max: usize,
+}
+
 /// What an S2S machine tells its owner.
 #[derive(Clone, Debug, PartialEq)]
 pub enum S2sEvent {
@@ -97,8 +107,13 @@ pub enum S2sEvent {
         /// True for `type='valid'`.
         valid: bool,
     },
-    /// A stanza between an opened pair; `from` and `to` are there and were checked.
-    Stanza(Stanza),
+    /// A stanza between an opened pair; `from` and `to` are there and were checked. The number is
+    /// for `handled` of the machine, once the stanza is handed on, stored or answered; without
+    /// stream management there is none.
+    Stanza(Stanza, Option<u64>),
+    /// The peer has acknowledged the oldest so many of the stanzas that it was sent and had not
+    /// acknowledged (XEP-0198).
+    Acknowledged(usize),
     /// A stanza with a malformed address was not taken; the stream goes on, so that one user of the
     /// partner cannot end it for all others (RFC 6120, section 8.3.3.8).
     Malformed {

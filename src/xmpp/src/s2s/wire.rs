@@ -84,8 +84,17 @@ impl Wire {
         write_element(&mut self.out, ContentNamespace::Server, element);
     }
 
-    pub(super) fn write_stanza(&mut self, stanza: &Stanza) {
+    /// Returns how many bytes the stanza takes; none if they are more than `bytes_max`, and then
+    /// nothing is written.
+    pub(super) fn write_stanza(&mut self, stanza: &Stanza, bytes_max: usize) -> Option<usize> {
+        let before = self.out.len();
         stanza.write(&mut self.out, None);
+        let bytes = self.out.len() - before;
+        if bytes > bytes_max {
+            self.out.truncate(before);
+            return None;
+        }
+        Some(bytes)
     }
 
     pub(super) fn write_header(&mut self, header: &StreamHeader) {

@@ -6,12 +6,14 @@ use gatehouse_identity::{AuthenticatedPeer, TlsFacts};
 use gatehouse_types::{Domain, Local, Machine, Remote, StreamLimits};
 use minidom::Element;
 
+use super::management::{Heard, Management};
+use super::peer_limits::PeerLimits;
 use super::wire::{Channel, Wire};
-use super::{Authentication, DialbackQuestion, S2sEvent, Terms};
+use super::{Authentication, DialbackQuestion, S2sEvent, Terms, TooLong};
 use crate::dialback::DialbackSecret;
 use crate::framing::{Frame, Leftover, StreamHeader};
 use crate::stream::CloseReason;
-use crate::{Entry, Seed, Stanza, StreamCondition, StreamError};
+use crate::{Entry, Seed, Stanza, StreamCondition, StreamError, ns};
 
 mod negotiation;
 
@@ -48,6 +50,11 @@ pub struct S2sInitiator {
     setup_deadline: Instant,
     /// When the stream opened or a stanza was last sent.
     last_sent: Instant,
+    heard_at: Instant,
+    /// What the responder's features said last.
+    limits: PeerLimits,
+    /// Once we have asked for it, and until the responder cannot do it.
+    management: Option<Management>,
 }
 
 /// How far the stream has come. Each state holds what is true in it.
@@ -125,6 +132,9 @@ impl S2sInitiator {
             state: State::Closed,
             setup_deadline: now + config.limits.setup_timeout,
             last_sent: now,
+            heard_at: now,
+            limits: PeerLimits::default(),
+            management: None,
             config,
             from,
             to,
@@ -151,11 +161,28 @@ impl S2sInitiator {
     }
 
     /// Writes a stanza; only once opened. The bytes are in the next `poll_transmit`.
-    pub fn send(&mut self, stanza: &Stanza, now: Instant) {
-        if matches!(self.state, State::Open) {
-            self.wire.write_stanza(stanza);
-            self.last_sent = now;
+    pub fn send(&mut self, stanza: &Stanza, now: Instant) -> Result<(), TooLong> {
+        if !matches!(self.state, State::Open) {
+            return Ok(());
         }
+        let bytes_max = self.limits.bytes_max.unwrap_or(usize::MAX);
+        let bytes = self.wire.write_stanza(stanza, bytes_max).ok_or(TooLong { bytes_max })?;
+        self.last_sent = now;
+        if let Some(management) = &mut self.management {
+            management.sent(bytes, now);
+        }
+        Ok(())
+    }
+
+    /// True if the responder acknowledges stanzas ([`S2sEvent::Acknowledged`]): until it has, it is
+    /// not known whether it took one. It may turn out later that it does not.
+    pub fn is_managed(&self) -> bool {
+        self.management.is_some()
+    }
+
+    /// True if another stanza may be sent before the next acknowledgement.
+    pub fn has_room(&self) -> bool {
+        self.management.as_ref().is_none_or(Management::has_room)
     }
 
     /// Judges the responder before a word is said to it.
@@ -173,6 +200,10 @@ impl S2sInitiator {
         };
         self.send_header();
         self.state = State::AwaitHeader { session: Session { channel, responder } };
+    }
+
+    fn idle_at(&self) -> Instant {
+        self.last_sent + self.limits.idle(self.config.limits.idle_timeout)
     }
 
     fn send_header(&mut self) {
@@ -228,11 +259,20 @@ impl S2sInitiator {
         if let Some(error) = StreamError::from_element(element) {
             return Err(CloseReason::PeerRefused(error));
         }
+        if element.has_ns(ns::SM) && matches!(state, State::Open | State::Closing { .. }) {
+            self.on_management(&state, element).map_err(CloseReason::WeRefused)?;
+            return Ok(state);
+        }
         match state {
             State::AwaitFeatures { session, stream } => self.on_features(session, stream, element),
             State::AwaitProceed => self.on_starttls_answer(element),
             State::AwaitSasl { session, stream } => self.on_sasl_answer(session, stream, element),
             State::AwaitRestart { peer, heard: Restarted::Header } if is_features(element) => {
+                self.limits = PeerLimits::of(element);
+                if element.has_child("sm", ns::SM) {
+                    let patience = self.config.limits.write_timeout;
+                    self.management = Some(Management::request(&mut self.wire, patience));
+                }
                 Ok(self.open(peer))
             }
             State::AwaitResult { session } => self.on_result(session, element),
@@ -240,6 +280,21 @@ impl S2sInitiator {
             // Without bidi, stanzas flow from the initiator only: what comes here is nobody's.
             state => Ok(state),
         }
+    }
+
+    fn on_management(&mut self, state: &State, element: &Element) -> Result<(), StreamError> {
+        // Nobody asked for it; the stream does without.
+        let Some(management) = &mut self.management else { return Ok(()) };
+        // After our farewell we only listen.
+        if !matches!(state, State::Open) && element.name() != "a" {
+            return Ok(());
+        }
+        match management.heard(element, &mut self.wire, self.heard_at)? {
+            Heard::Nothing | Heard::Acknowledged(0) => {}
+            Heard::Acknowledged(len) => self.wire.tell(S2sEvent::Acknowledged(len)),
+            Heard::Failed => self.management = None,
+        }
+        Ok(())
     }
 }
 
@@ -253,6 +308,7 @@ impl Machine for S2sInitiator {
         if !matches!(self.state, State::Open) {
             self.last_sent = now;
         }
+        self.heard_at = now;
         self.wire.push(data);
         while !matches!(self.state, State::Closed | State::Upgrading) {
             match self.wire.next_frame() {
@@ -270,6 +326,13 @@ impl Machine for S2sInitiator {
         match self.state {
             State::Closed => {}
             State::Open => {
+                let tick = self.management.as_mut().map(|it| it.tick(&mut self.wire, now));
+                if let Some(Err(gone)) = tick {
+                    return self.close(CloseReason::WeRefused(gone.into()));
+                }
+                if now < self.idle_at() {
+                    return;
+                }
                 // The owner sends nothing more; the connection stays for what is on its way, until
                 // the responder says its farewell too (XEP-0190).
                 self.finish(CloseReason::Idle);
@@ -293,13 +356,19 @@ impl Machine for S2sInitiator {
     }
 
     fn poll_transmit(&mut self) -> Option<Bytes> {
+        if let (State::Open, Some(management)) = (&self.state, &mut self.management) {
+            management.ask(&mut self.wire);
+        }
         self.wire.next_bytes()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Closed => None,
-            State::Open => Some(self.last_sent + self.config.limits.idle_timeout),
+            State::Open => {
+                let deadline = self.management.as_ref().and_then(Management::deadline);
+                Some(deadline.into_iter().fold(self.idle_at(), Instant::min))
+            }
             State::Closing { until } => Some(until),
             _ => Some(self.setup_deadline),
         }
@@ -320,5 +389,5 @@ fn clear_after_proceed() -> StreamError {
 }
 
 fn is_features(element: &Element) -> bool {
-    element.is("features", crate::ns::STREAM)
+    element.is("features", ns::STREAM)
 }

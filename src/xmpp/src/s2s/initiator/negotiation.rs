@@ -11,6 +11,7 @@ use super::{
 };
 use crate::framing::{Leftover, StreamHeader};
 use crate::s2s::key::{KeyContent, KeyElement, KeyKind};
+use crate::s2s::peer_limits::PeerLimits;
 use crate::s2s::receiver::is_old;
 use crate::s2s::{Authentication, Encryption, S2sEvent};
 use crate::stream::{CloseReason, readable};
@@ -60,6 +61,7 @@ impl S2sInitiator {
             return Ok(State::AwaitProceed);
         }
         self.check_encryption(&session)?;
+        self.limits = PeerLimits::of(features);
         if features.has_child("dialback", ns::DIALBACK_FEATURE) {
             stream.dialback = DialbackOffer::Offered;
         }

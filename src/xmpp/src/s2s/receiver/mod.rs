@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gatehouse_identity::{AuthenticatedPeer, TlsFacts};
@@ -7,6 +7,7 @@ use gatehouse_types::{Domain, Local, Machine, Remote, StreamId, StreamLimits};
 use minidom::Element;
 
 use super::key::KeyElement;
+use super::management::{Heard, Management, refusal};
 use super::pairs::Pairs;
 use super::wire::{Channel, Wire};
 use super::{DialbackAnswer, DialbackQuestion, Gate, S2sEvent, Terms};
@@ -48,6 +49,8 @@ pub struct S2sReceiver {
     told: Option<Addresses>,
     setup_deadline: Instant,
     last_heard: Instant,
+    /// Once the peer has asked for it.
+    management: Option<Management>,
 }
 
 /// How far the stream has come. Each state holds what is true in it; what a state does not know
@@ -63,8 +66,12 @@ enum State {
     AwaitRestart { channel: Channel, peer: AuthenticatedPeer },
     /// Stanzas may flow between the pairs; there is at least one.
     Open { channel: Channel, pairs: Pairs },
-    /// We said our farewell after a silence; the peer may still have something on the way.
-    Closing { pairs: Pairs, until: Instant },
+    /// The stream ends, and nothing more is taken; the farewell waits until all that was taken is
+    /// done with, so that the peer learns what it need not send again.
+    Settling { reason: CloseReason, until: Instant },
+    /// We said our farewell after a silence; the peer may still have something on the way. With
+    /// stream management it is not taken any more, for it could not be acknowledged.
+    Closing { pairs: Option<Pairs>, until: Instant },
     /// Over.
     Closed,
 }
@@ -126,6 +133,7 @@ impl S2sReceiver {
             told: None,
             setup_deadline: now + config.limits.setup_timeout,
             last_heard: now,
+            management: None,
             config,
             gate,
             seed,
@@ -156,6 +164,17 @@ impl S2sReceiver {
         self.take_step(|machine, state| machine.settle(state, &question, answer));
     }
 
+    /// The stanza with this number, from [`S2sEvent::Stanza`], is handed on, stored or answered: the
+    /// peer need not keep it any longer (XEP-0198).
+    pub fn handled(&mut self, number: u64, now: Instant) {
+        let Some(management) = &mut self.management else { return };
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        management.handled(number, &mut self.wire, now);
+        self.settle_if_done();
+    }
+
     /// Ends the stream with `error` (policy was reloaded, the partner is too fast, ...).
     pub fn close_with(&mut self, error: StreamError, _now: Instant) {
         self.close(CloseReason::WeRefused(error));
@@ -178,6 +197,30 @@ impl S2sReceiver {
         }
     }
 
+    /// Ends the stream once all that was taken is done with; at once if that is so.
+    fn settle_or_close(&mut self, reason: CloseReason, now: Instant) {
+        let open = self.management.as_ref().is_some_and(|management| management.open_len() > 0);
+        match self.state {
+            State::Open { .. } if open => {
+                self.questions.clear();
+                let until = now + self.settle_timeout();
+                self.state = State::Settling { reason, until };
+            }
+            _ => self.close(reason),
+        }
+    }
+
+    fn settle_if_done(&mut self) {
+        let open = self.management.as_ref().map_or(0, Management::open_len);
+        if let State::Settling { reason, .. } = &self.state
+            && open == 0
+        {
+            let reason = reason.clone();
+            self.state = State::Closed;
+            self.finish(reason);
+        }
+    }
+
     fn close(&mut self, reason: CloseReason) {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => {}
@@ -187,9 +230,17 @@ impl S2sReceiver {
     }
 
     fn finish(&mut self, reason: CloseReason) {
-        self.wire.say_farewell(&reason);
+        self.say_farewell(&reason);
         self.questions.clear();
         self.wire.tell(S2sEvent::Closed(reason));
+    }
+
+    /// The last word of a stream with stream management is an acknowledgement.
+    fn say_farewell(&mut self, reason: &CloseReason) {
+        if let Some(mut management) = self.management.take() {
+            management.acknowledge(&mut self.wire);
+        }
+        self.wire.say_farewell(reason);
     }
 
     /// A new stream on the same connection: a new id, and the old keys mean nothing.
@@ -207,7 +258,14 @@ impl S2sReceiver {
             (State::AwaitRestart { channel, peer }, Frame::Header(header)) => {
                 self.on_restart(channel, peer, header).map_err(Over::Refuse)
             }
+            (state @ State::Settling { .. }, _) => Ok(state),
             (state, Frame::Element(element)) => self.on_element(state, element),
+            (State::Open { .. }, Frame::Footer)
+                if self.management.as_ref().is_some_and(|it| it.open_len() > 0) =>
+            {
+                let until = self.last_heard + self.settle_timeout();
+                Ok(State::Settling { reason: CloseReason::PeerClosed, until })
+            }
             (_, Frame::Footer) => Err(Over::Peer(CloseReason::PeerClosed)),
             // The framer gives one header per stream.
             (_, Frame::Header(_)) => Err(StreamCondition::BadFormat.into()),
@@ -225,10 +283,14 @@ impl S2sReceiver {
         let key = KeyElement::read(&element).transpose()?;
         match (state, key) {
             (State::Closing { pairs, until }, _) => {
-                if is_stanza(&element) {
-                    self.on_stanza(&pairs, element)?;
+                if let Some(pairs) = pairs.as_ref().filter(|_| is_stanza(&element)) {
+                    self.on_stanza(pairs, element)?;
                 }
                 Ok(State::Closing { pairs, until })
+            }
+            (state @ State::Open { .. }, None) if element.has_ns(ns::SM) => {
+                self.on_management(&element)?;
+                Ok(state)
             }
             (state, Some(key)) => self.on_key_element(state, key),
             (State::Open { channel, pairs }, None) => {
@@ -241,6 +303,42 @@ impl S2sReceiver {
             // The framer gives no element before a header.
             (_, None) => Err(StreamCondition::BadFormat.into()),
         }
+    }
+}
+
+impl S2sReceiver {
+    /// How long a stream that ends may wait for the core: less than a peer waits for the last
+    /// acknowledgement.
+    fn settle_timeout(&self) -> Duration {
+        self.config.limits.write_timeout / 3
+    }
+
+    fn idle_at(&self) -> Instant {
+        self.last_heard + self.config.limits.idle_timeout
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if let Some(Err(gone)) = self.management.as_mut().map(|it| it.tick(&mut self.wire, now)) {
+            self.close(CloseReason::WeRefused(gone.into()));
+        }
+    }
+
+    fn on_management(&mut self, element: &Element) -> Result<(), StreamError> {
+        match &mut self.management {
+            None if element.name() == "enable" => {
+                let patience = self.config.limits.write_timeout;
+                self.management = Some(Management::grant(&mut self.wire, patience));
+            }
+            None => self.wire.write(&refusal("unexpected-request")),
+            Some(management) => {
+                if let Heard::Acknowledged(len @ 1..) =
+                    management.heard(element, &mut self.wire, self.last_heard)?
+                {
+                    self.wire.tell(S2sEvent::Acknowledged(len));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -270,10 +368,20 @@ impl Machine for S2sReceiver {
         }
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => {}
+            State::Open { channel, pairs } if now < self.idle_at() => {
+                self.state = State::Open { channel, pairs };
+                self.tick(now);
+            }
+            State::Settling { reason, until } if now < until => {
+                self.state = State::Settling { reason, until };
+                self.tick(now);
+            }
+            State::Settling { reason, .. } => self.finish(reason),
             State::Open { pairs, .. } => {
                 // What the peer has on the way must not be lost: the farewell is said, and the
                 // connection stays until the peer's own (XEP-0190).
-                self.wire.say_farewell(&CloseReason::Idle);
+                let pairs = self.management.is_none().then_some(pairs);
+                self.say_farewell(&CloseReason::Idle);
                 self.questions.clear();
                 self.state =
                     State::Closing { pairs, until: now + self.config.limits.write_timeout };
@@ -290,8 +398,8 @@ impl Machine for S2sReceiver {
         self.close(CloseReason::Disconnected);
     }
 
-    fn handle_shutdown(&mut self, _now: Instant) {
-        self.close(CloseReason::Shutdown);
+    fn handle_shutdown(&mut self, now: Instant) {
+        self.settle_or_close(CloseReason::Shutdown, now);
     }
 
     fn poll_event(&mut self) -> Option<S2sEvent> {
@@ -305,7 +413,14 @@ impl Machine for S2sReceiver {
     fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
             State::Closed => None,
-            State::Open { .. } => Some(self.last_heard + self.config.limits.idle_timeout),
+            State::Open { .. } => {
+                let deadline = self.management.as_ref().and_then(Management::deadline);
+                Some(deadline.into_iter().fold(self.idle_at(), Instant::min))
+            }
+            State::Settling { until, .. } => {
+                let deadline = self.management.as_ref().and_then(Management::deadline);
+                Some(deadline.into_iter().fold(*until, Instant::min))
+            }
             State::Closing { until, .. } => Some(*until),
             State::AwaitHeader { .. }
             | State::Negotiating { .. }

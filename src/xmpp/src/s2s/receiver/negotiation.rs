@@ -141,7 +141,7 @@ impl S2sReceiver {
             terms: claim.map(|claim| claim.terms),
             progress,
         });
-        self.wire.write(&offer.to_element());
+        self.wire.write(&offer.to_element(&self.config.limits));
     }
 
     /// An element from a peer that has proved nothing yet, dialback aside.

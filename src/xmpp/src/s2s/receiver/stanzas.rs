@@ -6,6 +6,7 @@ use rxml::xml_ncname;
 
 use super::{S2sReceiver, is_stanza};
 use crate::s2s::S2sEvent;
+use crate::s2s::management::Management;
 use crate::s2s::pairs::Pairs;
 use crate::stanza::InvalidStanza;
 use crate::{ErrorKind, Stanza, StanzaCondition, StreamCondition, StreamError};
@@ -18,12 +19,22 @@ impl S2sReceiver {
         }
         let mut stanza = match Stanza::read(element) {
             Ok(stanza) => stanza,
-            Err(refused) => return self.on_malformed(pairs, refused.1, &refused.0),
+            Err(refused) => {
+                self.on_malformed(pairs, refused.1, &refused.0)?;
+                // It gets no further than this.
+                if let Some(management) = &mut self.management
+                    && let Some(number) = management.arrived()
+                {
+                    management.handled(number, &mut self.wire, self.last_heard);
+                }
+                return Ok(());
+            }
         };
         self.check_addresses(pairs, &stanza)?;
         self.stanzas += 1;
         stanza.set_trace(TraceId::of(&self.stream_id, self.stanzas));
-        self.wire.tell(S2sEvent::Stanza(stanza));
+        let number = self.management.as_mut().and_then(Management::arrived);
+        self.wire.tell(S2sEvent::Stanza(stanza, number));
         Ok(())
     }
 

@@ -16,9 +16,10 @@ fn check_delivery(link: &mut Link) {
     let message = stanza(
         "<message from='a@them.example/x' to='b@us.example'><body>1 &lt; 2</body><x xmlns='u'/></message>",
     );
-    link.initiator.send(&message, link.now);
+    link.initiator.send(&message, link.now).unwrap();
     link.run();
-    assert_eq!(link.receiver_saw.last(), Some(&S2sEvent::Stanza(message)), "{}", link.log);
+    let Some(S2sEvent::Stanza(came, _)) = link.receiver_saw.last() else { panic!("{}", link.log) };
+    assert_eq!(*came, message, "{}", link.log);
 }
 
 #[test]
@@ -307,7 +308,7 @@ fn one_stream_serves_several_pairs() {
     );
     assert!(opened(&played.events()).is_some());
     assert_eq!(played.say(rooms), "");
-    assert!(matches!(played.events().as_slice(), [S2sEvent::Stanza(_)]));
+    assert!(matches!(played.events().as_slice(), [S2sEvent::Stanza(..)]));
 
     // Another domain of theirs, by dialback.
     assert_eq!(played.say("<db:result from='more.example' to='us.example'>k</db:result>"), "");
@@ -319,7 +320,7 @@ fn one_stream_serves_several_pairs() {
     );
     assert_eq!(opened(&played.events()).unwrap().proof(), &Proof::Dialback);
     assert_eq!(played.say("<iq type='get' id='1' from='more.example' to='us.example'/>"), "");
-    assert!(matches!(played.events().as_slice(), [S2sEvent::Stanza(_)]));
+    assert!(matches!(played.events().as_slice(), [S2sEvent::Stanza(..)]));
 }
 
 #[test]
@@ -359,7 +360,7 @@ fn a_refused_key_does_not_harm_the_other_pairs() {
         assert!(said.contains("item-not-found"), "{said}");
     }
     played.say(MESSAGE);
-    assert!(matches!(played.events().last(), Some(S2sEvent::Stanza(_))));
+    assert!(matches!(played.events().last(), Some(S2sEvent::Stanza(..))));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod flows;
 mod hostile;
+mod management;
 mod table;
 mod timeouts;
 mod world;

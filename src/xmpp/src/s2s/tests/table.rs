@@ -106,7 +106,8 @@ fn told(event: &S2sEvent) -> String {
         S2sEvent::Opened { .. } => "OPENED".to_owned(),
         S2sEvent::VerifyKey(_) => "verify-key".to_owned(),
         S2sEvent::KeyVerdict { valid } => format!("verdict({valid})"),
-        S2sEvent::Stanza(_) => "STANZA".to_owned(),
+        S2sEvent::Stanza(..) => "STANZA".to_owned(),
+        S2sEvent::Acknowledged(len) => format!("acknowledged({len})"),
         S2sEvent::Malformed { .. } => "malformed".to_owned(),
         S2sEvent::AuthenticationFailed { method, .. } => format!("failed({method})"),
         S2sEvent::Closed(CloseReason::WeRefused(error)) => {
