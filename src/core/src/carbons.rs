@@ -9,7 +9,7 @@ use gatehouse_xmpp::{Stanza, StanzaKind, ns};
 use parking_lot::Mutex;
 
 use crate::account::{Account, Session};
-use crate::outbox::Outgoing;
+use crate::outbox::{Copies, Outgoing};
 use crate::refusal::Refusal;
 use crate::router::{Origin, Router};
 use crate::xml;
@@ -81,6 +81,13 @@ fn carbon(session: &Session, stanza: &Stanza, way: Way) -> Option<Stanza> {
     Some(carbon)
 }
 
+/// The message that this is the carbon of, if it was one for the account itself.
+pub(crate) fn original(carbon: &Stanza) -> Option<Stanza> {
+    let received = carbon.element().get_child("received", ns::CARBONS)?;
+    let message = received.get_child("forwarded", ns::FORWARD)?.get_child("message", ns::CLIENT)?;
+    Stanza::from_element(message.clone()).ok()
+}
+
 /// `<enable/>` and `<disable/>` (XEP-0280, sections 4 and 5); `None` for anything else.
 pub(crate) fn switch(session: &Session, stanza: &Stanza) -> Option<Result<(), Refusal>> {
     let payload = stanza.element().children().find(|child| child.has_ns(ns::CARBONS))?;
@@ -106,17 +113,18 @@ impl Router {
         }
         account.copied.remember(stanza);
         for other in others {
-            send(&other, stanza, Way::Sent, &Origin::Here).await;
+            send(&other, stanza, Way::Sent, Copies::default(), &Origin::Here).await;
         }
     }
 
-    /// Clients of ours got a message: the account's others get copies.
+    /// Clients of ours are sent a message: the account's others get copies. If it reaches none of the
+    /// clients that it was for, a copy that reached another will do.
     pub(crate) async fn copy_received(
         &self,
         account: &Account,
         reached: &[Arc<Session>],
         stanza: &Stanza,
-        origin: &Origin,
+        (copies, origin): (&Copies, &Origin),
     ) {
         if stanza.kind() != StanzaKind::Message {
             return;
@@ -131,15 +139,15 @@ impl Router {
         let is_error = stanza.type_() == Some("error");
         if is_eligible(stanza) || (is_error && account.copied.is_about_one(stanza)) {
             for other in others {
-                send(&other, stanza, Way::Received, origin).await;
+                send(&other, stanza, Way::Received, copies.clone(), origin).await;
             }
         }
     }
 }
 
-async fn send(session: &Session, stanza: &Stanza, way: Way, origin: &Origin) {
+async fn send(session: &Session, stanza: &Stanza, way: Way, copies: Copies, origin: &Origin) {
     let Some(carbon) = carbon(session, stanza, way) else { return };
-    let item = Outgoing { is_extra: true, ..Outgoing::new(carbon) };
+    let item = Outgoing { is_extra: true, copies, ..Outgoing::new(carbon) };
     // A copy that finds its session gone is nobody's.
     let _ = match origin {
         Origin::Trunk(_) => session.outbox.offer(item),

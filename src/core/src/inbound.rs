@@ -83,21 +83,20 @@ impl Router {
             match decision {
                 Decision::Resource => {
                     let sessions = Vec::from_iter(account.session_at(to));
-                    if send_copies(&sessions, stanza, origin).await {
-                        self.copy_received(account, &sessions, stanza, origin).await;
+                    if self.send_copies(account, &sessions, stanza, origin).await {
                         return Ok(());
                     }
                 }
                 Decision::Willing => {
                     let sessions = account.sessions_where(Session::is_willing);
-                    if send_copies(&sessions, stanza, origin).await {
-                        self.copy_received(account, &sessions, stanza, origin).await;
+                    if self.send_copies(account, &sessions, stanza, origin).await {
                         return Ok(());
                     }
                 }
                 Decision::Available => {
                     let available = |session: &Session| session.presence().is_some();
-                    send_copies(&account.sessions_where(available), stanza, origin).await;
+                    let sessions = account.sessions_where(available);
+                    self.send_copies(account, &sessions, stanza, origin).await;
                     return Ok(());
                 }
                 Decision::Store => match self.keep(account, to, stanza, origin).await? {
@@ -113,27 +112,36 @@ impl Router {
             }
         }
     }
-}
 
-/// Sends one copy to each session; true if at least one took it, and it was not lost meanwhile.
-async fn send_copies(sessions: &[Arc<Session>], stanza: &Arc<Stanza>, origin: &Origin) -> bool {
-    let copies = Copies::owing(origin.owed());
-    let mut sent = false;
-    for session in sessions {
-        let copy = Outgoing {
-            stanza: Arc::clone(stanza),
-            copies: copies.clone(),
-            offline: None,
-            is_extra: false,
-        };
-        sent |= match origin {
-            Origin::Trunk(_) => session.outbox.offer(copy).is_ok(),
-            Origin::Here | Origin::Leftover(_) => session.outbox.send(copy).await.is_ok(),
-        };
+    /// Sends one copy to each session; true if at least one took it, and it was not lost meanwhile.
+    async fn send_copies(
+        &self,
+        account: &Account,
+        sessions: &[Arc<Session>],
+        stanza: &Arc<Stanza>,
+        origin: &Origin,
+    ) -> bool {
+        let copies = Copies::owing(origin.owed());
+        let mut sent = false;
+        for session in sessions {
+            let copy = Outgoing {
+                stanza: Arc::clone(stanza),
+                copies: copies.clone(),
+                offline: None,
+                is_extra: false,
+            };
+            sent |= match origin {
+                Origin::Trunk(_) => session.outbox.offer(copy).is_ok(),
+                Origin::Here | Origin::Leftover(_) => session.outbox.send(copy).await.is_ok(),
+            };
+        }
+        if sent {
+            self.copy_received(account, sessions, stanza, (&copies, origin)).await;
+        }
+        // A session may have ended while another was waited for. It did not route its copy again, for
+        // this one was still there.
+        sent && copies.lost().is_none()
     }
-    // A session may have ended while another was waited for. It did not route its copy again, for
-    // this one was still there.
-    sent && copies.lost().is_none()
 }
 
 /// RFC 6121, section 8.5.1. A probe gets the answer that a stranger's probe gets, so that it does

@@ -24,7 +24,7 @@ pub(crate) struct Outgoing {
     pub(crate) copies: Copies,
     /// The key of the stored message that this is; the store answers for it.
     pub(crate) offline: Option<i64>,
-    /// What it says went to somebody else too; if its client does not get it, nobody must.
+    /// It is a carbon: a copy of what went to somebody else.
     pub(crate) is_extra: bool,
 }
 

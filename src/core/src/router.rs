@@ -13,6 +13,7 @@ use tracing::{debug, info};
 
 use crate::CoreConfig;
 use crate::account::{Account, Accounts, Session};
+use crate::carbons;
 use crate::outbox::{Outgoing, Owed};
 use crate::pep::Capabilities;
 use crate::refusal::Refusal;
@@ -263,11 +264,16 @@ impl Router {
         since_ms: Option<i64>,
     ) {
         // The store still has it, or another resource may have it.
-        if lost.offline.is_some() || lost.is_extra {
+        if lost.offline.is_some() {
             return;
         }
         let Some(owed) = lost.copies.lost() else { return };
         let mut stanza = Arc::unwrap_or_clone(lost.stanza);
+        if lost.is_extra {
+            // The last trace of a message that reached nobody.
+            let Some(original) = carbons::original(&stanza) else { return };
+            stanza = original;
+        }
         match stanza.kind() {
             StanzaKind::Presence => {}
             // A push of the server itself has no sender, so its answer goes nowhere.

@@ -121,3 +121,30 @@ async fn a_copy_that_is_lost_goes_to_nobody_else() {
     let mut bob = world.online("bob", "later").await;
     assert!(bob.got().is_empty());
 }
+
+#[tokio::test]
+async fn a_message_that_only_its_copy_reached_is_not_sent_again() {
+    let mut world = World::new().await;
+    let alice = world.online("alice", "a").await;
+    let phone = with_carbons(&mut world, "phone").await;
+    let mut desk = with_carbons(&mut world, "desk").await;
+    let message = "<message type='chat' to='bob@ours.example/phone'><body>b</body></message>";
+    alice.send(message).await;
+    let messages = |got: Vec<String>| got.iter().filter(|it| it.starts_with("message")).count();
+    assert_eq!(messages(desk.got()), 1);
+    phone.leave().await;
+    assert_eq!(messages(desk.got()), 0);
+
+    // Neither the message nor its copy was read, whichever is lost first: it waits, once.
+    for phone_first in [true, false] {
+        let phone = with_carbons(&mut world, "phone").await;
+        alice.send(message).await;
+        let (first, last) = if phone_first { (phone, desk) } else { (desk, phone) };
+        first.leave().await;
+        last.leave().await;
+        let (store, bob) = (&world.router.store, super::address("bob@ours.example"));
+        assert_eq!(store.offline(&bob).await.unwrap().len(), 1, "{phone_first}");
+        store.remove_offline(&bob, i64::MAX).await.unwrap();
+        desk = with_carbons(&mut world, "desk").await;
+    }
+}
