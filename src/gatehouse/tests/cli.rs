@@ -186,3 +186,57 @@ fn status_without_an_appliance_says_how_to_start_one() {
     assert_eq!(code, 1);
     assert!(error.contains("gatehouse run"), "{error}");
 }
+
+#[test]
+fn what_is_not_reached_is_asked_of_a_running_appliance() {
+    let place = TempDir::new().expect("directory");
+    fs::write(place.path().join("gatehouse.toml"), "[listen]\nadmin = \"127.0.0.1:1\"\n")
+        .expect("write");
+    let (code, _, error) = output(&mut gatehouse(&place, &["reach", "show"]));
+    assert_eq!(code, 1);
+    assert!(error.contains("gatehouse run"), "{error}");
+    // Without the token of the data directory nothing is even asked.
+    let forget = || output(&mut gatehouse(&place, &["reach", "forget", "them.example"]));
+    let (code, _, error) = forget();
+    assert_eq!(code, 1);
+    assert!(error.contains("admin.token") && error.contains("--data"), "{error}");
+    let data = place.path().join("gatehouse-data");
+    fs::create_dir(&data).expect("directory");
+    fs::write(data.join("admin.token"), "0".repeat(64)).expect("write");
+    let (code, _, error) = forget();
+    assert_eq!(code, 1);
+    assert!(error.contains("gatehouse run") && !error.contains("0000"), "{error}");
+}
+
+#[test]
+fn a_pin_goes_from_a_certificate_into_a_policy() {
+    let place = TempDir::new().expect("directory");
+    let run = |arguments: &[&str]| output(&mut gatehouse(&place, arguments));
+    assert_eq!(run(&["cert", "issue", "--domain", "example.com"]).0, 0);
+    let (code, pin, _) = run(&["cert", "pin", "gatehouse-data/certs/example.com.crt"]);
+    assert_eq!((code, pin.trim().len()), (0, "sha256:".len() + 64), "{pin}");
+
+    let rule = "[[rule]]\nname = \"them\"\nremote = [\"them.example\"]\n";
+    let policy = |pin: &str| {
+        fs::write(place.path().join("policy.toml"), format!("{rule}pin = [\"{pin}\"]\n"))
+            .expect("write");
+        fs::write(place.path().join("gatehouse.toml"), "[policy]\nfile = \"policy.toml\"\n")
+            .expect("write");
+        run(&["policy", "them.example"])
+    };
+    let (code, said, _) = policy(pin.trim());
+    assert_eq!(code, 0);
+    assert!(
+        said.contains("a certificate with a pinned key") && said.contains(pin.trim()),
+        "{said}"
+    );
+    let (code, _, error) = policy("sha256:00");
+    assert_eq!(code, 64);
+    assert!(error.contains("gatehouse cert pin"), "{error}");
+
+    for file in ["policy.toml", "gatehouse-data/certs/example.com.key", "none.pem"] {
+        let (code, said, error) = run(&["cert", "pin", file]);
+        assert_eq!((code, said.as_str()), (64, ""), "{file}");
+        assert!(error.contains(file) && !error.contains("PRIVATE"), "{error}");
+    }
+}
