@@ -165,7 +165,8 @@ fn cut(text: &str) -> String {
 
 /// `0.8` is 800; RFC 3863 allows three digits after the point.
 fn thousandths(text: &str) -> Option<u16> {
-    let (whole, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
+    let text = text.trim();
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let whole: u16 = if whole.is_empty() { 0 } else { whole.parse().ok().filter(|n| *n <= 1)? };
     if fraction.len() > 3 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -15,8 +15,7 @@ pub(super) fn write_return(token: &ReturnToken) -> Result<Vec<u8>, TokenTooLong>
         return Err(TokenTooLong { what: "list of Vias" });
     }
     for via in &token.vias {
-        let length =
-            u16::try_from(via.len()).map_err(|_| TokenTooLong { what: "list of Vias" })?;
+        let length = u16::try_from(via.len()).map_err(|_| TokenTooLong { what: "list of Vias" })?;
         out.extend_from_slice(&length.to_be_bytes());
         out.extend_from_slice(via.as_bytes());
     }

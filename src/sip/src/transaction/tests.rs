@@ -102,22 +102,106 @@ fn client_table(method: &str, flow: Flow) -> String {
 
 #[test]
 fn invite_client_on_a_stream() {
-    insta::assert_snapshot!(client_table("INVITE", TLS), @"");
+    insta::assert_snapshot!(client_table("INVITE", TLS), @r"
+    calling + 180: response 180 [1]
+    calling + 200: response 200 [1]
+    calling + 486: response 486, > ACK [0]
+    calling + lost: broken [0]
+    calling + end: timed out [0]
+    proceeding + 180: response 180 [1]
+    proceeding + 200: response 200 [1]
+    proceeding + 486: response 486, > ACK [0]
+    proceeding + lost: broken [0]
+    proceeding + end: - [1]
+    after 200 + 180: - [1]
+    after 200 + 200: response 200 [1]
+    after 200 + 486: - [1]
+    after 200 + lost: - [0]
+    after 200 + end: - [0]
+    after 486 + 180: stray [0]
+    after 486 + 200: stray [0]
+    after 486 + 486: stray [0]
+    after 486 + lost: - [0]
+    after 486 + end: - [0]
+    ");
 }
 
 #[test]
 fn invite_client_on_datagrams() {
-    insta::assert_snapshot!(client_table("INVITE", UDP), @"");
+    insta::assert_snapshot!(client_table("INVITE", UDP), @r"
+    calling + 180: response 180 [1]
+    calling + 200: response 200 [1]
+    calling + 486: response 486, > ACK [1]
+    calling + lost: broken [0]
+    calling + end: timed out [0]
+    proceeding + 180: response 180 [1]
+    proceeding + 200: response 200 [1]
+    proceeding + 486: response 486, > ACK [1]
+    proceeding + lost: broken [0]
+    proceeding + end: - [1]
+    after 200 + 180: - [1]
+    after 200 + 200: response 200 [1]
+    after 200 + 486: - [1]
+    after 200 + lost: - [0]
+    after 200 + end: - [0]
+    after 486 + 180: - [1]
+    after 486 + 200: - [1]
+    after 486 + 486: > ACK [1]
+    after 486 + lost: - [0]
+    after 486 + end: - [0]
+    ");
 }
 
 #[test]
 fn other_client_on_a_stream() {
-    insta::assert_snapshot!(client_table("MESSAGE", TLS), @"");
+    insta::assert_snapshot!(client_table("MESSAGE", TLS), @r"
+    calling + 180: response 180 [1]
+    calling + 200: response 200 [0]
+    calling + 486: response 486 [0]
+    calling + lost: broken [0]
+    calling + end: timed out [0]
+    proceeding + 180: response 180 [1]
+    proceeding + 200: response 200 [0]
+    proceeding + 486: response 486 [0]
+    proceeding + lost: broken [0]
+    proceeding + end: timed out [0]
+    after 200 + 180: stray [0]
+    after 200 + 200: stray [0]
+    after 200 + 486: stray [0]
+    after 200 + lost: - [0]
+    after 200 + end: - [0]
+    after 486 + 180: stray [0]
+    after 486 + 200: stray [0]
+    after 486 + 486: stray [0]
+    after 486 + lost: - [0]
+    after 486 + end: - [0]
+    ");
 }
 
 #[test]
 fn other_client_on_datagrams() {
-    insta::assert_snapshot!(client_table("MESSAGE", UDP), @"");
+    insta::assert_snapshot!(client_table("MESSAGE", UDP), @r"
+    calling + 180: response 180 [1]
+    calling + 200: response 200 [1]
+    calling + 486: response 486 [1]
+    calling + lost: broken [0]
+    calling + end: timed out [0]
+    proceeding + 180: response 180 [1]
+    proceeding + 200: response 200 [1]
+    proceeding + 486: response 486 [1]
+    proceeding + lost: broken [0]
+    proceeding + end: timed out [0]
+    after 200 + 180: - [1]
+    after 200 + 200: - [1]
+    after 200 + 486: - [1]
+    after 200 + lost: - [0]
+    after 200 + end: - [0]
+    after 486 + 180: - [1]
+    after 486 + 200: - [1]
+    after 486 + 486: - [1]
+    after 486 + lost: - [0]
+    after 486 + end: - [0]
+    ");
 }
 
 /// Each state of a server transaction meets each input.
@@ -158,22 +242,154 @@ fn server_table(method: &str, flow: Flow) -> String {
 
 #[test]
 fn invite_server_on_a_stream() {
-    insta::assert_snapshot!(server_table("INVITE", TLS), @"");
+    insta::assert_snapshot!(server_table("INVITE", TLS), @r"
+    trying + again: - [1]
+    trying + ack: - [1]
+    trying + cancel: cancelled, > 200 CANCEL [1]
+    trying + respond 180: > 180 INVITE [1]
+    trying + respond 200: > 200 INVITE [1]
+    trying + respond 486: > 486 INVITE [1]
+    trying + lost: cancelled [0]
+    trying + end: > 100 INVITE [1]
+    proceeding + again: - [1]
+    proceeding + ack: - [1]
+    proceeding + cancel: cancelled, > 200 CANCEL [1]
+    proceeding + respond 180: > 180 INVITE [1]
+    proceeding + respond 200: > 200 INVITE [1]
+    proceeding + respond 486: > 486 INVITE [1]
+    proceeding + lost: cancelled [0]
+    proceeding + end: - [1]
+    after 200 + again: - [1]
+    after 200 + ack: ack [1]
+    after 200 + cancel: > 200 CANCEL [1]
+    after 200 + respond 180: - [1]
+    after 200 + respond 200: > 200 INVITE [1]
+    after 200 + respond 486: - [1]
+    after 200 + lost: - [0]
+    after 200 + end: - [0]
+    after 486 + again: - [1]
+    after 486 + ack: - [0]
+    after 486 + cancel: > 200 CANCEL [1]
+    after 486 + respond 180: - [1]
+    after 486 + respond 200: - [1]
+    after 486 + respond 486: - [1]
+    after 486 + lost: - [0]
+    after 486 + end: - [0]
+    ");
 }
 
 #[test]
 fn invite_server_on_datagrams() {
-    insta::assert_snapshot!(server_table("INVITE", UDP), @"");
+    insta::assert_snapshot!(server_table("INVITE", UDP), @r"
+    trying + again: - [1]
+    trying + ack: - [1]
+    trying + cancel: cancelled, > 200 CANCEL [1]
+    trying + respond 180: > 180 INVITE [1]
+    trying + respond 200: > 200 INVITE [1]
+    trying + respond 486: > 486 INVITE [1]
+    trying + lost: cancelled [0]
+    trying + end: > 100 INVITE [1]
+    proceeding + again: > 180 INVITE [1]
+    proceeding + ack: - [1]
+    proceeding + cancel: cancelled, > 200 CANCEL [1]
+    proceeding + respond 180: > 180 INVITE [1]
+    proceeding + respond 200: > 200 INVITE [1]
+    proceeding + respond 486: > 486 INVITE [1]
+    proceeding + lost: cancelled [0]
+    proceeding + end: - [1]
+    after 200 + again: - [1]
+    after 200 + ack: ack [1]
+    after 200 + cancel: > 200 CANCEL [1]
+    after 200 + respond 180: - [1]
+    after 200 + respond 200: > 200 INVITE [1]
+    after 200 + respond 486: - [1]
+    after 200 + lost: - [0]
+    after 200 + end: - [0]
+    after 486 + again: > 486 INVITE [1]
+    after 486 + ack: - [1]
+    after 486 + cancel: > 200 CANCEL [1]
+    after 486 + respond 180: - [1]
+    after 486 + respond 200: - [1]
+    after 486 + respond 486: - [1]
+    after 486 + lost: - [0]
+    after 486 + end: - [0]
+    ");
 }
 
 #[test]
 fn other_server_on_a_stream() {
-    insta::assert_snapshot!(server_table("MESSAGE", TLS), @"");
+    insta::assert_snapshot!(server_table("MESSAGE", TLS), @r"
+    trying + again: - [1]
+    trying + ack: ack [1]
+    trying + cancel: > 481 CANCEL [1]
+    trying + respond 180: > 180 MESSAGE [1]
+    trying + respond 200: > 200 MESSAGE [0]
+    trying + respond 486: > 486 MESSAGE [0]
+    trying + lost: - [0]
+    trying + end: - [0]
+    proceeding + again: - [1]
+    proceeding + ack: ack [1]
+    proceeding + cancel: > 481 CANCEL [1]
+    proceeding + respond 180: > 180 MESSAGE [1]
+    proceeding + respond 200: > 200 MESSAGE [0]
+    proceeding + respond 486: > 486 MESSAGE [0]
+    proceeding + lost: - [0]
+    proceeding + end: - [0]
+    after 200 + again: request MESSAGE [1]
+    after 200 + ack: ack [0]
+    after 200 + cancel: > 481 CANCEL [0]
+    after 200 + respond 180: - [0]
+    after 200 + respond 200: - [0]
+    after 200 + respond 486: - [0]
+    after 200 + lost: - [0]
+    after 200 + end: - [0]
+    after 486 + again: request MESSAGE [1]
+    after 486 + ack: ack [0]
+    after 486 + cancel: > 481 CANCEL [0]
+    after 486 + respond 180: - [0]
+    after 486 + respond 200: - [0]
+    after 486 + respond 486: - [0]
+    after 486 + lost: - [0]
+    after 486 + end: - [0]
+    ");
 }
 
 #[test]
 fn other_server_on_datagrams() {
-    insta::assert_snapshot!(server_table("MESSAGE", UDP), @"");
+    insta::assert_snapshot!(server_table("MESSAGE", UDP), @r"
+    trying + again: - [1]
+    trying + ack: ack [1]
+    trying + cancel: > 481 CANCEL [1]
+    trying + respond 180: > 180 MESSAGE [1]
+    trying + respond 200: > 200 MESSAGE [1]
+    trying + respond 486: > 486 MESSAGE [1]
+    trying + lost: - [0]
+    trying + end: - [0]
+    proceeding + again: > 180 MESSAGE [1]
+    proceeding + ack: ack [1]
+    proceeding + cancel: > 481 CANCEL [1]
+    proceeding + respond 180: > 180 MESSAGE [1]
+    proceeding + respond 200: > 200 MESSAGE [1]
+    proceeding + respond 486: > 486 MESSAGE [1]
+    proceeding + lost: - [0]
+    proceeding + end: - [0]
+    after 200 + again: > 200 MESSAGE [1]
+    after 200 + ack: ack [1]
+    after 200 + cancel: > 481 CANCEL [1]
+    after 200 + respond 180: - [1]
+    after 200 + respond 200: - [1]
+    after 200 + respond 486: - [1]
+    after 200 + lost: - [0]
+    after 200 + end: - [0]
+    after 486 + again: > 486 MESSAGE [1]
+    after 486 + ack: ack [1]
+    after 486 + cancel: > 481 CANCEL [1]
+    after 486 + respond 180: - [1]
+    after 486 + respond 200: - [1]
+    after 486 + respond 486: - [1]
+    after 486 + lost: - [0]
+    after 486 + end: - [0]
+    ");
 }
 
 #[test]
@@ -187,8 +403,28 @@ fn timers_of_requests() {
     };
     assert_eq!(sent("INVITE", TLS), "32000 timed out");
     assert_eq!(sent("MESSAGE", TLS), "32000 timed out");
-    insta::assert_snapshot!(sent("INVITE", UDP), @"");
-    insta::assert_snapshot!(sent("MESSAGE", UDP), @"");
+    insta::assert_snapshot!(sent("INVITE", UDP), @r"
+    500 > INVITE
+    1500 > INVITE
+    3500 > INVITE
+    7500 > INVITE
+    15500 > INVITE
+    31500 > INVITE
+    32000 timed out
+    ");
+    insta::assert_snapshot!(sent("MESSAGE", UDP), @r"
+    500 > MESSAGE
+    1500 > MESSAGE
+    3500 > MESSAGE
+    7500 > MESSAGE
+    11500 > MESSAGE
+    15500 > MESSAGE
+    19500 > MESSAGE
+    23500 > MESSAGE
+    27500 > MESSAGE
+    31500 > MESSAGE
+    32000 timed out
+    ");
 }
 
 #[test]
@@ -208,7 +444,19 @@ fn timers_of_answers() {
     assert_eq!(came(None, TLS), "200 > 100 INVITE\n600000 -");
     assert_eq!(came(Some(200), TLS), "32000 -");
     assert_eq!(came(Some(486), TLS), "32000 -");
-    insta::assert_snapshot!(came(Some(486), UDP), @"");
+    insta::assert_snapshot!(came(Some(486), UDP), @r"
+    500 > 486 INVITE
+    1500 > 486 INVITE
+    3500 > 486 INVITE
+    7500 > 486 INVITE
+    11500 > 486 INVITE
+    15500 > 486 INVITE
+    19500 > 486 INVITE
+    23500 > 486 INVITE
+    27500 > 486 INVITE
+    31500 > 486 INVITE
+    32000 -
+    ");
 }
 
 #[test]
@@ -219,7 +467,7 @@ fn an_invite_that_rings_for_ever_is_given_up() {
     all.request(TLS, invite.clone(), now).unwrap();
     all.receive(TLS, response(&invite, 180), now + Duration::from_secs(1));
     out(&mut all);
-    assert_eq!(run(&mut all, now), "182000 > CANCEL\n214000 timed out\n214000 -");
+    assert_eq!(run(&mut all, now), "182000 > CANCEL\n214000 timed out");
 }
 
 #[test]
