@@ -8,12 +8,21 @@
 //! [`Gateway`] is the one machine: stanzas, SIP requests, SIP answers and time go in, [`Effect`]s
 //! come out. docs/protocols/sip-gateway.md says what it does and docs/decisions why.
 
+pub mod address;
 pub mod availability;
+pub mod body;
+pub mod condition;
 mod config;
+mod count;
 mod effect;
 mod gateway;
+mod local;
+mod presence;
 pub mod profile;
 mod record;
+mod session;
+mod sip;
+mod timers;
 
 pub use self::config::{GatewayConfig, Limits};
 pub use self::effect::{Effect, Failure, Outcome, OutgoingId, Receipt, RequestKey};

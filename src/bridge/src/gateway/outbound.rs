@@ -1,0 +1,87 @@
+//! From local users to partners.
+
+use std::time::Instant;
+
+use gatehouse_types::Jid;
+use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition, StanzaKind};
+
+use crate::effect::{Outcome, Receipt};
+use crate::local::{self, Pair};
+use crate::{Gateway, RequestKey};
+
+impl Gateway {
+    /// Takes a stanza from a local user to a user of a SIP partner. Each receipt is released once.
+    pub fn handle_stanza(&mut self, stanza: Stanza, receipt: Receipt, now: Instant) {
+        let Some(pair) = pair_of(&stanza) else {
+            let text = "this domain has users only, and no services";
+            let reason = (ErrorKind::Cancel, StanzaCondition::ServiceUnavailable, text);
+            self.bounce(&stanza, receipt, reason);
+            return;
+        };
+        match (stanza.kind(), stanza.type_()) {
+            (_, Some("error")) => {
+                self.refused_by_user(&pair, &stanza, now);
+                self.release(receipt, Outcome::Delivered);
+            }
+            (StanzaKind::Message, Some("groupchat")) => {
+                let text = "group chat with SIP contacts is not possible";
+                let reason = (ErrorKind::Cancel, StanzaCondition::FeatureNotImplemented, text);
+                self.bounce(&stanza, receipt, reason);
+            }
+            (StanzaKind::Message, _) => self.message_from_user(pair, stanza, receipt, now),
+            (StanzaKind::Presence, type_) => {
+                match type_ {
+                    None | Some("unavailable") => {
+                        let device = local::read_availability(&stanza);
+                        self.presence_changed(&pair, device, now);
+                    }
+                    Some("subscribe") => {
+                        if !self.watch(&pair, now) {
+                            let text = "too many subscriptions to SIP contacts";
+                            let condition = StanzaCondition::ResourceConstraint;
+                            self.bounce(&stanza, receipt, (ErrorKind::Wait, condition, text));
+                            return;
+                        }
+                    }
+                    Some("unsubscribe") => self.unwatch(&pair, now),
+                    Some("probe") => self.look(&pair, stanza.from(), now),
+                    Some("subscribed") => self.granted(&pair, now),
+                    Some("unsubscribed") => self.denied(&pair, now),
+                    Some(_) => {}
+                }
+                self.release(receipt, Outcome::Delivered);
+            }
+            (StanzaKind::Iq, _) => {
+                let text = "SIP contacts answer no queries";
+                let reason = (ErrorKind::Cancel, StanzaCondition::ServiceUnavailable, text);
+                self.bounce(&stanza, receipt, reason);
+            }
+        }
+    }
+
+    /// A local user's client refused what came from a partner: if the partner still waits for its
+    /// answer, this is it.
+    fn refused_by_user(&mut self, pair: &Pair, error: &Stanza, now: Instant) {
+        let Some(id) = error.id() else { return };
+        let key = id.split('-').nth(1).and_then(|key| u64::from_str_radix(key, 16).ok());
+        let Some(key) = key.map(RequestKey) else { return };
+        let fits = |known: &super::Arriving| known.pair == *pair && known.stanza_id.as_str() == id;
+        if self.arriving.get(&key).is_some_and(fits) {
+            let condition = error
+                .element()
+                .children()
+                .find(|child| child.name() == "error")
+                .and_then(|child| child.children().next())
+                .map_or(StanzaCondition::UndefinedCondition, |child| {
+                    StanzaCondition::from_name(child.name())
+                });
+            self.delivered(key, Err(condition), now);
+        }
+    }
+}
+
+/// The two persons; `None` if one of the addresses is a domain.
+fn pair_of(stanza: &Stanza) -> Option<Pair> {
+    let person = |jid: Option<&Jid>| jid.filter(|jid| jid.local().is_some()).map(Jid::to_bare);
+    Some(Pair { local: person(stanza.from())?, remote: person(stanza.to())? })
+}

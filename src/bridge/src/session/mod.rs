@@ -1,0 +1,347 @@
+//! IM sessions: one for each pair of users, whoever began it.
+//!
+//! Messages of the local user wait in one queue and go out one at a time: the next one leaves when
+//! the one before it was answered. So order is kept whatever happens, and after a dead dialog only
+//! one message is in doubt.
+
+mod inbound;
+mod outbound;
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use gatehouse_sip::composing::{Composing, ISCOMPOSING};
+use gatehouse_sip::{Dialog, Message, Method};
+use gatehouse_types::Jid;
+use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition};
+
+use crate::effect::{OutgoingId, Receipt};
+use crate::gateway::{Owner, Purpose, TimerKey};
+use crate::local::{self, Pair, Said};
+use crate::profile::Profile;
+use crate::{Gateway, sip};
+
+/// What two users say to each other.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// How we begin; a partner that begins in another way is followed.
+    mode: Mode,
+    /// Our INVITE, while it is not answered.
+    invite: Option<Invite>,
+    /// Where our messages go.
+    main: Option<Leg>,
+    /// Another dialog between the two (both had called, or the remote user called again from
+    /// elsewhere): it is listened to, and used once the main one is over.
+    spare: Option<Leg>,
+    /// Not answered yet; the first may be under way.
+    queue: VecDeque<Outgoing>,
+    /// The first of the queue is under way.
+    under_way: Option<UnderWay>,
+    last_heard: Instant,
+    /// Of the local user's last message.
+    thread: Option<String>,
+    /// The local user was told that the other one is typing.
+    told_composing: bool,
+}
+
+/// How messages are carried.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Mode {
+    /// INVITE first. `Some(true)`: pager mode was refused before.
+    Session { pager_refused: bool },
+    /// MESSAGE without a dialog (RFC 3428).
+    Pager { session_refused: bool },
+}
+
+#[derive(Debug)]
+struct Invite {
+    id: OutgoingId,
+    request: Box<Message>,
+    until: Instant,
+}
+
+/// One dialog.
+#[derive(Debug)]
+struct Leg {
+    dialog: Dialog,
+    /// Of the INVITE, if it was ours: for answers that come again.
+    invite: Option<(OutgoingId, Box<Message>)>,
+    typing: Typing,
+    typing_sent: Composing,
+    last_heard: Instant,
+}
+
+/// How this peer hears that somebody is typing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Typing {
+    Info,
+    IsComposing,
+    Never,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    stanza: Stanza,
+    receipt: Receipt,
+    said: Said,
+    /// It was sent once into a dialog that was dead.
+    retried: bool,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    id: OutgoingId,
+    /// Our tag of the dialog; `None` in pager mode.
+    tag: Option<String>,
+}
+
+/// An RFC 3428 message outside a session, all of it.
+const PAGER_BYTES_MAX: usize = 1300;
+
+impl Session {
+    fn new(profile: Profile, now: Instant) -> Self {
+        let mode = match profile {
+            Profile::Lync => Mode::Session { pager_refused: false },
+            Profile::Standard => Mode::Pager { session_refused: false },
+        };
+        Self {
+            mode,
+            invite: None,
+            main: None,
+            spare: None,
+            queue: VecDeque::new(),
+            under_way: None,
+            last_heard: now,
+            thread: None,
+            told_composing: false,
+        }
+    }
+
+    /// Messages without an answer.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    fn legs(&mut self) -> impl Iterator<Item = &mut Leg> {
+        self.main.iter_mut().chain(&mut self.spare)
+    }
+
+    fn leg(&mut self, tag: &str) -> Option<&mut Leg> {
+        self.legs().find(|leg| leg.dialog.id.local_tag == tag)
+    }
+
+    /// Takes a dialog out; the other one becomes the main one.
+    fn take_leg(&mut self, tag: &str) -> Option<Leg> {
+        let is = |leg: &Option<Leg>| leg.as_ref().is_some_and(|l| l.dialog.id.local_tag == tag);
+        if is(&self.main) {
+            return std::mem::replace(&mut self.main, self.spare.take());
+        }
+        if is(&self.spare) { self.spare.take() } else { None }
+    }
+
+    /// Puts a dialog in. Of two, messages go where the Call-ID sorts first: a rule that both sides
+    /// can follow without a word. Gives back what there is no room for.
+    fn put_leg(&mut self, leg: Leg) -> Option<Leg> {
+        let dropped = self.spare.take();
+        match self.main.take() {
+            None => {
+                self.main = Some(leg);
+                self.spare = dropped;
+                None
+            }
+            Some(main) => {
+                let (first, second) = if main.dialog.id.call_id <= leg.dialog.id.call_id {
+                    (main, leg)
+                } else {
+                    (leg, main)
+                };
+                (self.main, self.spare) = (Some(first), Some(second));
+                dropped
+            }
+        }
+    }
+}
+
+impl Gateway {
+    /// Makes sure that there is a session; false if there are too many.
+    fn open_session(&mut self, pair: &Pair, now: Instant) -> bool {
+        if self.sessions.contains_key(pair) {
+            return true;
+        }
+        if !self.session_count.try_add(pair, self.session_limits()) {
+            return false;
+        }
+        let profile = self.profile_of(&pair.remote);
+        self.sessions.insert(pair.clone(), Session::new(profile, now));
+        self.session_touched(pair, now);
+        true
+    }
+
+    /// Something was said: the session lives on.
+    pub(crate) fn session_touched(&mut self, pair: &Pair, now: Instant) {
+        if let Some(session) = self.sessions.get_mut(pair) {
+            session.last_heard = now;
+            let idle = now + self.config.session_idle;
+            let at = session.invite.as_ref().map_or(idle, |invite| invite.until.min(idle));
+            self.timers.set(&TimerKey::Session(pair.clone()), Some(at));
+        }
+    }
+
+    /// The moment of a session has come: nothing was said for long, or an INVITE rang for long.
+    pub(crate) fn session_due(&mut self, pair: &Pair, now: Instant) {
+        let Some(session) = self.sessions.get_mut(pair) else { return };
+        if let Some(invite) = session.invite.take_if(|invite| invite.until <= now) {
+            let has_leg = session.main.is_some() || session.under_way.is_some();
+            self.abandon(invite.id, invite.request);
+            if !has_leg {
+                let text = "the partner did not answer the invitation in time";
+                let condition = StanzaCondition::RemoteServerTimeout;
+                self.bounce_queue(pair, (ErrorKind::Wait, condition, text));
+            }
+            self.settle(pair, now);
+            return;
+        }
+        let idle_at = session.last_heard + self.config.session_idle;
+        if idle_at > now || !session.queue.is_empty() {
+            // Each message under way has its answer or its failure: come back later.
+            let at = if idle_at > now { idle_at } else { now + self.config.session_idle };
+            let at = session.invite.as_ref().map_or(at, |invite| invite.until.min(at));
+            self.timers.set(&TimerKey::Session(pair.clone()), Some(at));
+            return;
+        }
+        self.end_session(pair, true);
+    }
+
+    /// The gateway stops.
+    pub(crate) fn shut_session(&mut self, pair: &Pair, now: Instant) {
+        let _ = now;
+        let text = "the gateway to SIP partners is stopping; send it again in a minute";
+        self.bounce_queue(pair, (ErrorKind::Wait, StanzaCondition::RemoteServerTimeout, text));
+        self.end_session(pair, true);
+    }
+
+    /// Ends all dialogs of a session whose queue is empty. `tell`: the local user hears `gone`.
+    fn end_session(&mut self, pair: &Pair, tell: bool) {
+        let Some(mut session) = self.sessions.remove(pair) else { return };
+        self.session_count.remove(pair);
+        self.timers.set(&TimerKey::Session(pair.clone()), None);
+        if let Some(invite) = session.invite.take() {
+            self.abandon(invite.id, invite.request);
+        }
+        let had_legs = session.main.is_some();
+        for leg in session.main.take().into_iter().chain(session.spare.take()) {
+            self.hang_up(leg);
+        }
+        if tell && had_legs {
+            let gone =
+                local::chat_state(&pair.remote, &pair.local, "gone", session.thread.as_deref());
+            self.tell(gone);
+        }
+    }
+
+    /// Ends one dialog with BYE.
+    fn hang_up(&mut self, mut leg: Leg) {
+        let bye = leg.dialog.request(Method::Bye);
+        self.drop_leg(&leg);
+        self.send(bye, Purpose::Farewell);
+    }
+
+    /// One dialog is over.
+    fn drop_leg(&mut self, leg: &Leg) {
+        self.tags.remove(&leg.dialog.id.local_tag);
+        if let Some((id, ..)) = &leg.invite {
+            self.lose_interest(*id);
+        }
+    }
+
+    /// Puts a dialog into a session.
+    fn add_leg(
+        &mut self,
+        pair: &Pair,
+        dialog: Dialog,
+        typing: Typing,
+        invite: Option<(OutgoingId, Box<Message>)>,
+        now: Instant,
+    ) {
+        let Some(session) = self.sessions.get_mut(pair) else { return };
+        let tag = dialog.id.local_tag.clone();
+        let leg = Leg { dialog, invite, typing, typing_sent: Composing::Idle, last_heard: now };
+        let dropped = session.put_leg(leg);
+        self.tags.insert(tag, Owner::Session(pair.clone()));
+        if let Some(dropped) = dropped {
+            self.hang_up(dropped);
+        }
+        self.session_touched(pair, now);
+    }
+
+    /// A final 2xx to an INVITE that nobody wants any more: acknowledged, and ended.
+    pub(crate) fn decline(&mut self, invite: &Message, response: &Message) {
+        if let Ok(mut dialog) = Dialog::established(invite, response) {
+            let ack = dialog.request(Method::Ack);
+            self.push(crate::Effect::Ack { ack });
+            let bye = dialog.request(Method::Bye);
+            self.send(bye, Purpose::Farewell);
+        }
+    }
+
+    /// Bounces everything that waits, in order.
+    fn bounce_queue(
+        &mut self,
+        pair: &Pair,
+        (kind, condition, text): (ErrorKind, StanzaCondition, &str),
+    ) {
+        let Some(session) = self.sessions.get_mut(pair) else { return };
+        let queue = std::mem::take(&mut session.queue);
+        if let Some(under_way) = session.under_way.take() {
+            self.lose_interest(under_way.id);
+        }
+        for outgoing in queue {
+            self.bounce_message(outgoing, (kind, condition, text));
+        }
+    }
+
+    /// Tells the author of a message why it did not arrive.
+    fn bounce_message(
+        &mut self,
+        outgoing: Outgoing,
+        (kind, condition, text): (ErrorKind, StanzaCondition, &str),
+    ) {
+        let text = match self.config.undelivered.as_str() {
+            "" => text.to_owned(),
+            sentence => format!("{sentence} ({text})"),
+        };
+        self.bounce(&outgoing.stanza, outgoing.receipt, (kind, condition, &text));
+    }
+
+    /// The dialog of this tag is dead: BYE, in case the other side thinks otherwise.
+    fn leg_died(&mut self, pair: &Pair, tag: &str) {
+        let leg = self.sessions.get_mut(pair).and_then(|session| session.take_leg(tag));
+        if let Some(leg) = leg {
+            self.hang_up(leg);
+        }
+    }
+}
+
+/// How a peer that sent this hears of typing.
+fn typing_of(message: &Message, accept_types: &[String]) -> Typing {
+    let allow = message.headers.list(&gatehouse_sip::HeaderName::Allow);
+    let info = allow.iter().any(|method| method == "INFO");
+    if info && crate::profile::detect(message) == Some(Profile::Lync) {
+        Typing::Info
+    } else if accept_types.iter().any(|essence| essence.eq_ignore_ascii_case(ISCOMPOSING)) {
+        Typing::IsComposing
+    } else {
+        Typing::Never
+    }
+}
+
+/// The session description of ours, as offer or answer.
+fn describe(user: Option<&Jid>, host: &str) -> String {
+    match user {
+        None => gatehouse_sip::sdp::offer(host, &sip::ACCEPT_TYPES),
+        Some(user) => {
+            let user = crate::address::to_uri(user).to_string();
+            gatehouse_sip::sdp::answer(host, &user, &sip::ACCEPT_TYPES)
+        }
+    }
+}
