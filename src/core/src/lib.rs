@@ -24,6 +24,7 @@ mod roster;
 mod router;
 mod services;
 mod session;
+mod sip;
 mod stale;
 mod stamp;
 mod subscription;
@@ -48,6 +49,7 @@ use tokio::net::TcpListener;
 use self::listener::{ClientPorts, PortKind};
 use self::login::{FailedLogins, Strangers};
 use self::router::Router;
+pub use self::sip::SipGatewayParts;
 use self::stamp::WallClock;
 
 /// Settings of the core.
@@ -90,6 +92,8 @@ pub struct CoreParts {
     pub streams: Streams,
     /// The core's end of the trunk.
     pub trunk: Trunk,
+    /// The SIP gateway, if there is one.
+    pub sip: Option<SipGatewayParts>,
 }
 
 /// Starts every listener and the router; returns at once.
@@ -100,7 +104,11 @@ pub fn start(parts: CoreParts, tasks: &Tasks) {
         limits: parts.config.limits.clone(),
         decoy_secret: parts.config.decoy_secret.clone(),
     };
-    let router = Router::new(parts.config, parts.store, sender, WallClock::system());
+    let (port, gateway) = parts.sip.map(sip::port).unzip();
+    let router = Router::new(parts.config, parts.store, sender, port, WallClock::system());
+    if let Some(gateway) = gateway {
+        sip::start(gateway, &router, tasks);
+    }
     incoming::start(&router, incoming, tasks);
     stale::start(&router, tasks);
     let ports = Arc::new(ClientPorts {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use gatehouse_store::{Store, StoreError};
 use gatehouse_trunk::TrunkSender;
-use gatehouse_types::{Domain, Jid, Local};
+use gatehouse_types::{Chain, Domain, Jid, Local};
 use gatehouse_xmpp::{Stanza, StanzaCondition, StanzaKind};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::CoreConfig;
 use crate::account::{Account, Accounts, Session};
@@ -17,6 +17,7 @@ use crate::carbons;
 use crate::outbox::{Outgoing, Owed};
 use crate::pep::Capabilities;
 use crate::refusal::Refusal;
+use crate::sip::SipPort;
 use crate::stamp::{self, WallClock};
 
 /// How often, in all, one burst of presence is tried again when the edge has no room.
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
     pub(crate) clock: WallClock,
     pub(crate) capabilities: Capabilities,
     trunk: TrunkSender,
+    sip: Option<SipPort>,
     next_id: AtomicU64,
 }
 
@@ -93,12 +95,13 @@ impl Router {
         config: CoreConfig,
         store: Store,
         trunk: TrunkSender,
+        sip: Option<SipPort>,
         clock: WallClock,
     ) -> Self {
         let accounts = Accounts::default();
         let next_id = AtomicU64::new(1);
         let capabilities = Capabilities::default();
-        Self(Arc::new(Inner { config, accounts, store, clock, capabilities, trunk, next_id }))
+        Self(Arc::new(Inner { config, accounts, store, clock, capabilities, trunk, sip, next_id }))
     }
 
     /// A number that was not used before in this process.
@@ -140,7 +143,43 @@ impl Router {
             self.route(refusal.answer(&stanza), Origin::Trunk(owed), None).await;
             return;
         }
+        // No XMPP server there: perhaps it speaks SIP.
+        if let Some(again) = self.sip.as_ref().and_then(|sip| sip.failed_by_xmpp(&stanza)) {
+            let mut consequences = Consequences::new();
+            self.send_to_gateway(again, owed, None, &mut consequences).await;
+            return self.route_all(consequences).await;
+        }
         self.route([stanza], Origin::Trunk(owed), None).await;
+    }
+
+    /// Takes a stanza from the SIP gateway, whose partner was proved at the edge; the same rules hold
+    /// as for [`take_from_edge`](Self::take_from_edge).
+    ///
+    /// # Errors
+    /// What the partner is to be told: there is no such user.
+    pub(crate) async fn take_from_gateway(&self, stanza: Stanza) -> Result<(), StanzaCondition> {
+        let ours = |jid: &Jid| self.is_ours(jid.domain());
+        let to = match (stanza.from(), stanza.to()) {
+            (Some(from), Some(to)) if !ours(from) && ours(to) => to,
+            (from, to) => {
+                info!(
+                    ?from,
+                    ?to,
+                    "dropped a stanza of a SIP partner: it must go from outside to us"
+                );
+                return Err(StanzaCondition::ItemNotFound);
+            }
+        };
+        match self.account(&to.to_bare()).await {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(StanzaCondition::ItemNotFound),
+            Err(error) => {
+                warn!(error = %Chain(&error), "the store fails a stanza of a SIP partner");
+                return Err(StanzaCondition::ResourceConstraint);
+            }
+        }
+        self.route([stanza], Origin::Here, None).await;
+        Ok(())
     }
 
     /// Takes stanzas with both addresses set where they go, and then whatever they bring about.
@@ -165,7 +204,11 @@ impl Router {
         let mut tries = PASSING_TRIES;
         for stanza in left {
             let mut consequences = Consequences::new();
-            self.send_out(stanza, &mut tries, &mut consequences).await;
+            if self.is_for_gateway(&stanza) {
+                self.send_to_gateway(stanza, Owed::default(), None, &mut consequences).await;
+            } else {
+                self.send_out(stanza, &mut tries, &mut consequences).await;
+            }
             self.route_all(consequences).await;
         }
     }
@@ -187,8 +230,16 @@ impl Router {
                     // On the heap: a future for every kind of stanza is a large one.
                     Box::pin(self.deliver(stanza, &origin, &mut consequences)).await;
                 }
+                Place::Outside if self.is_for_gateway(&stanza) => {
+                    debug!(stanza.id = %stanza.trace(), "a stanza goes to the SIP gateway");
+                    let left = left.as_deref_mut();
+                    self.send_to_gateway(stanza, origin.owed(), left, &mut consequences).await;
+                }
                 Place::Outside => {
                     debug!(stanza.id = %stanza.trace(), "a stanza goes to the edge");
+                    if let Some(sip) = &self.sip {
+                        sip.tried_by_xmpp(&stanza);
+                    }
                     match &mut left {
                         None => self.send_out(stanza, &mut tries, &mut consequences).await,
                         // Behind what is left already, so that order holds.
@@ -200,6 +251,40 @@ impl Router {
                 }
             }
             queue.extend(consequences);
+        }
+    }
+
+    fn is_for_gateway(&self, stanza: &Stanza) -> bool {
+        match (&self.sip, stanza.from(), stanza.to()) {
+            (Some(sip), Some(from), Some(to)) => sip.takes(from.domain(), to.domain()),
+            _ => false,
+        }
+    }
+
+    /// Hands a stanza to the SIP gateway. In a turn it does not wait: what does not fit is `left`.
+    async fn send_to_gateway(
+        &self,
+        stanza: Stanza,
+        owed: Owed,
+        left: Option<&mut Vec<Stanza>>,
+        consequences: &mut Consequences,
+    ) {
+        let Some(sip) = &self.sip else { return };
+        let sent = match left {
+            // Behind what is left already, so that order holds.
+            Some(left) if !left.is_empty() => return left.push(stanza),
+            Some(left) => match sip.try_send(stanza, owed) {
+                Ok(()) => return,
+                Err(back) => return left.push(back),
+            },
+            None => sip.send(stanza, owed).await,
+        };
+        if let Err(stanza) = sent {
+            let refusal = Refusal::wait(
+                StanzaCondition::RemoteServerTimeout,
+                "The gateway to this domain is stopping. Try again later.",
+            );
+            consequences.extend(refusal.answer(&stanza));
         }
     }
 

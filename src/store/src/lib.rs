@@ -17,6 +17,7 @@ mod offline;
 mod pep;
 mod roster_versions;
 mod secrets;
+mod sip;
 mod vcards;
 
 pub use self::accounts::{AccountVersion, Credentials, StoredKeys};
@@ -26,3 +27,4 @@ pub use self::error::StoreError;
 pub use self::offline::{OfflineLimits, OfflineMessage};
 pub use self::pep::{PepAccess, PepConfig, PepItem, PepLimits, PepNode};
 pub use self::roster_versions::RosterChange;
+pub use self::sip::SipRecord;

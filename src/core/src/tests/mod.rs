@@ -70,7 +70,7 @@ impl World {
         // A second passes with each look at the clock.
         let time = AtomicI64::new(1_700_000_000_000);
         let clock = WallClock::new(move || time.fetch_add(1000, Ordering::Relaxed));
-        let router = Router::new(config, store, core.sender, clock);
+        let router = Router::new(config, store, core.sender, None, clock);
         Self { router, edge, _files: files }
     }
 

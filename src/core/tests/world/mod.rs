@@ -100,6 +100,7 @@ impl Core {
             store: store.clone(),
             streams: streams.clone(),
             trunk,
+            sip: None,
         };
         start(parts, &tasks);
         let connector = Connector::new(&Keys::empty(), &roots, &["xmpp-client"]).unwrap();

@@ -153,6 +153,7 @@ async fn core_parts(setup: &Setup, shared: &Shared, trunk: Trunk) -> Result<Core
         store,
         streams: shared.streams.clone(),
         trunk,
+        sip: None,
     })
 }
 

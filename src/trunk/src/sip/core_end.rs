@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gatehouse_sip::Message;
 use parking_lot::RwLock;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::queue::{Parcel, Queue};
 use super::{FromNode, NotSent};
@@ -47,15 +47,22 @@ pub enum Edge<'a> {
 }
 
 /// The links to the edges; cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SipEdges {
     links: Arc<RwLock<BTreeMap<Arc<str>, Link>>>,
+    generation: Arc<watch::Sender<u64>>,
 }
 
 #[derive(Clone, Debug)]
 struct Link {
     id: u64,
     queue: Queue<FromNode>,
+}
+
+impl Default for SipEdges {
+    fn default() -> Self {
+        Self { links: Arc::default(), generation: Arc::new(watch::Sender::new(0)) }
+    }
 }
 
 impl SipEdges {
@@ -74,9 +81,19 @@ impl SipEdges {
         })
     }
 
-    /// True if a request could be sent now.
-    pub fn is_up(&self) -> bool {
-        !self.links.read().is_empty()
+    /// The edges whose links are up.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.links.read().keys().map(Arc::clone).collect()
+    }
+
+    /// The edge that [`Edge::For`] this text would be, if any is up.
+    pub fn edge_for(&self, key: &str) -> Option<Arc<str>> {
+        self.choose(Edge::For(key)).map(|(name, _)| name)
+    }
+
+    /// Changes whenever a link comes or goes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 
     /// Rendezvous hashing: when an edge goes, only what it had moves.
@@ -105,6 +122,7 @@ impl SipEdges {
     /// An edge's link is up; the one it had is replaced.
     pub(crate) fn up(&self, edge: Arc<str>, id: u64, queue: Queue<FromNode>) {
         self.links.write().insert(edge, Link { id, queue });
+        self.generation.send_modify(|generation| *generation += 1);
     }
 
     /// A link is down, unless another took its place.
@@ -113,6 +131,8 @@ impl SipEdges {
         if links.get(edge).is_some_and(|link| link.id == id) {
             links.remove(edge);
         }
+        drop(links);
+        self.generation.send_modify(|generation| *generation += 1);
     }
 }
 
@@ -148,9 +168,9 @@ mod tests {
         edges.up("one".into(), 1, Queue::Wire(one.clone()));
         edges.up("one".into(), 2, Queue::Wire(one));
         edges.down("one", 1);
-        assert!(edges.is_up());
+        assert!(!edges.names().is_empty());
         edges.down("one", 2);
-        assert!(!edges.is_up());
+        assert!(edges.names().is_empty());
     }
 
     #[test]

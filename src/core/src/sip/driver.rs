@@ -1,0 +1,397 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use gatehouse_bridge::{
+    Effect, Failure, Gateway, OutgoingId, Receipt, Record, RecordKey, RequestKey,
+};
+use gatehouse_net::{Tasks, now};
+use gatehouse_policy::Policy;
+use gatehouse_sip::{
+    ClientKey, Flow, HeaderName, Message, Method, Role, ServerKey, Status, TransactionEvent,
+    TransactionLimits, Transactions,
+};
+use gatehouse_trunk::sip::{Edge, FromEdge, SipEdges};
+use gatehouse_types::Chain;
+use gatehouse_xmpp::{Seed, Stanza, StanzaCondition};
+use tokio::sync::{mpsc, watch};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::SipGatewayParts;
+use super::lanes::{Lanes, Taken};
+use super::records::Records;
+use crate::outbox::Owed;
+use crate::router::Router;
+
+/// How long the last BYEs may take at shutdown.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Outcomes that wait for the gateway.
+const TAKEN_LEN_MAX: usize = 256;
+
+/// The one task that owns the gateway.
+pub(super) struct Driver {
+    gateway: Gateway,
+    parts: SipGatewayParts,
+    policy: watch::Receiver<Arc<Policy>>,
+    transactions: Transactions,
+    seed: Seed,
+    stanzas: mpsc::Receiver<(Stanza, Owed)>,
+    taken: mpsc::Receiver<Taken>,
+    lanes: Lanes,
+    records: Records,
+    router: Router,
+    stop: CancellationToken,
+    flows: Flows,
+    /// Which request of ours a client transaction is.
+    outgoing: HashMap<ClientKey, OutgoingId>,
+    clients: HashMap<OutgoingId, ClientKey>,
+    /// Which server transaction a request of a partner is.
+    requests: HashMap<RequestKey, ServerKey>,
+    last_request: u64,
+    owed: HashMap<Receipt, Owed>,
+    last_receipt: u64,
+}
+
+/// The edges by number, as the transactions know them.
+#[derive(Debug, Default)]
+struct Flows {
+    names: Vec<Arc<str>>,
+}
+
+impl Flows {
+    /// Edges are named in the settings, so there are few.
+    fn of(&mut self, edge: &Arc<str>) -> Flow {
+        let at = self.names.iter().position(|name| name == edge).unwrap_or_else(|| {
+            self.names.push(Arc::clone(edge));
+            self.names.len() - 1
+        });
+        Flow { id: at as u64, reliable: true }
+    }
+
+    fn name(&self, flow: Flow) -> Option<&Arc<str>> {
+        self.names.get(usize::try_from(flow.id).ok()?)
+    }
+}
+
+impl Driver {
+    pub(super) fn new(
+        gateway: Gateway,
+        parts: SipGatewayParts,
+        stanzas: mpsc::Receiver<(Stanza, Owed)>,
+        router: &Router,
+        tasks: &Tasks,
+        seed: Seed,
+    ) -> Self {
+        let (outcomes, taken) = mpsc::channel(TAKEN_LEN_MAX);
+        Self {
+            gateway,
+            policy: parts.policy.clone(),
+            parts,
+            transactions: Transactions::new(Role::End, TransactionLimits::default()),
+            seed,
+            stanzas,
+            taken,
+            lanes: Lanes::start(router, &outcomes, tasks),
+            records: Records::start(&router.store, &router.clock, tasks),
+            router: router.clone(),
+            stop: tasks.stop(),
+            flows: Flows::default(),
+            outgoing: HashMap::new(),
+            clients: HashMap::new(),
+            requests: HashMap::new(),
+            last_request: 0,
+            owed: HashMap::new(),
+            last_receipt: 0,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        self.revive().await;
+        let mut edges = self.edges().changes();
+        let mut policy_is_there = true;
+        loop {
+            self.settle().await;
+            let deadline = [self.gateway.poll_timeout(), self.transactions.poll_timeout()]
+                .into_iter()
+                .flatten()
+                .min();
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                () = sleep_until(deadline) => {
+                    self.transactions.handle_timeout(now());
+                    self.gateway.handle_timeout(now());
+                }
+                Some((key, outcome)) = self.taken.recv() => {
+                    self.gateway.delivered(key, outcome, now());
+                }
+                changed = edges.changed() => match changed {
+                    Ok(()) => self.edges_changed(),
+                    Err(_) => break,
+                },
+                changed = self.policy.changed(), if policy_is_there => {
+                    policy_is_there = changed.is_ok();
+                    self.gateway.reconfigure(super::config(&self.parts));
+                }
+                from = self.parts.trunk.incoming.recv(), if self.lanes.have_room() => {
+                    let Some(FromEdge { edge, message }) = from else { break };
+                    let flow = self.flows.of(&edge);
+                    self.transactions.receive(flow, message, now());
+                }
+                stanza = self.stanzas.recv() => {
+                    let Some((stanza, owed)) = stanza else { break };
+                    self.take(stanza, owed);
+                }
+            }
+        }
+        self.leave().await;
+    }
+
+    /// Everything that the last input brought about.
+    async fn settle(&mut self) {
+        loop {
+            let mut quiet = true;
+            while let Some(event) = self.transactions.poll_event() {
+                quiet = false;
+                self.heard(event);
+            }
+            while let Some(effect) = self.gateway.poll_effect() {
+                quiet = false;
+                self.carry_out(effect).await;
+            }
+            while let Some((flow, message)) = self.transactions.poll_transmit() {
+                quiet = false;
+                self.transmit(flow, message);
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn edges(&self) -> &SipEdges {
+        &self.parts.trunk.edges
+    }
+
+    /// What was under way over an edge that is gone has failed.
+    fn edges_changed(&mut self) {
+        let up = self.edges().names();
+        let gone: Vec<Flow> = self
+            .flows
+            .names
+            .iter()
+            .enumerate()
+            .filter(|(_, name)| !up.contains(name))
+            .map(|(at, _)| Flow { id: at as u64, reliable: true })
+            .collect();
+        for flow in gone {
+            self.transactions.flow_lost(flow, now());
+        }
+    }
+
+    fn take(&mut self, stanza: Stanza, owed: Owed) {
+        self.last_receipt += 1;
+        let receipt = Receipt(self.last_receipt);
+        self.owed.insert(receipt, owed);
+        self.gateway.handle_stanza(stanza, receipt, now());
+    }
+
+    fn heard(&mut self, event: TransactionEvent) {
+        match event {
+            TransactionEvent::Request { key, flow, request } => {
+                if request.method() == Some(Method::Options) && is_of_the_edge(&request) {
+                    // The edge asks whether we live.
+                    let answer = Message::response_to(&request, Status::of(200), Some("alive"));
+                    self.transactions.respond(&key, answer, now());
+                    return;
+                }
+                debug!(edge = self.flows.name(flow).map(|name| &**name), method = method_text(&request), "a SIP request of a partner");
+                self.last_request += 1;
+                let name = RequestKey(self.last_request);
+                self.requests.insert(name, key);
+                self.gateway.handle_request(name, request, now());
+            }
+            TransactionEvent::Ack { request, .. } => self.gateway.handle_ack(&request, now()),
+            TransactionEvent::Cancelled { key } => {
+                let found = self.requests.iter().find(|(_, known)| **known == key);
+                if let Some(name) = found.map(|(name, _)| *name) {
+                    self.gateway.handle_cancelled(name, now());
+                }
+            }
+            TransactionEvent::Response { key, response } => {
+                let Some(id) = self.outgoing.get(&key).copied() else { return };
+                let status = response.status();
+                // A 2xx of an INVITE may come again; the gateway answers each.
+                let is_over = status.is_some_and(Status::is_final)
+                    && !(key.method == Method::Invite && status.is_some_and(Status::is_success));
+                if is_over {
+                    self.forget_client(id);
+                }
+                self.gateway.handle_response(id, response, now());
+            }
+            TransactionEvent::Failed { key, timed_out } => {
+                let Some(id) = self.outgoing.get(&key).copied() else { return };
+                self.forget_client(id);
+                let failure = if timed_out { Failure::TimedOut } else { Failure::Unreachable };
+                self.gateway.handle_failure(id, failure, now());
+            }
+            TransactionEvent::Stray { .. } => {}
+        }
+    }
+
+    async fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Request { id, request } => self.request(id, request),
+            Effect::Ack { mut ack } => {
+                if let Some(flow) = self.flow_for(&ack)
+                    && self.add_via(&mut ack)
+                {
+                    self.transactions.send_ack(flow, ack);
+                }
+            }
+            Effect::Cancel { id } => {
+                if let Some(key) = self.clients.get(&id) {
+                    self.transactions.cancel(key, now());
+                }
+            }
+            Effect::Respond { key, response } => {
+                if let Some(key) = self.requests.remove(&key) {
+                    self.transactions.respond(&key, response, now());
+                }
+            }
+            Effect::Ignore { key } => {
+                self.requests.remove(&key);
+            }
+            Effect::Stanza(stanza) => {
+                self.lanes.push(stanza, None);
+            }
+            Effect::Deliver { key, stanza } => {
+                if !self.lanes.push(stanza, Some(key)) {
+                    let full = Err(StanzaCondition::ResourceConstraint);
+                    self.gateway.delivered(key, full, now());
+                }
+            }
+            Effect::Release { receipt, .. } => {
+                // Dropping what is owed acknowledges the stanza.
+                self.owed.remove(&receipt);
+            }
+            Effect::Store { record, lasts } => self.records.store(record, lasts).await,
+            Effect::Forget(key) => self.records.forget(key).await,
+        }
+    }
+
+    fn request(&mut self, id: OutgoingId, mut request: Message) {
+        let sent = self
+            .flow_for(&request)
+            .filter(|_| self.add_via(&mut request))
+            .map(|flow| self.transactions.request(flow, request, now()).map_err(|_| ()));
+        match sent {
+            Some(Ok(key)) => {
+                self.outgoing.insert(key.clone(), id);
+                self.clients.insert(id, key);
+            }
+            Some(Err(())) | None => {
+                self.gateway.handle_failure(id, Failure::Unreachable, now());
+            }
+        }
+    }
+
+    /// The edge that carries what belongs to this Call-ID.
+    fn flow_for(&mut self, message: &Message) -> Option<Flow> {
+        let call_id = message.call_id().ok()?;
+        let edge = self.parts.trunk.edges.edge_for(&call_id)?;
+        Some(self.flows.of(&edge))
+    }
+
+    fn add_via(&mut self, message: &mut Message) -> bool {
+        let branch = self.seed.next_hex();
+        let via = format!("SIP/2.0/TLS {};branch=z9hG4bK{branch}", self.parts.node);
+        message.headers.push_first(HeaderName::Via, via).is_ok()
+    }
+
+    fn transmit(&mut self, flow: Flow, message: Message) {
+        let Some(name) = self.flows.name(flow).cloned() else { return };
+        if let Err(error) = self.edges().send(Edge::Named(&name), message) {
+            debug!(%error, "a SIP message was not sent");
+            // Its transaction fails now and not by its timer.
+            if error.message.status().is_none() {
+                self.transactions.flow_lost(flow, now());
+            }
+        }
+    }
+
+    fn forget_client(&mut self, id: OutgoingId) {
+        if let Some(key) = self.clients.remove(&id) {
+            self.outgoing.remove(&key);
+        }
+    }
+
+    /// What was stored, as if it had never been away.
+    async fn revive(&mut self) {
+        let records = match self.router.store.sip_records().await {
+            Ok(records) => records,
+            Err(error) => {
+                error!(error = %Chain(&error), "the stored SIP subscriptions cannot be read");
+                return;
+            }
+        };
+        let (count, now_ms) = (records.len(), self.router.clock.now_ms());
+        for record in records {
+            let left = u64::try_from(record.expires_ms - now_ms).unwrap_or_default();
+            let key = RecordKey(record.key);
+            let record = Record { key: key.clone(), value: Bytes::from(record.value) };
+            if let Err(error) = self.gateway.revive(&record, Duration::from_millis(left), now()) {
+                warn!(%error, "a stored SIP subscription was left out");
+                self.records.forget(key).await;
+            }
+        }
+        if count > 0 {
+            info!(count, "SIP subscriptions are renewed");
+        }
+    }
+
+    /// BYE to everybody; subscriptions stay for the next start.
+    async fn leave(mut self) {
+        self.gateway.handle_shutdown(now());
+        let farewell = async {
+            loop {
+                self.settle().await;
+                if self.transactions.is_empty() {
+                    return;
+                }
+                match self.parts.trunk.incoming.recv().await {
+                    Some(FromEdge { edge, message }) => {
+                        let flow = self.flows.of(&edge);
+                        self.transactions.receive(flow, message, now());
+                    }
+                    None => return,
+                }
+            }
+        };
+        if time::timeout(FAREWELL, farewell).await.is_err() {
+            debug!("stopping: not every partner answered our BYE");
+        }
+    }
+}
+
+/// Its question whether we live goes to no user.
+fn is_of_the_edge(request: &Message) -> bool {
+    request.uri().is_some_and(
+        |uri| matches!(&uri.host, gatehouse_sip::Host::Name(name) if name == "core.invalid"),
+    )
+}
+
+fn method_text(request: &Message) -> String {
+    request.method().map(|method| method.to_string()).unwrap_or_default()
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

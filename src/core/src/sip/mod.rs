@@ -1,0 +1,143 @@
+//! The SIP gateway's driver: carries out what [`gatehouse_bridge::Gateway`] says, over the SIP trunk,
+//! towards the router and into the store.
+//!
+//! One task owns the gateway and its transactions. It waits for nobody who may wait for it: the
+//! router's part is done by lanes, which have a budget; while that is used up nothing is read from
+//! the edges.
+
+mod attempts;
+mod driver;
+mod lanes;
+mod records;
+
+use std::sync::Arc;
+
+use gatehouse_bridge::{Gateway, GatewayConfig};
+use gatehouse_net::Tasks;
+use gatehouse_policy::{Policy, Protocol, SipKind};
+use gatehouse_trunk::sip::SipCoreEnd;
+use gatehouse_types::{Domain, Local, Remote};
+use gatehouse_xmpp::{Seed, Stanza};
+use tokio::sync::{mpsc, watch};
+use tracing::{Span, error};
+
+use self::attempts::Attempts;
+use self::driver::Driver;
+use crate::outbox::Owed;
+use crate::router::Router;
+
+/// Stanzas that wait for the gateway; then their senders wait.
+const QUEUE_LEN_MAX: usize = 1024;
+
+/// What the SIP gateway stands on, made by `main`.
+#[derive(Debug)]
+pub struct SipGatewayParts {
+    /// Settings; the profiles of partners come from the policy.
+    pub config: GatewayConfig,
+    /// This node's name on the trunk; partners never see it.
+    pub node: String,
+    /// The policy in force: which domains speak SIP.
+    pub policy: watch::Receiver<Arc<Policy>>,
+    /// The core's end of the SIP trunk.
+    pub trunk: SipCoreEnd,
+}
+
+/// The router's way to SIP partners.
+#[derive(Debug)]
+pub(crate) struct SipPort {
+    policy: watch::Receiver<Arc<Policy>>,
+    queue: mpsc::Sender<(Stanza, Owed)>,
+    attempts: Attempts,
+}
+
+/// The gateway before it runs: the router must know its port first.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    parts: SipGatewayParts,
+    stanzas: mpsc::Receiver<(Stanza, Owed)>,
+}
+
+/// The port and what is behind it.
+pub(crate) fn port(parts: SipGatewayParts) -> (SipPort, Idle) {
+    let (queue, stanzas) = mpsc::channel(QUEUE_LEN_MAX);
+    let policy = parts.policy.clone();
+    (SipPort { policy, queue, attempts: Attempts::default() }, Idle { parts, stanzas })
+}
+
+/// Starts the gateway: reads what was stored and renews it.
+pub(crate) fn start(idle: Idle, router: &Router, tasks: &Tasks) {
+    let mut bytes = [0; 32];
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        error!("the SIP gateway does not start: the system gives no randomness");
+        return;
+    }
+    let Idle { parts, stanzas } = idle;
+    let mut seed = Seed::new(bytes);
+    let gateway = Gateway::new(config(&parts), Seed::new(seed.next_bytes()));
+    let driver = Driver::new(gateway, parts, stanzas, router, tasks, seed);
+    tasks.spawn(Span::none(), driver.run());
+}
+
+/// The settings with what the policy says about kinds of partners.
+fn config(parts: &SipGatewayParts) -> GatewayConfig {
+    let mut config = parts.config.clone();
+    let policy = parts.policy.borrow();
+    for row in &policy.sip {
+        let Some(kind) = row.kind else { continue };
+        let profile = match kind {
+            SipKind::Lync => gatehouse_bridge::profile::Profile::Lync,
+            SipKind::Standard => gatehouse_bridge::profile::Profile::Standard,
+        };
+        for pattern in &row.remote {
+            if let gatehouse_policy::Pattern::Exact(domain) = pattern {
+                config.profiles.entry(domain.clone()).or_insert(profile);
+            }
+        }
+    }
+    config
+}
+
+impl SipPort {
+    /// True if what goes from `local` to `remote` is for a SIP partner. A domain of which nobody
+    /// said what it speaks is XMPP until that failed; a policy's word is asked each time, so that a
+    /// block or a change holds at once.
+    pub(crate) fn takes(&self, local: &Domain, remote: &Domain) -> bool {
+        match self.protocol(local, remote) {
+            Some(Protocol::Sip) => true,
+            Some(Protocol::XmppThenSip) => self.attempts.is_sip(remote),
+            Some(Protocol::Xmpp) | None => false,
+        }
+    }
+
+    /// Remembers a stanza that goes out by XMPP to a domain that may turn out to speak SIP.
+    pub(crate) fn tried_by_xmpp(&self, stanza: &Stanza) {
+        let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return };
+        if self.protocol(from.domain(), to.domain()) == Some(Protocol::XmppThenSip) {
+            self.attempts.remember(stanza);
+        }
+    }
+
+    /// The stanza that this error is about, if its domain is to be tried by SIP now.
+    pub(crate) fn failed_by_xmpp(&self, error: &Stanza) -> Option<Stanza> {
+        let (Some(from), Some(to)) = (error.from(), error.to()) else { return None };
+        if self.protocol(to.domain(), from.domain()) != Some(Protocol::XmppThenSip) {
+            return None;
+        }
+        self.attempts.failed(error)
+    }
+
+    /// Hands a stanza to the gateway, which answers for it from then on.
+    pub(crate) async fn send(&self, stanza: Stanza, owed: Owed) -> Result<(), Stanza> {
+        self.queue.send((stanza, owed)).await.map_err(|back| back.0.0)
+    }
+
+    /// The same without a wait: gives the stanza back if there is no room.
+    pub(crate) fn try_send(&self, stanza: Stanza, owed: Owed) -> Result<(), Stanza> {
+        self.queue.try_send((stanza, owed)).map_err(|back| back.into_inner().0)
+    }
+
+    fn protocol(&self, local: &Domain, remote: &Domain) -> Option<Protocol> {
+        let policy = self.policy.borrow();
+        policy.protocol(&Local(local.clone()), &Remote(remote.clone())).ok()
+    }
+}
