@@ -92,11 +92,7 @@ impl Dispatch {
 
     /// Takes `stanza` for delivery, or says why not after the patience of the trunk. That counts
     /// from when the last node was lost, so that a trunk that is down holds nobody up for longer.
-    pub(crate) async fn send(
-        &self,
-        stanza: Stanza,
-        receipt: Receipt,
-    ) -> Result<(), Unreachable> {
+    pub(crate) async fn send(&self, stanza: Stanza, receipt: Receipt) -> Result<(), Unreachable> {
         let latest = now() + self.tuning.patience;
         let mut changed = self.changed.subscribe();
         let weight = weigh(&stanza).min(self.tuning.queue_kib_max);

@@ -1,9 +1,12 @@
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use gatehouse_net::now;
 use gatehouse_xmpp::Stanza;
-use tokio::sync::mpsc::{self, error::TrySendError};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time;
 
 use crate::parcel::weigh;
@@ -34,30 +37,39 @@ pub(crate) struct Channel {
     role: &'static str,
     queue: mpsc::Sender<Transfer>,
     budget: Arc<Semaphore>,
+    /// Since when nobody has found room.
+    stuck_since: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Channel {
     fn new(role: &'static str) -> (Self, mpsc::Receiver<Transfer>) {
         let (queue, receiver) = mpsc::channel(QUEUE_LEN_MAX);
         let budget = Arc::new(Semaphore::new(QUEUE_KIB_MAX as usize));
-        (Self { role, queue, budget }, receiver)
+        (Self { role, queue, budget, stuck_since: Arc::default() }, receiver)
     }
 
-    pub(crate) async fn send(
-        &self,
-        stanza: Stanza,
-        receipt: Receipt,
-    ) -> Result<(), Unreachable> {
-        let room = async {
-            let budget = Arc::clone(&self.budget).acquire_many_owned(weight(&stanza));
+    pub(crate) async fn send(&self, stanza: Stanza, receipt: Receipt) -> Result<(), Unreachable> {
+        let weight = weight(&stanza);
+        let room = async move {
+            let budget = Arc::clone(&self.budget).acquire_many_owned(weight);
             let room = tokio::select! {
                 room = budget => room.ok()?,
                 () = self.queue.closed() => return None,
             };
             Some((room, self.queue.reserve().await.ok()?))
         };
-        match time::timeout(PATIENCE, room).await {
+        // Only the first waits for all of it: a role that takes nothing holds nobody up for longer.
+        let mut room = pin!(room);
+        let found = match time::timeout(Duration::ZERO, &mut room).await {
+            Ok(found) => Ok(found),
+            Err(_full) => {
+                let since = *self.stuck_since.lock().get_or_insert_with(now);
+                time::timeout_at((since + PATIENCE).into(), room).await
+            }
+        };
+        match found {
             Ok(Some((room, slot))) => {
+                *self.stuck_since.lock() = None;
                 slot.send(Transfer { stanza, receipt: receipt.holding(room) });
                 Ok(())
             }

@@ -88,7 +88,6 @@ enum Phase {
     Left,
 }
 
-#[expect(clippy::large_enum_variant, reason = "it lives for one turn of the loop")]
 enum Stir {
     Revoked,
     Stop,
@@ -308,14 +307,14 @@ impl<'a> Stream<'a> {
         }
     }
 
-    fn note_domains(&mut self, domains: Vec<Domain>) {
+    fn note_domains(&self, domains: Vec<Domain>) {
         let Announced { foreign, shared } = self.hub.dispatch.announced(self.lane, domains);
         let names: Vec<_> = foreign.iter().take(NAMED_MAX).map(Domain::as_str).collect();
         if !foreign.is_empty() {
-            warn!(peer.node = %self.peer, domains = names.join(", "), len = foreign.len(), "a core announces domains that are not in our `domains`: they do not count");
+            warn!(peer.node = %self.peer, domains = names.join(", "), len = foreign.len(), "a core announces domains that are not in our domains: they do not count");
         }
         for (domain, preferred) in shared.iter().take(NAMED_MAX) {
-            warn!(peer.node = %self.peer, %domain, %preferred, "two cores announce the same domain: it goes to the one that stands first in `trunk.cores`");
+            warn!(peer.node = %self.peer, %domain, %preferred, "two cores announce the same domain: it goes to the one that stands first in trunk.cores");
         }
         let serves = self.hub.dispatch.domains_of(self.lane);
         info!(peer.node = %self.peer, domains = serves.len(), "the core says what it serves");

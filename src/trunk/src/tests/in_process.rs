@@ -1,3 +1,5 @@
+use gatehouse_net::now;
+
 use super::world::{id, out};
 use crate::in_process;
 
@@ -25,8 +27,15 @@ async fn a_full_queue_is_waited_for_but_not_for_ever() {
     };
     assert_eq!(error.role, "edge");
     assert_eq!(*error.stanza, out(sent));
+    // The next one need not wait as long: nothing has moved since.
+    let told_at = now();
+    core.sender.send(out(sent)).await.unwrap_err();
+    assert_eq!(now(), told_at);
     edge.incoming.recv().await.unwrap();
     core.sender.send(out(sent)).await.unwrap();
+    // Something has: it is waited for as long as ever.
+    core.sender.send(out(sent)).await.unwrap_err();
+    assert_eq!((now() - told_at).as_secs(), 30);
 }
 
 #[tokio::test]
