@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use gatehouse_identity::{AuthenticatedPeer, TlsFacts};
@@ -7,7 +7,7 @@ use gatehouse_types::{Domain, Local, Machine, Remote, StreamId, StreamLimits};
 use minidom::Element;
 
 use super::key::KeyElement;
-use super::management::{Heard, Management, refusal};
+use super::management::Management;
 use super::pairs::Pairs;
 use super::wire::{Channel, Wire};
 use super::{DialbackAnswer, DialbackQuestion, Gate, S2sEvent, Terms};
@@ -17,6 +17,7 @@ use crate::stream::CloseReason;
 use crate::{Entry, Seed, StreamCondition, StreamError, ns};
 
 mod dialback;
+mod management;
 mod negotiation;
 mod stanzas;
 
@@ -164,17 +165,6 @@ impl S2sReceiver {
         self.take_step(|machine, state| machine.settle(state, &question, answer));
     }
 
-    /// The stanza with this number, from [`S2sEvent::Stanza`], is handed on, stored or answered: the
-    /// peer need not keep it any longer (XEP-0198).
-    pub fn handled(&mut self, number: u64, now: Instant) {
-        let Some(management) = &mut self.management else { return };
-        if matches!(self.state, State::Closed) {
-            return;
-        }
-        management.handled(number, &mut self.wire, now);
-        self.settle_if_done();
-    }
-
     /// Ends the stream with `error` (policy was reloaded, the partner is too fast, ...).
     pub fn close_with(&mut self, error: StreamError, _now: Instant) {
         self.close(CloseReason::WeRefused(error));
@@ -197,30 +187,6 @@ impl S2sReceiver {
         }
     }
 
-    /// Ends the stream once all that was taken is done with; at once if that is so.
-    fn settle_or_close(&mut self, reason: CloseReason, now: Instant) {
-        let open = self.management.as_ref().is_some_and(|management| management.open_len() > 0);
-        match self.state {
-            State::Open { .. } if open => {
-                self.questions.clear();
-                let until = now + self.settle_timeout();
-                self.state = State::Settling { reason, until };
-            }
-            _ => self.close(reason),
-        }
-    }
-
-    fn settle_if_done(&mut self) {
-        let open = self.management.as_ref().map_or(0, Management::open_len);
-        if let State::Settling { reason, .. } = &self.state
-            && open == 0
-        {
-            let reason = reason.clone();
-            self.state = State::Closed;
-            self.finish(reason);
-        }
-    }
-
     fn close(&mut self, reason: CloseReason) {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => {}
@@ -233,14 +199,6 @@ impl S2sReceiver {
         self.say_farewell(&reason);
         self.questions.clear();
         self.wire.tell(S2sEvent::Closed(reason));
-    }
-
-    /// The last word of a stream with stream management is an acknowledgement.
-    fn say_farewell(&mut self, reason: &CloseReason) {
-        if let Some(mut management) = self.management.take() {
-            management.acknowledge(&mut self.wire);
-        }
-        self.wire.say_farewell(reason);
     }
 
     /// A new stream on the same connection: a new id, and the old keys mean nothing.
@@ -307,38 +265,8 @@ impl S2sReceiver {
 }
 
 impl S2sReceiver {
-    /// How long a stream that ends may wait for the core: less than a peer waits for the last
-    /// acknowledgement.
-    fn settle_timeout(&self) -> Duration {
-        self.config.limits.write_timeout / 3
-    }
-
     fn idle_at(&self) -> Instant {
         self.last_heard + self.config.limits.idle_timeout
-    }
-
-    fn tick(&mut self, now: Instant) {
-        if let Some(Err(gone)) = self.management.as_mut().map(|it| it.tick(&mut self.wire, now)) {
-            self.close(CloseReason::WeRefused(gone.into()));
-        }
-    }
-
-    fn on_management(&mut self, element: &Element) -> Result<(), StreamError> {
-        match &mut self.management {
-            None if element.name() == "enable" => {
-                let patience = self.config.limits.write_timeout;
-                self.management = Some(Management::grant(&mut self.wire, patience));
-            }
-            None => self.wire.write(&refusal("unexpected-request")),
-            Some(management) => {
-                if let Heard::Acknowledged(len @ 1..) =
-                    management.heard(element, &mut self.wire, self.last_heard)?
-                {
-                    self.wire.tell(S2sEvent::Acknowledged(len));
-                }
-            }
-        }
-        Ok(())
     }
 }
 

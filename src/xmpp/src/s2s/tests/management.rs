@@ -251,7 +251,10 @@ fn what_the_responder_does_not_take_is_not_sent() {
         machine.send(&message(1), start()).unwrap();
         said(&mut machine).len()
     };
-    assert_eq!(machine.send(&message(10_002 - shortest), start()), Err(TooLong { bytes_max: 10_000 }));
+    assert_eq!(
+        machine.send(&message(10_002 - shortest), start()),
+        Err(TooLong { bytes_max: 10_000 })
+    );
     assert_eq!(said(&mut machine), "");
     machine.send(&message(10_001 - shortest), start()).unwrap();
     assert_eq!(said(&mut machine).len(), 10_000);
