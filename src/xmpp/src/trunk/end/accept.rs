@@ -26,6 +26,7 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
     /// Answers [`TrunkEvent::Enable`]. What `session` holds is sent first.
     ///
     /// Gives it back if that is not what the peer waits for, any more.
+    #[expect(clippy::result_large_err, reason = "it goes back to where it came from")]
     pub fn admit(&mut self, session: Session<T>, now: Instant) -> Result<(), Session<T>> {
         if !matches!(self.state, State::Accepting(Accepting::Deciding(_, Wish::New))) {
             return Err(session);
@@ -42,6 +43,7 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
     /// Answers [`TrunkEvent::Resume`] with the session of that name.
     ///
     /// Gives it back if that is not what the peer waits for, any more.
+    #[expect(clippy::result_large_err, reason = "it goes back to where it came from")]
     pub fn resume(&mut self, session: Session<T>, now: Instant) -> Result<(), Session<T>> {
         let State::Accepting(Accepting::Deciding(_, Wish::Old { id, h })) = &self.state else {
             return Err(session);
