@@ -10,6 +10,8 @@
 mod body;
 mod dialog;
 mod framing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod grammar;
 mod headers;
 mod message;

@@ -258,13 +258,24 @@ impl Message {
             self.headers.iter().map(|h| h.name.as_str().len() + h.value.len() + 4).sum();
         let mut out = BytesMut::with_capacity(start.len() + head + 32 + self.body.len());
         out.put_slice(start.as_bytes());
-        for header in self.headers.iter().filter(|h| h.name != HeaderName::ContentLength) {
-            out.put_slice(header.name.as_str().as_bytes());
-            out.put_slice(b": ");
-            out.put_slice(&header.value);
-            out.put_slice(b"\r\n");
+        let length = self.body.len().to_string();
+        let mut has_length = false;
+        for header in self.headers.iter() {
+            let mut value: &[u8] = &header.value;
+            if header.name == HeaderName::ContentLength {
+                if std::mem::replace(&mut has_length, true) {
+                    continue;
+                }
+                value = length.as_bytes();
+            }
+            for part in [header.name.as_str().as_bytes(), b": ", value, b"\r\n"] {
+                out.put_slice(part);
+            }
         }
-        out.put_slice(format!("Content-Length: {}\r\n\r\n", self.body.len()).as_bytes());
+        if !has_length {
+            out.put_slice(format!("Content-Length: {length}\r\n").as_bytes());
+        }
+        out.put_slice(b"\r\n");
         out.put_slice(&self.body);
         out.freeze()
     }

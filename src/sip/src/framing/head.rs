@@ -124,7 +124,8 @@ fn headers(head: &Bytes, lines: &[Line], limits: &Limits) -> Result<Headers, Fau
         let colon = line.iter().position(|byte| *byte == b':');
         let colon = colon.ok_or_else(|| Fault::bad("a line without colon"))?;
         // White space may stand before the colon, but none at the start of the first line.
-        let name = line.get(..colon).map(<[u8]>::trim_ascii_end).unwrap_or_default();
+        let name = line.get(..colon).map(trim).unwrap_or_default();
+        let name = if line.starts_with(b" ") || line.starts_with(b"\t") { &[] } else { name };
         let name = str::from_utf8(name).ok().and_then(HeaderName::parse);
         let name = name.ok_or_else(|| Fault::bad("a header name that is none"))?;
         headers.push_read(name, value(&line, colon + 1, folded));
@@ -132,15 +133,27 @@ fn headers(head: &Bytes, lines: &[Line], limits: &Limits) -> Result<Headers, Fau
     Ok(headers)
 }
 
+/// Without the white space of SIP on both sides. A form feed is none: nobody else would take
+/// `Content-Length` with one for a Content-Length.
+fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t' | b'\r' | b'\n', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    while let [rest @ .., b' ' | b'\t' | b'\r' | b'\n'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
 /// The value behind the colon: a slice of what was received, or a copy where lines were folded.
 fn value(line: &Bytes, from: usize, folded: bool) -> Bytes {
     let raw = line.get(from..).unwrap_or_default();
     if !folded && !raw.contains(&0) {
-        return line.slice_ref(raw.trim_ascii());
+        return line.slice_ref(trim(raw));
     }
     let mut value = Vec::with_capacity(raw.len());
     let mut in_fold = false;
-    for byte in raw.trim_ascii() {
+    for byte in trim(raw) {
         match byte {
             b'\r' | b'\n' => {
                 while value.last().is_some_and(|last| matches!(last, b' ' | b'\t')) {
