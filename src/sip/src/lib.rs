@@ -5,7 +5,7 @@
 //! Owns: everything that is bytes, states and events. Does not own: sockets, clocks, DNS, who may
 //! talk to whom, what a message means to an XMPP user. Time and randomness are passed in.
 //!
-//! `rsip` is behind this crate and nowhere else; docs/decisions says what we take from it.
+//! `rsip` is a second opinion in the tests of this crate, and nowhere else: docs/decisions/0007.
 
 mod body;
 mod dialog;

@@ -112,10 +112,8 @@ impl Message {
         self.record_routes()?;
         self.expires()?;
         self.max_forwards()?;
-        if let Some(date) = self.headers.get(&HeaderName::Date) {
-            if !trim(&date).ends_with(" GMT") {
-                return Err(InvalidMessage::new("Date", "is not in GMT"));
-            }
+        if self.headers.get(&HeaderName::Date).is_some_and(|date| !trim(&date).ends_with(" GMT")) {
+            return Err(InvalidMessage::new("Date", "is not in GMT"));
         }
         if let Start::Request { method, uri } = &self.start {
             if cseq.method != *method {

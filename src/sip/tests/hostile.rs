@@ -1,5 +1,13 @@
 //! What peers write, right and wrong: one row each, at once and byte by byte.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on must fail"
+)]
+
 use gatehouse_sip::{Framer, Limits, Message, Received};
 
 /// A request with `headers` put in, and its answerable head.

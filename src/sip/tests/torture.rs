@@ -4,6 +4,14 @@
 //! `tests/README.md` says how to get them. Faults like theirs, in messages of our own, are in
 //! `hostile.rs` and always run.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on must fail"
+)]
+
 use gatehouse_sip::{Framer, Header, HeaderName, Limits, Message, Received};
 
 /// What the message layer says. What a caller must still refuse (416, 420, 415, 483) is `Fine`.
