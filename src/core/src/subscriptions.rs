@@ -120,6 +120,8 @@ impl Router {
                 }
                 Effect::SendPresence => {
                     Self::presence_for(account, contact, true, consequences);
+                    // The change is made, whatever becomes of what hangs on it.
+                    let _told = self.pep_granted(account, contact, consequences).await;
                 }
                 Effect::SendUnavailable => {
                     Self::presence_for(account, contact, false, consequences);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use gatehouse_net::now;
-use gatehouse_store::{PepAccess, PepItem, PepNode};
+use gatehouse_store::{PepAccess, PepItem, PepNode, Subscription};
 use gatehouse_types::Jid;
 use gatehouse_xmpp::parsers::minidom::rxml::xml_ncname;
 use gatehouse_xmpp::{Element, Stanza, StanzaKind, ns};
@@ -112,7 +112,7 @@ impl Router {
     /// Presence that came for `account` from somebody else's client.
     pub(crate) async fn pep_presence(
         &self,
-        account: &Arc<Account>,
+        account: &Account,
         presence: &Stanza,
         consequences: &mut Consequences,
     ) -> Result<(), Refusal> {
@@ -136,6 +136,13 @@ impl Router {
         let Some(kind) = Kind::of(presence.element()) else { return Ok(()) };
         let watchers = account.watchers(&self.store).await?;
         if !watchers.iter().any(|watcher| watcher.same_bare(client)) {
+            // Whom the user sees may come to see the user, and will not say again what it is.
+            if learns
+                && let Some(contact) = self.store.contact(&account.jid, &client.to_bare()).await?
+                && contact.subscription != Subscription::None
+            {
+                self.capabilities.seen(client, &kind);
+            }
             return Ok(());
         }
         if learns {
@@ -148,7 +155,7 @@ impl Router {
     /// the last items that it wants.
     async fn pep_available(
         &self,
-        account: &Arc<Account>,
+        account: &Account,
         client: &Jid,
         kind: &Arc<Kind>,
         consequences: &mut Consequences,
@@ -169,7 +176,7 @@ impl Router {
     /// Presence of a client of the account itself.
     pub(crate) async fn pep_own_presence(
         &self,
-        account: &Arc<Account>,
+        account: &Account,
         client: &Jid,
         presence: &Stanza,
         consequences: &mut Consequences,
@@ -178,6 +185,24 @@ impl Router {
             Some(kind) => self.pep_available(account, client, &kind, consequences).await,
             None => Ok(()),
         }
+    }
+
+    /// A contact sees the account's presence from now on.
+    pub(crate) async fn pep_granted(
+        &self,
+        account: &Account,
+        contact: &Jid,
+        consequences: &mut Consequences,
+    ) -> Result<(), Refusal> {
+        let clients = if self.is_ours(contact.domain()) {
+            self.accounts.connected(contact).map(|contact| local_clients(&contact))
+        } else {
+            Some(self.capabilities.clients_of(contact))
+        };
+        for (client, kind) in clients.unwrap_or_default() {
+            self.pep_available(account, &client, &kind, consequences).await?;
+        }
+        Ok(())
     }
 
     /// What a client wants, if it is known; else it is asked, and gets the last items when it has
@@ -249,7 +274,7 @@ impl Router {
     /// Tells everybody who wants to hear of it that something happened to a node.
     pub(super) async fn pep_tell(
         &self,
-        account: &Arc<Account>,
+        account: &Account,
         node: &PepNode,
         event: Event<'_>,
         consequences: &mut Consequences,

@@ -220,3 +220,25 @@ async fn settings_are_shown_and_changed() {
     let roster = open.replace("open", "roster");
     assert!(alice.ask(&ask(&roster, "set")).await.contains("not-acceptable"));
 }
+
+#[tokio::test]
+async fn who_is_let_in_later_is_told_at_once() {
+    let mut world = World::new().await;
+    let mut alice = world.online("alice", "a").await;
+    // Alice sees Romeo before Romeo sees her: his client says once what it is.
+    alice.send("<presence type='subscribe' to='romeo@them.example'/>").await;
+    let ends = "from='romeo@them.example' to='alice@ours.example'";
+    world.receive(&format!("<presence type='subscribed' {ends}/>")).await;
+    let romeo = " from='romeo@them.example/r' to='alice@ours.example'";
+    world.receive(&presence(romeo, &[NICK])).await;
+    alice.got();
+    alice.ask(&nick("1", "Al")).await;
+    world.sent();
+    world.receive(&format!("<presence type='subscribe' {ends}/>")).await;
+    alice.got();
+    alice.send("<presence type='subscribed' to='romeo@them.example'/>").await;
+    let sent = world.sent();
+    let question = sent.iter().find(|text| text.contains("caps-")).unwrap();
+    world.receive(&answer(question, romeo, &[NICK])).await;
+    assert_eq!(world.sent(), [event("romeo@them.example/r", "1", "Al")]);
+}
