@@ -28,11 +28,14 @@ class Client(slixmpp.ClientXMPP):
         self._address = (request["host"], request["port"])
         self._presence = request["presence"]
         self._priority = request.get("priority")
+        self._interest = request.get("interest")
         self._outcome = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
         self._trust(request.get("trust"))
         for plugin in ("xep_0030", "xep_0092", "xep_0199"):
             self.register_plugin(plugin)
+        if self._interest:
+            self.register_plugin("xep_0115")
         self.plugin["xep_0092"].software_name = "testbed"
         self.plugin["xep_0092"].version = "1"
         self._resumption = request.get("resumption")
@@ -59,6 +62,10 @@ class Client(slixmpp.ClientXMPP):
             return failure
         if self._presence:
             await self.get_roster(timeout=within)
+            if self._interest:
+                # Its presence says what it can do, and what it wants to hear of.
+                self.plugin["xep_0030"].add_feature(self._interest + "+notify")
+                await self.plugin["xep_0115"].update_caps(broadcast=False)
             self.send_presence(ppriority=self._priority)
             # Stanzas keep their order: once this is answered, the presence has been seen too.
             await self.fetch_roster()
