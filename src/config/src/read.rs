@@ -14,6 +14,7 @@ use crate::settings::{
     Certificates, EdgeAddress, Limits, Listen, Log, LogFormat, Offline, PolicySource, Roles, S2s,
     Settings, Tls, Trunk,
 };
+use crate::sip;
 
 const DOMAIN: Form = Form { kind: "a domain name", example: "\"ours.example\"" };
 const ADDRESS: Form =
@@ -102,6 +103,7 @@ fn read(mut root: Section<'_>, base: &Path, overrides: &Overrides) -> Settings {
     };
     policy.finish();
     let trunk = trunk(&mut root, roles);
+    let sip = sip::read(root.section("sip"), roles, &trunk);
     let settings = Settings {
         roles,
         domains,
@@ -115,6 +117,7 @@ fn read(mut root: Section<'_>, base: &Path, overrides: &Overrides) -> Settings {
         policy: source,
         trunk,
         s2s: s2s(root.section("s2s")),
+        sip,
         limits: limits(root.section("limits")),
         offline: offline(root.section("offline")),
     };
@@ -209,11 +212,11 @@ fn log(mut section: Section<'_>) -> Log {
 fn listen(mut section: Section<'_>, roles: Roles) -> Listen {
     let mut seen: HashMap<SocketAddr, &'static str> = HashMap::new();
     let mut addresses =
-        |key: &'static str, port: u16, wanted: bool, role: &str| -> Vec<SocketAddr> {
+        |key: &'static str, port: Option<u16>, wanted: bool, role: &str| -> Vec<SocketAddr> {
             let place = section.place(key);
             let Some(found) = section.list(key, ADDRESS, |text| text.parse().ok()) else {
-                let default = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
-                return if wanted { vec![default] } else { Vec::new() };
+                let default = |port| SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+                return port.filter(|_| wanted).map(default).into_iter().collect();
             };
             if let (false, Some(place)) = (wanted, place) {
                 let what = format!("`listen.{key}` belongs to {role}, which does not run here");
@@ -233,11 +236,13 @@ fn listen(mut section: Section<'_>, roles: Roles) -> Listen {
         };
     let (edge, core) = (roles.has_edge(), roles.has_core());
     let listen = Listen {
-        c2s: addresses("c2s", 5222, core, "the core"),
-        c2s_direct_tls: addresses("c2s-direct-tls", 5223, core, "the core"),
-        s2s: addresses("s2s", 5269, edge, "the edge"),
-        s2s_direct_tls: addresses("s2s-direct-tls", 5270, edge, "the edge"),
-        trunk: addresses("trunk", 5275, roles == Roles::Edge, "an edge without a core"),
+        c2s: addresses("c2s", Some(5222), core, "the core"),
+        c2s_direct_tls: addresses("c2s-direct-tls", Some(5223), core, "the core"),
+        s2s: addresses("s2s", Some(5269), edge, "the edge"),
+        s2s_direct_tls: addresses("s2s-direct-tls", Some(5270), edge, "the edge"),
+        // No default: who speaks no SIP has no such port open.
+        sip: addresses("sip", None, edge, "the edge"),
+        trunk: addresses("trunk", Some(5275), roles == Roles::Edge, "an edge without a core"),
         admin: ADMIN,
     };
     let form = Form { kind: "a loopback address with a port", example: "\"127.0.0.1:5280\"" };
@@ -436,7 +441,7 @@ fn size(number: Option<u64>, default: usize) -> usize {
     number.and_then(|number| usize::try_from(number).ok()).unwrap_or(default)
 }
 
-fn domain(text: &str) -> Option<Domain> {
+pub(crate) fn domain(text: &str) -> Option<Domain> {
     text.parse().ok()
 }
 

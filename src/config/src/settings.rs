@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gatehouse_policy::SipKind;
 use gatehouse_types::{Domain, StreamLimits};
 
 /// Everything that `gatehouse.toml` says, checked.
@@ -31,6 +32,8 @@ pub struct Settings {
     pub trunk: Trunk,
     /// Server-to-server.
     pub s2s: S2s,
+    /// Partners that speak SIP.
+    pub sip: Sip,
     /// Bounds.
     pub limits: Limits,
     /// Messages for users who are away.
@@ -91,6 +94,8 @@ pub struct Listen {
     pub s2s: Vec<SocketAddr>,
     /// Servers, direct TLS.
     pub s2s_direct_tls: Vec<SocketAddr>,
+    /// SIP partners, TLS from the first byte; empty means that we speak no SIP.
+    pub sip: Vec<SocketAddr>,
     /// Cores (role edge alone).
     pub trunk: Vec<SocketAddr>,
     /// Metrics and status: loopback only.
@@ -158,6 +163,36 @@ pub struct S2s {
     pub private_targets: bool,
 }
 
+/// `[sip]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Sip {
+    /// The label of the host that partners see, directly in each domain: `sip` for
+    /// `sip.ours.example`.
+    pub host_label: String,
+    /// The port that partners see.
+    pub public_port: u16,
+    /// The cores that take new sessions, the preferred one first; those left out come last, by name.
+    pub routing_nodes: Vec<Domain>,
+    /// What a partner runs of which neither the policy nor its messages say it.
+    pub default_kind: SipKind,
+    /// How a busy Lync user looks to XMPP clients.
+    pub busy_as: BusyAs,
+    /// What an author reads first when a message could not be delivered.
+    pub undelivered: String,
+    /// Silence after which an IM session is ended.
+    pub session_idle: Duration,
+}
+
+/// How a busy Lync user looks to XMPP clients.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum BusyAs {
+    /// Do not disturb.
+    #[default]
+    Dnd,
+    /// Away, with the text "Busy".
+    Away,
+}
+
 /// `[limits]`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Limits {
@@ -199,6 +234,27 @@ impl Default for S2s {
             idle_timeout: Duration::from_secs(10 * 60),
             private_targets: false,
         }
+    }
+}
+
+impl Default for Sip {
+    fn default() -> Self {
+        Self {
+            host_label: "sip".into(),
+            public_port: 5061,
+            routing_nodes: Vec::new(),
+            default_kind: SipKind::Lync,
+            busy_as: BusyAs::Dnd,
+            undelivered: "Your IM could not be delivered.".into(),
+            session_idle: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+impl Sip {
+    /// The host that SIP partners of `domain` see; nothing if the name would be too long.
+    pub fn host(&self, domain: &Domain) -> Option<Domain> {
+        format!("{}.{domain}", self.host_label).parse().ok()
     }
 }
 

@@ -26,6 +26,7 @@ data = "gatehouse-data"
 # c2s-direct-tls = ["[::]:5223"]  # clients, TLS from the first byte
 # s2s = ["[::]:5269"]             # other servers, STARTTLS
 # s2s-direct-tls = ["[::]:5270"]  # other servers, TLS from the first byte
+# sip = ["[::]:5061"]             # SIP partners, TLS; off unless you write it
 # admin = "127.0.0.1:5280"        # /metrics and /status, loopback only
 
 [dns]
@@ -48,6 +49,17 @@ data = "gatehouse-data"
 # queue-len-max = 256           # stanzas that wait for one pair of domains
 # idle-timeout = "10m"
 # private-targets = false       # true: partners may be at private addresses (a lab, a closed network)
+
+[sip]
+# Partners that speak SIP, such as Lync; `[[sip]]` rows of the policy say who. See
+# docs/protocols/sip.md for the DNS records and certificate names they look for.
+# host-label = "sip"            # partners see `sip.` and the domain; SRV records name it
+# public-port = 5061            # what partners see, behind a port mapping perhaps
+# routing-nodes = ["core"]      # the cores that take new sessions, the preferred one first
+# default-kind = "lync"         # a partner that says nothing of itself; or "standard"
+# busy-as = "dnd"               # how a busy Lync user looks to XMPP clients; or "away"
+# undelivered = "Your IM could not be delivered."
+# session-idle = "10m"          # silence after which an IM session ends
 
 [limits]
 # connections-max = 10000       # for each listener
