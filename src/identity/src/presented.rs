@@ -138,6 +138,16 @@ pub enum TlsVersion {
     Tls13,
 }
 
+impl TlsVersion {
+    /// As logs and the status show it: `TLSv1.3`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls12 => "TLSv1.2",
+            Self::Tls13 => "TLSv1.3",
+        }
+    }
+}
+
 /// What a finished handshake tells the protocol above it.
 #[derive(Clone, Debug)]
 pub struct TlsFacts {

@@ -47,7 +47,7 @@ pub use self::config::{DialConfig, EdgeAddress, ListenConfig, Tuning};
 pub use self::dial::dial;
 pub use self::end::{Transfer, Trunk, TrunkSender, Unreachable};
 pub use self::in_process::in_process;
-pub use self::listen::listen;
+pub use self::listen::{listen, listen_with_sip};
 pub use self::node::Node;
 pub use self::observer::{NoObserver, TrunkObserver};
 pub use self::receipt::{Receipt, Receipts};

@@ -18,9 +18,10 @@ use crate::dispatch::{Choice, Dispatch};
 use crate::lane::{Lease, Parked};
 use crate::parcel::Parcel;
 use crate::receipt::Receipts;
+use crate::sip::{self, SipDoor, SipEdgeEnd};
 use crate::stream::{Ending, Hub, Link, Stream};
 use crate::sweep::sweep;
-use crate::{ListenConfig, Trunk, TrunkSender, random};
+use crate::{ListenConfig, NoObserver, Trunk, TrunkObserver, TrunkSender, random};
 
 /// Refusals are logged no more often than this; what was left out is counted in the next line.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -28,14 +29,38 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// The edge's end: waits for the cores. `acceptor` shows our trunk certificate and trusts the
 /// trunk's authority alone; make it with [`ALPN`](crate::ALPN).
 pub fn listen(config: ListenConfig, acceptor: Acceptor, tasks: &Tasks) -> Trunk {
+    // Without its protocol in `acceptor`, nobody comes to the door for SIP.
+    open(config, acceptor, Arc::new(NoObserver), tasks).0
+}
+
+/// The same, and a core that asks for [`sip::ALPN`] gets a SIP link on the same port, of which
+/// `observer` hears; make `acceptor` with [`ALPN`](crate::ALPN) and [`sip::ALPN`].
+pub fn listen_with_sip(
+    config: ListenConfig,
+    acceptor: Acceptor,
+    observer: Arc<dyn TrunkObserver>,
+    tasks: &Tasks,
+) -> (Trunk, SipEdgeEnd) {
+    open(config, acceptor, observer, tasks)
+}
+
+fn open(
+    config: ListenConfig,
+    acceptor: Acceptor,
+    sip_observer: Arc<dyn TrunkObserver>,
+    tasks: &Tasks,
+) -> (Trunk, SipEdgeEnd) {
     let ListenConfig { own, listeners, cores, domains, tuning, observer } = config;
     let (incoming_sender, incoming) =
         mpsc::channel((tuning.window.len_max + 1) * cores.len().max(1));
     let streams = tuning.streams(&own, &cores);
     let connections_max = tuning.connections_max;
-    let dispatch = Dispatch::new("core", Choice::ByDomain, cores, domains, tuning, tasks.stop());
+    let known = cores.clone();
+    let dispatch =
+        Arc::new(Dispatch::new("core", Choice::ByDomain, cores, domains, tuning, tasks.stop()));
+    let (sip, sip_end) = SipDoor::new(known, Arc::clone(&dispatch), sip_observer, tasks.stop());
     let hub = Arc::new(Hub {
-        dispatch: Arc::new(dispatch),
+        dispatch,
         incoming: incoming_sender,
         observer,
         announces: None,
@@ -46,6 +71,7 @@ pub fn listen(config: ListenConfig, acceptor: Acceptor, tasks: &Tasks) -> Trunk 
         own,
         streams,
         acceptor,
+        sip,
         refusals: Mutex::default(),
     });
     for listener in listeners {
@@ -57,7 +83,7 @@ pub fn listen(config: ListenConfig, acceptor: Acceptor, tasks: &Tasks) -> Trunk 
         tasks.spawn(info_span!("trunk listener"), accept);
     }
     tasks.spawn(info_span!("trunk sweep"), sweep(Arc::clone(&hub)));
-    Trunk { sender: TrunkSender::over(Arc::clone(&hub.dispatch)), incoming }
+    (Trunk { sender: TrunkSender::over(Arc::clone(&hub.dispatch)), incoming }, sip_end)
 }
 
 /// Lets cores in, and nobody else.
@@ -66,6 +92,7 @@ struct Doorman {
     own: Domain,
     streams: Arc<TrunkConfig>,
     acceptor: Acceptor,
+    sip: SipDoor,
     refusals: Mutex<Refusals>,
 }
 
@@ -86,8 +113,9 @@ struct Guest {
 impl Doorman {
     async fn receive(&self, tcp: TcpStream, address: SocketAddr) {
         let limit = self.hub.dispatch.tuning.connect_timeout;
-        let shaken = time::timeout(limit, self.acceptor.accept(tcp, Some(&self.own))).await;
-        let (io, facts) = match shaken {
+        let shaken =
+            time::timeout(limit, self.acceptor.accept_protocol(tcp, Some(&self.own))).await;
+        let (io, facts, protocol) = match shaken {
             Ok(Ok(done)) => done,
             Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 // A probe, of a load balancer perhaps: nobody needs to look.
@@ -98,6 +126,12 @@ impl Doorman {
             Ok(Err(error)) => return self.refuse(address, "tls", &Chain(&error).to_string()),
             Err(_elapsed) => return self.refuse(address, "tls", "no TLS handshake in time"),
         };
+        if protocol.as_deref() == Some(sip::ALPN) {
+            if let Err(reason) = self.sip.serve(Box::new(io), &facts, address).await {
+                self.refuse(address, "sip", &reason);
+            }
+            return;
+        }
         let tls = facts.version;
         let Ok(seed) = random::seed() else { return };
         let machine = TrunkEnd::acceptor(Arc::clone(&self.streams), facts, seed, now());

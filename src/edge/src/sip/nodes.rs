@@ -32,6 +32,8 @@ pub(crate) async fn run(edge: Arc<SipEdge>, mut incoming: mpsc::Receiver<FromNod
             biased;
             () = stop.cancelled() => return,
             _ = ask.tick() => {
+                // What a node serves may have changed, though its link did not.
+                edge.routing.lock().links(edge.nodes.list());
                 asked += 1;
                 ask_all(&edge, asked);
             }

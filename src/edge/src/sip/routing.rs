@@ -29,7 +29,8 @@ pub(crate) struct Routing {
 
 #[derive(Debug)]
 struct Health {
-    domains: Vec<Domain>,
+    /// `None` means all of ours.
+    domains: Option<Arc<[Domain]>>,
     /// The last answer; none yet is not healthy.
     answered: Option<Instant>,
     /// Since when every question was answered in time.
@@ -46,7 +47,7 @@ impl Routing {
         self.nodes.retain(|name, _| up.iter().any(|node| node.name == *name));
         for node in up {
             let health = self.nodes.entry(node.name).or_insert(Health {
-                domains: Vec::new(),
+                domains: None,
                 answered: None,
                 healthy_since: None,
             });
@@ -93,7 +94,7 @@ impl Health {
     }
 
     fn serves(&self, local: &Local<Domain>) -> bool {
-        self.domains.is_empty() || self.domains.contains(&local.0)
+        self.domains.as_ref().is_none_or(|domains| domains.contains(&local.0))
     }
 }
 
@@ -120,7 +121,8 @@ mod tests {
                 self.now += ASK_EVERY;
                 let nodes = self.up.iter().map(|(name, domains)| Node {
                     name: Arc::from(*name),
-                    domains: domains.iter().map(|domain| domain.parse().unwrap()).collect(),
+                    domains: (!domains.is_empty())
+                        .then(|| domains.iter().map(|domain| domain.parse().unwrap()).collect()),
                 });
                 self.routing.links(nodes.collect());
                 for (name, _) in &self.up {

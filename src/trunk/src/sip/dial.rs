@@ -16,7 +16,7 @@ use tracing::{debug, info, info_span, warn};
 use super::link::{self, LinkEnd, QUEUE_LEN_MAX};
 use super::queue::Queue;
 use super::{FromEdge, SipCoreEnd, SipEdges};
-use crate::{EdgeAddress, random};
+use crate::{EdgeAddress, TrunkObserver, random};
 
 /// How long a name look-up, a TCP connection or a handshake may take.
 const STEP_MAX: Duration = Duration::from_secs(5);
@@ -30,10 +30,12 @@ const ADDRESSES_MAX: usize = 4;
 
 /// The core's end: keeps one SIP link up to each edge, on the trunk's own port. `connector` shows
 /// our trunk certificate and trusts the trunk's authority alone; make it with [`ALPN`](super::ALPN).
+/// `observer` hears of the links.
 pub fn dial(
     own: &Domain,
     edges: Vec<EdgeAddress>,
     connector: &Connector,
+    observer: &Arc<dyn TrunkObserver>,
     tasks: &Tasks,
 ) -> SipCoreEnd {
     let links = SipEdges::default();
@@ -47,6 +49,7 @@ pub fn dial(
             connector: connector.clone(),
             links: links.clone(),
             incoming: sender.clone(),
+            observer: Arc::clone(observer),
             stop: tasks.stop(),
         };
         tasks.spawn(span, dialler.keep_up());
@@ -61,6 +64,7 @@ struct Dialler {
     connector: Connector,
     links: SipEdges,
     incoming: mpsc::Sender<FromEdge>,
+    observer: Arc<dyn TrunkObserver>,
     stop: CancellationToken,
 }
 
@@ -71,11 +75,13 @@ impl Dialler {
         while !self.stop.is_cancelled() {
             let Some(reached) = self.stop.run_until_cancelled(self.reach()).await else { return };
             match reached {
-                Ok((io, address)) => {
+                Ok((io, address, tls)) => {
                     id += 1;
                     (pause, told) = (BACKOFF_MIN, String::new());
                     info!(peer.addr = %address, "SIP link to the edge is up");
+                    self.observer.up(&self.name, &address.to_string(), tls);
                     let end = self.carry(io, id).await;
+                    self.observer.down(&self.name, &end.to_string());
                     info!(reason = %Chain(&end), "SIP link to the edge is down");
                 }
                 // The same failure is told once.
@@ -96,33 +102,38 @@ impl Dialler {
     async fn carry(&self, io: BoxedIo, id: u64) -> LinkEnd {
         let (sender, mut queue) = mpsc::channel(QUEUE_LEN_MAX);
         self.links.up(Arc::clone(&self.name), id, Queue::Wire(sender));
-        let end = link::run(io, &self.name, &mut queue, &self.incoming, &self.stop).await;
+        let end =
+            link::run(io, &self.name, &mut queue, &self.incoming, &*self.observer, &self.stop)
+                .await;
         self.links.down(&self.name, id);
         end
     }
 
     /// A connection with TLS to one of the edge's addresses, whose certificate is the edge's.
-    async fn reach(&self) -> Result<(BoxedIo, SocketAddr), String> {
+    async fn reach(&self) -> Result<Reached, String> {
         let address = &self.edge.address;
         let found = within(lookup_host(address)).await;
         let addresses = found.map_err(|error| format!("cannot look up {address}: {error}"))?;
         let mut failure = format!("{address} has no address");
         for address in addresses.take(ADDRESSES_MAX) {
             match self.connect(address).await {
-                Ok(io) => return Ok((io, address)),
+                Ok((io, tls)) => return Ok((io, address, tls)),
                 Err(error) => failure = format!("cannot connect to {address}: {error}"),
             }
         }
         Err(failure)
     }
 
-    async fn connect(&self, address: SocketAddr) -> io::Result<BoxedIo> {
+    async fn connect(&self, address: SocketAddr) -> io::Result<(BoxedIo, &'static str)> {
         let tcp = gatehouse_net::connect(address, STEP_MAX).await?;
         let (io, facts) = within(self.connector.connect(tcp, &self.edge.name, &self.own)).await?;
         prove(&facts.presented, &Remote(self.edge.name.clone())).map_err(io::Error::other)?;
-        Ok(Box::new(io))
+        Ok((Box::new(io), facts.version.as_str()))
     }
 }
+
+/// The connection, where it leads, and its TLS version.
+type Reached = (BoxedIo, SocketAddr, &'static str);
 
 async fn within<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     time::timeout(STEP_MAX, work)

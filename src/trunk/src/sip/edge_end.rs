@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::queue::{Parcel, Queue};
 use super::{FromEdge, NotSent};
+use crate::dispatch::Dispatch;
 
 /// The edge's end of the SIP trunk.
 #[derive(Debug)]
@@ -42,8 +43,9 @@ impl Parcel for FromNode {
 pub struct Node {
     /// The name in its trunk certificate.
     pub name: Arc<str>,
-    /// The IM domains it serves, as it announced them; empty means that it did not say, so any.
-    pub domains: Vec<Domain>,
+    /// The IM domains it serves, as it announced them on the trunk for XMPP; `None` in one process,
+    /// where it serves all of ours.
+    pub domains: Option<Arc<[Domain]>>,
 }
 
 /// The links to the core nodes; cheap to clone.
@@ -51,23 +53,29 @@ pub struct Node {
 pub struct SipNodes {
     links: Arc<RwLock<BTreeMap<Arc<str>, Link>>>,
     generation: Arc<watch::Sender<u64>>,
+    /// Knows what the nodes announced.
+    announced: Option<Arc<Dispatch>>,
 }
 
 #[derive(Clone, Debug)]
 struct Link {
     /// Tells a link from the one that took its place.
     id: u64,
-    domains: Vec<Domain>,
     queue: Queue<FromEdge>,
 }
 
 impl Default for SipNodes {
     fn default() -> Self {
-        Self { links: Arc::default(), generation: Arc::new(watch::Sender::new(0)) }
+        Self { links: Arc::default(), generation: Arc::new(watch::Sender::new(0)), announced: None }
     }
 }
 
 impl SipNodes {
+    /// Of nodes that announce their domains on the trunk for XMPP.
+    pub(crate) fn announced_on(dispatch: Arc<Dispatch>) -> Self {
+        Self { announced: Some(dispatch), ..Self::default() }
+    }
+
     /// Hands a message to a node. Never waits: a full queue is a node that does not read, and its
     /// sender is better told at once.
     pub fn send(&self, node: &str, message: Message) -> Result<(), NotSent> {
@@ -84,11 +92,15 @@ impl SipNodes {
 
     /// The nodes whose links are up, by name.
     pub fn list(&self) -> Vec<Node> {
-        let links = self.links.read();
-        links
-            .iter()
-            .map(|(name, link)| Node { name: Arc::clone(name), domains: link.domains.clone() })
-            .collect()
+        let names: Vec<Arc<str>> = self.links.read().keys().map(Arc::clone).collect();
+        let node = |name: Arc<str>| Node { domains: self.domains_of(&name), name };
+        names.into_iter().map(node).collect()
+    }
+
+    fn domains_of(&self, node: &str) -> Option<Arc<[Domain]>> {
+        let dispatch = self.announced.as_ref()?;
+        let lane = node.parse().ok().and_then(|name| dispatch.lane_of(&name));
+        Some(lane.map(|lane| dispatch.domains_of(lane)).unwrap_or_default())
     }
 
     /// Changes whenever a link comes or goes.
@@ -97,13 +109,12 @@ impl SipNodes {
     }
 
     /// A node's link is up; the one it had is replaced. Gives the number to take it down with.
-    pub(crate) fn up(&self, node: Node, queue: Queue<FromEdge>) -> u64 {
+    pub(crate) fn up(&self, node: Arc<str>, queue: Queue<FromEdge>) -> u64 {
         let mut id = 0;
         self.generation.send_modify(|generation| {
             *generation += 1;
             id = *generation;
-            let link = Link { id, domains: node.domains, queue };
-            self.links.write().insert(node.name, link);
+            self.links.write().insert(node, Link { id, queue });
         });
         id
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::queue::Queue;
-use super::{FromEdge, FromNode, Node, SipCoreEnd, SipEdgeEnd, SipEdges, SipNodes};
+use super::{FromEdge, FromNode, SipCoreEnd, SipEdgeEnd, SipEdges, SipNodes};
 
 /// Messages that wait in each direction.
 const QUEUE_LEN_MAX: usize = 1024;
@@ -53,8 +53,7 @@ fn join(
     let (core, edge): (Arc<str>, Arc<str>) = (core.into(), edge.into());
     let straight = Queue::Straight { own: Arc::clone(&core), queue: to_edge.clone() };
     edges.up(Arc::clone(&edge), 0, straight);
-    let node = Node { name: core, domains: Vec::new() };
-    nodes.up(node, Queue::Straight { own: edge, queue: to_core.clone() });
+    nodes.up(core, Queue::Straight { own: edge, queue: to_core.clone() });
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::queue::Parcel;
+use crate::TrunkObserver;
 
 /// Messages that wait for one link.
 pub(super) const QUEUE_LEN_MAX: usize = 1024;
@@ -39,12 +40,14 @@ pub(super) enum LinkEnd {
     Stopped,
 }
 
-/// Carries messages both ways until the link ends; what `name` sends goes to `incoming`. `queue` closes when another link took over.
+/// Carries messages both ways until the link ends; what `name` sends goes to `incoming`. `queue`
+/// closes when another link took over.
 pub(super) async fn run<T: Parcel>(
     io: BoxedIo,
     name: &Arc<str>,
     queue: &mut mpsc::Receiver<Message>,
     incoming: &mpsc::Sender<T>,
+    observer: &dyn TrunkObserver,
     stop: &CancellationToken,
 ) -> LinkEnd {
     let mut connection = Connection::new(SipStream::new(CONFIG, now()), io, WRITE_TIMEOUT);
@@ -63,6 +66,7 @@ pub(super) async fn run<T: Parcel>(
             }
             step = connection.next() => match step {
                 Ok(Step::Event(StreamEvent::Message(message))) => {
+                    observer.received(name);
                     // A receiver that does not read slows the link, and nobody else.
                     if incoming.send(T::new(Arc::clone(name), message)).await.is_err() {
                         return LinkEnd::Stopped;
@@ -82,9 +86,11 @@ pub(super) async fn run<T: Parcel>(
                 Some(message) => {
                     let machine = connection.machine_mut();
                     machine.send(&message, now());
+                    observer.sent(name);
                     // One write for all that waits.
                     while let Ok(message) = queue.try_recv() {
                         machine.send(&message, now());
+                        observer.sent(name);
                     }
                 }
             },

@@ -8,4 +8,5 @@ mod in_process;
 mod poison;
 mod probe;
 mod refused;
+mod sip;
 mod world;
