@@ -81,6 +81,11 @@ impl Backlog {
     }
 
     /// All that waits, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Outgoing> {
+        self.waiting.values().map(|held| &held.item)
+    }
+
+    /// Takes all that waits, oldest first.
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Held> + use<> {
         self.latest.clear();
         self.weight = 0;

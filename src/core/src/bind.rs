@@ -25,6 +25,7 @@ impl Router {
         let full = account.with_resource(resource).map_err(|_| {
             Refusal::modify(StanzaCondition::BadRequest, "This resource cannot be used.")
         })?;
+        self.recover().await?;
         // A store that fails is not a reason to let anybody in.
         let current = self.store.account_versions(&[account]).await?;
         if !current.iter().any(|(_, current)| *current == version) {
@@ -99,5 +100,6 @@ impl Router {
         if session.account.take_out(session.id) {
             self.announce_gone(session).await;
         }
+        self.let_go().await;
     }
 }

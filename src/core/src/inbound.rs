@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gatehouse_types::Jid;
+use gatehouse_types::{Chain, Jid};
 use gatehouse_xmpp::{Stanza, StanzaKind};
 use tracing::debug;
 
@@ -121,15 +121,25 @@ impl Router {
         stanza: &Arc<Stanza>,
         origin: &Origin,
     ) -> bool {
-        let copies = Copies::owing(origin.owed());
+        let owed = origin.owed();
+        owed.is_for(stanza);
+        let copies = Copies::owing(owed);
+        let copy = || Outgoing {
+            stanza: Arc::clone(stanza),
+            copies: copies.clone(),
+            offline: None,
+            is_extra: false,
+        };
+        if sessions.iter().all(|session| session.is_away())
+            && !sessions.is_empty()
+            && let Err(failure) = self.hold(&account.jid, [&copy()], self.clock.now_ms()).await
+        {
+            // The session notices, too, and gives up.
+            debug!(error = %Chain(&failure), "cannot store a message for a client that is away");
+        }
         let mut sent = false;
         for session in sessions {
-            let copy = Outgoing {
-                stanza: Arc::clone(stanza),
-                copies: copies.clone(),
-                offline: None,
-                is_extra: false,
-            };
+            let copy = copy();
             sent |= match origin {
                 Origin::Trunk(_) => session.outbox.offer(copy).is_ok(),
                 Origin::Here | Origin::Leftover(_) => session.outbox.send(copy).await.is_ok(),

@@ -18,22 +18,38 @@ const LANES: usize = 8;
 /// Stanzas waiting in one lane; then the trunk waits too.
 const LANE_LEN_MAX: usize = 64;
 
-/// How long a client may take to read a stanza before it is acknowledged all the same. Receipts go
-/// back in order, so that a client that does not read would hold up those of everybody else. What it
-/// did not read is still stored when its session ends; only a core that is killed loses it.
+/// How long a client may take to read a stanza before the store answers for it and it is acknowledged.
+/// Receipts go back in order, so that a client that does not read would hold up those of everybody
+/// else.
 const UNREAD_MAX: Duration = Duration::from_secs(2);
 /// Stanzas that clients are waited for.
 const UNREAD_LEN_MAX: usize = 4096;
+/// Stanzas that go into the store at a time.
+const BATCH_MAX: usize = 256;
 
 /// Starts the tasks that route what comes from the edge.
 pub(crate) fn start(router: &Router, mut incoming: mpsc::Receiver<Transfer>, tasks: &Tasks) {
     let (unread, mut overdue) = mpsc::channel::<(Instant, Owed)>(UNREAD_LEN_MAX);
-    let stop = tasks.stop();
+    let (stop, keeper) = (tasks.stop(), router.clone());
     tasks.spawn(info_span!("trunk.unread"), async move {
         let release = async {
-            while let Some((until, owed)) = overdue.recv().await {
+            let mut next = overdue.recv().await;
+            while let Some((until, owed)) = next.take() {
                 time::sleep_until(until.into()).await;
-                owed.release();
+                let mut due = vec![owed];
+                while let Ok((until, owed)) = overdue.try_recv() {
+                    if until > now() || due.len() >= BATCH_MAX {
+                        next = Some((until, owed));
+                        break;
+                    }
+                    due.push(owed);
+                }
+                keeper.hold_unread(&due, keeper.clock.now_ms()).await;
+                due.iter().for_each(Owed::release_receipt);
+                drop(due);
+                if next.is_none() {
+                    next = overdue.recv().await;
+                }
             }
         };
         stop.run_until_cancelled(release).await;

@@ -6,6 +6,7 @@ mod backlog;
 mod bind;
 mod carbons;
 mod delivery;
+mod held;
 mod inbound;
 mod incoming;
 mod iq;
@@ -29,6 +30,7 @@ mod stale;
 mod stamp;
 mod subscription;
 mod subscriptions;
+mod sweep;
 mod watchers;
 mod xml;
 
@@ -110,6 +112,7 @@ pub fn start(parts: CoreParts, tasks: &Tasks) {
         sip::start(gateway, &router, tasks);
     }
     incoming::start(&router, incoming, tasks);
+    held::start(&router, tasks);
     stale::start(&router, tasks);
     let ports = Arc::new(ClientPorts {
         router,

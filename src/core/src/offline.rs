@@ -56,6 +56,11 @@ fn worth(message: &Element) -> Worth {
     }
 }
 
+/// True if a message means something to a user who reads it later.
+pub(crate) fn is_worth_keeping(message: &Element) -> bool {
+    worth(message) == Worth::Keep
+}
+
 impl Router {
     /// Stores a message for a user who is away. Once this returns, it survives a crash.
     pub(crate) async fn keep(

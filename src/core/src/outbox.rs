@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::held::Held;
 use crate::resume::HandOver;
 use gatehouse_net::now;
 use gatehouse_trunk::Receipt;
@@ -35,26 +36,69 @@ impl Outgoing {
     }
 }
 
-/// What is owed to the trunk for a stanza: its receipt, which acknowledges the stanza once it is
-/// released or nobody holds it any more.
+/// What is owed for a stanza until it is safe: to the trunk its receipt, which acknowledges the stanza
+/// once it is released or nobody has it any more; and what the store holds of it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Owed(Option<Arc<Mutex<Option<Receipt>>>>);
+pub(crate) struct Owed(Option<Arc<Mutex<Debt>>>);
+
+#[derive(Debug, Default)]
+struct Debt {
+    receipt: Option<Receipt>,
+    held: Option<Held>,
+    /// What the receipt is for.
+    stanza: Option<Arc<Stanza>>,
+}
 
 impl Owed {
     pub(crate) fn new(receipt: Receipt) -> Self {
-        Self(Some(Arc::new(Mutex::new(Some(receipt)))))
+        let debt = Debt { receipt: Some(receipt), ..Debt::default() };
+        Self(Some(Arc::new(Mutex::new(debt))))
     }
 
     /// The stanza is safe, or has been waited for long enough.
     pub(crate) fn release(&self) {
         if let Some(owed) = &self.0 {
-            drop(owed.lock().take());
+            drop(std::mem::take(&mut *owed.lock()));
+        }
+    }
+
+    /// The receipt has been waited for long enough.
+    pub(crate) fn release_receipt(&self) {
+        if let Some(owed) = &self.0 {
+            let mut owed = owed.lock();
+            drop((owed.receipt.take(), owed.stanza.take()));
+        }
+    }
+
+    /// This is what is under way to sessions.
+    pub(crate) fn is_for(&self, stanza: &Arc<Stanza>) {
+        if let Some(owed) = &self.0 {
+            owed.lock().stanza = Some(Arc::clone(stanza));
+        }
+    }
+
+    /// What is under way to sessions, unless it is safe.
+    pub(crate) fn stanza(&self) -> Option<Arc<Stanza>> {
+        let debt = self.0.as_ref()?.lock();
+        if debt.receipt.is_some() && debt.held.is_none() { debt.stanza.clone() } else { None }
+    }
+
+    /// The store has the stanza; the receipt can go. If it was safe by then, the store need not keep
+    /// it.
+    pub(crate) fn hold(&self, held: Held) {
+        if let Some(owed) = &self.0 {
+            let mut owed = owed.lock();
+            if owed.receipt.take().is_some() {
+                owed.held = Some(held);
+            }
         }
     }
 
     /// True while somebody else answers for the stanza too and it is not released.
     pub(crate) fn is_held_elsewhere(&self) -> bool {
-        self.0.as_ref().is_some_and(|owed| Arc::strong_count(owed) > 1 && owed.lock().is_some())
+        let waits =
+            |owed: &Arc<Mutex<Debt>>| Arc::strong_count(owed) > 1 && owed.lock().receipt.is_some();
+        self.0.as_ref().is_some_and(waits)
     }
 }
 
@@ -66,25 +110,45 @@ pub(crate) struct Copies(Arc<Fate>);
 #[derive(Debug, Default)]
 struct Fate {
     written: AtomicBool,
-    owed: Owed,
+    owed: Mutex<Owed>,
 }
 
 impl Copies {
     /// Of a stanza that something is owed for until one copy is written.
     pub(crate) fn owing(owed: Owed) -> Self {
-        Self(Arc::new(Fate { written: AtomicBool::new(false), owed }))
+        Self(Arc::new(Fate { written: AtomicBool::new(false), owed: Mutex::new(owed) }))
     }
 
     /// One copy has left for its client.
     pub(crate) fn written(self) {
         self.0.written.store(true, Ordering::Release);
-        self.0.owed.release();
+        self.0.owed.lock().release();
     }
 
     /// This copy will not be written. Gives what is owed if no other copy was or can be.
     pub(crate) fn lost(self) -> Option<Owed> {
         let fate = Arc::into_inner(self.0)?;
-        (!fate.written.into_inner()).then_some(fate.owed)
+        (!fate.written.into_inner()).then(|| fate.owed.into_inner())
+    }
+
+    /// True if one copy was written, or the store has the stanza.
+    pub(crate) fn is_safe(&self) -> bool {
+        let is_held = |owed: &Owed| owed.0.as_ref().is_some_and(|debt| debt.lock().held.is_some());
+        self.0.written.load(Ordering::Acquire) || is_held(&self.0.owed.lock())
+    }
+
+    /// The store has the stanza, until a copy is written or what is owed is released.
+    pub(crate) fn hold(&self, held: Held) {
+        let mut owed = self.0.owed.lock();
+        let debt = owed.0.get_or_insert_default();
+        {
+            let mut debt = debt.lock();
+            debt.held = Some(held);
+            drop(debt.receipt.take());
+        }
+        if self.0.written.load(Ordering::Acquire) {
+            owed.release();
+        }
     }
 }
 
@@ -149,7 +213,6 @@ impl Queue {
     }
 
     /// The next stanza, if it is there.
-    #[cfg(test)]
     pub(crate) fn try_recv(&mut self) -> Option<Outgoing> {
         self.places.try_recv().ok().map(|place| place.item)
     }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use gatehouse_net::now;
 use gatehouse_store::AccountVersion;
-use gatehouse_types::Jid;
+use gatehouse_types::{Chain, Jid};
 use gatehouse_xmpp::sm::{AckQueue, HandledCountTooHigh, Window};
 use gatehouse_xmpp::{StreamCondition, StreamError};
 use tokio::sync::oneshot;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::account::Session;
 use crate::backlog::Backlog;
@@ -23,6 +23,8 @@ use crate::router::Router;
 pub(crate) const AWAY_MAX: Duration = Duration::from_secs(300);
 /// How much may be under way to a client that acknowledges it.
 pub(crate) const WINDOW: Window = Window { len_max: 512, bytes_max: 1 << 20 };
+/// Stanzas that go into the store at a time.
+const BATCH_MAX: usize = 256;
 /// How long whoever has a session may take to hand it over: it may be working on a stanza.
 const HAND_OVER_MAX: Duration = Duration::from_secs(10);
 
@@ -88,7 +90,7 @@ enum Waited {
     Long,
     Ended,
     HandOver(HandOver),
-    Came(Outgoing),
+    Came(Vec<Outgoing>),
 }
 
 impl Router {
@@ -106,10 +108,25 @@ impl Router {
         bound.session.set_away(true);
         metrics::counter!("gatehouse_c2s_hibernated_total").increment(1);
         debug!(session = %bound.session.jid, "a client is away and may come back");
+        // Its connection may have been dead for some time; from here on nothing is lost with us.
+        let account = bound.session.account.jid.clone();
+        let unacked = bound.managed.iter().flat_map(|managed| managed.unacked.iter());
+        let sent = unacked.chain(bound.backlog.iter()).collect::<Vec<_>>();
+        let mut held = self.hold(&account, sent, since_ms).await;
         loop {
+            if let Err(failure) = held {
+                warn!(error = %Chain(&failure), "cannot store messages for a client that is away");
+                break;
+            }
             match waited(&mut bound, deadline, &stop).await {
-                Waited::Came(item) => {
-                    if !bound.backlog.keep(item, self.clock.now_ms()) {
+                Waited::Came(items) => {
+                    let at_ms = self.clock.now_ms();
+                    held = self.hold(&account, &items, at_ms).await;
+                    let mut kept = true;
+                    for item in items {
+                        kept &= bound.backlog.keep(item, at_ms);
+                    }
+                    if !kept {
                         debug!("too much waits for a client that is away");
                         break;
                     }
@@ -185,7 +202,10 @@ async fn waited(bound: &mut Bound, deadline: Instant, stop: &CancellationToken) 
         () = stop.cancelled() => Waited::Ended,
         _ = kicked.recv() => Waited::Ended,
         Some(to) = wanted.recv() => Waited::HandOver(to),
-        Some(item) = queue.recv() => Waited::Came(item),
+        Some(item) = queue.recv() => {
+            let more = std::iter::from_fn(|| queue.try_recv());
+            Waited::Came(std::iter::once(item).chain(more).take(BATCH_MAX).collect())
+        }
         () = time::sleep_until(deadline.into()) => Waited::Long,
     }
 }

@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 use crate::CoreConfig;
 use crate::account::{Account, Accounts, Session};
 use crate::carbons;
+use crate::held::Done;
 use crate::outbox::{Outgoing, Owed};
 use crate::pep::Capabilities;
 use crate::refusal::Refusal;
@@ -36,6 +37,8 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) clock: WallClock,
     pub(crate) capabilities: Capabilities,
+    /// What the store need not answer for any more.
+    pub(crate) done: Arc<Done>,
     trunk: TrunkSender,
     sip: Option<SipPort>,
     next_id: AtomicU64,
@@ -101,7 +104,10 @@ impl Router {
         let accounts = Accounts::default();
         let next_id = AtomicU64::new(1);
         let capabilities = Capabilities::default();
-        Self(Arc::new(Inner { config, accounts, store, clock, capabilities, trunk, sip, next_id }))
+        let done = Arc::default();
+        let parts =
+            Inner { config, accounts, store, clock, capabilities, done, trunk, sip, next_id };
+        Self(Arc::new(parts))
     }
 
     /// A number that was not used before in this process.

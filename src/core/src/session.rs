@@ -23,6 +23,7 @@ use crate::login::Stranger;
 use crate::management::unguessable_name;
 use crate::outbox::{Outgoing, outbox};
 use crate::resume::{Bound, HandOver};
+use crate::sweep::Sweep;
 
 /// How long a client may take to read our last words. A program that stops has seconds, in which what
 /// the client did not read must be stored too.
@@ -45,7 +46,9 @@ pub(crate) struct Client {
     unchecked: bool,
     pub(crate) bound: Option<Box<Bound>>,
     /// Given to the machine, and not yet known to be written; oldest first.
-    unwritten: VecDeque<Outgoing>,
+    pub(crate) unwritten: VecDeque<Outgoing>,
+    /// Looks after what stays unread.
+    pub(crate) sweep: Sweep,
     /// Stored messages up to this one were written.
     pub(crate) offline_written: Option<i64>,
     /// It went without a word: what was on its way is lost.
@@ -60,6 +63,7 @@ pub(crate) struct Client {
 enum Happened {
     Stop,
     TooLate,
+    Unread,
     Kicked(StreamError),
     Wanted(HandOver),
     ToWrite(Outgoing),
@@ -85,6 +89,7 @@ impl Client {
             unchecked: false,
             bound: None,
             unwritten: VecDeque::new(),
+            sweep: Sweep::default(),
             offline_written: None,
             vanished: false,
             silent: false,
@@ -143,6 +148,7 @@ impl Client {
                 () = until(farewell) => Happened::TooLate,
                 () = stop.cancelled(), if !stopping => Happened::Stop,
                 happened = told(&mut self.bound, can_write), if open => happened,
+                () = self.sweep.due() => Happened::Unread,
                 step = step => Happened::Step(step),
             };
             match happened {
@@ -175,6 +181,7 @@ impl Client {
                     return Ok(());
                 }
                 Happened::ToWrite(item) => self.write(item),
+                Happened::Unread => Box::pin(self.hold_unread()).await?,
                 Happened::Step(step) => match step? {
                     None => self.settle(),
                     Some(Step::Event(event)) => {
@@ -207,6 +214,7 @@ impl Client {
         self.row.stanza_out();
         let Some(bound) = &mut self.bound else { return };
         bound.session.outbox.set_unwritten(true);
+        self.sweep.sent();
         let Some(managed) = &mut bound.managed else { return self.unwritten.push_back(item) };
         managed.unacked.push(item, bytes);
         if !managed.asked {
@@ -346,7 +354,7 @@ impl Client {
     }
 
     /// Does `work` while the outbox goes on being written: the work may wait for room in it.
-    async fn while_writing(
+    pub(crate) async fn while_writing(
         &mut self,
         work: impl Future<Output = ()> + Send,
     ) -> Result<(), ConnectionError> {

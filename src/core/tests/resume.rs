@@ -260,3 +260,65 @@ async fn who_is_here_comes_before_who_may_come_back() {
     let refused = client.expect("</iq>").await;
     assert!(refused.contains("<resource-constraint") && refused.contains("at most 5"), "{refused}");
 }
+
+/// What a core that is killed now would find when it starts again.
+async fn crash(core: &Core) -> u64 {
+    core.store.recover_held().await.unwrap()
+}
+
+#[tokio::test]
+async fn what_waits_for_a_client_that_is_away_survives_a_crash() {
+    let core = Core::start().await;
+    let mut alice = core.connect_direct().await.log_in("alice", "a").await;
+    let (mut bob, _) = managed(&core, "bob", 60).await;
+    say(&mut alice, &["1"]).await;
+    bob.expect(">1<").await;
+    drop(bob);
+    // Sent and not acknowledged; it is held once the connection is known to be lost.
+    let held = async { while crash(&core).await == 0 {} };
+    timeout(PATIENCE, held).await.unwrap();
+    // From here on nothing is acknowledged before it is held.
+    say(&mut alice, &["2", "3"]).await;
+    assert_eq!(crash(&core).await, 2);
+    assert_eq!(core.offline_count("bob").await, 3);
+}
+
+#[tokio::test]
+async fn what_a_client_got_in_the_end_is_not_kept() {
+    let core = Core::start().await;
+    let mut alice = core.connect_direct().await.log_in("alice", "a").await;
+    let (bob, id) = managed(&core, "bob", 60).await;
+    drop(bob);
+    say(&mut alice, &["1", "2"]).await;
+    let mut bob = resume(&core, "bob", &id, 2).await;
+    bob.expect("<resumed").await;
+    assert_eq!(bodies(&mut bob, "all").await, ["1", "2"]);
+    bob.send(&format!("<a xmlns='urn:xmpp:sm:3' h='5'/>{R}")).await;
+    bob.expect("<a xmlns").await;
+    // Who does not come back again: it is stored once.
+    drop(bob);
+    say(&mut alice, &["3"]).await;
+    core.tasks.clone().shut_down(PATIENCE).await.unwrap();
+    assert_eq!(crash(&core).await, 0);
+    assert_eq!(core.offline_count("bob").await, 1);
+}
+
+#[tokio::test]
+async fn what_a_client_does_not_acknowledge_survives_a_crash() {
+    let core = Core::start().await;
+    let mut alice = core.connect_direct().await.log_in("alice", "a").await;
+    let (mut bob, _) = managed(&core, "bob", 60).await;
+    say(&mut alice, &["1"]).await;
+    bob.expect(">1<").await;
+    let held = async { while crash(&core).await == 0 {} };
+    timeout(PATIENCE, held).await.unwrap();
+    assert_eq!(core.offline_count("bob").await, 1);
+    // It is there, and gets more; what it acknowledges in time is never stored.
+    say(&mut alice, &["2"]).await;
+    bob.expect(">2<").await;
+    bob.send("<a xmlns='urn:xmpp:sm:3' h='4'/>").await;
+    bob.ping("acknowledged").await;
+    core.tasks.clone().shut_down(PATIENCE).await.unwrap();
+    assert_eq!(crash(&core).await, 0);
+    assert_eq!(core.offline_count("bob").await, 1);
+}

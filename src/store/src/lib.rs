@@ -13,6 +13,7 @@ mod blocklist;
 mod contacts;
 mod database;
 mod error;
+mod held;
 mod offline;
 mod pep;
 mod roster_versions;

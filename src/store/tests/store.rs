@@ -722,3 +722,44 @@ async fn all_at_once<T: Send + 'static>(
 ) -> Vec<T> {
     work.into_iter().collect::<tokio::task::JoinSet<T>>().join_all().await
 }
+
+mod held {
+    use super::*;
+
+    fn texts(range: std::ops::Range<u32>) -> Vec<String> {
+        range.map(|number| format!("<message id='{number}'/>")).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_held_at_a_crash_waits_in_the_store() {
+        let world = World::new().await;
+        let store = &world.store;
+        store.add_account(&alice(), &[]).await.unwrap();
+        let limits = OfflineLimits { per_account: 1, per_node: 1 };
+        store.push_offline(&alice(), 1, "<message id='0'/>", limits).await.unwrap();
+        let first = store.hold(&alice(), 5, &texts(1..3)).await.unwrap();
+        let second = store.hold(&alice(), 6, &texts(3..5)).await.unwrap();
+        assert!(store.hold(&nobody(), 6, &texts(5..6)).await.unwrap().is_empty());
+        store.let_go(&[first[1], second[0]]).await.unwrap();
+        // Nobody is handed out what a session holds.
+        assert_eq!(store.offline(&alice()).await.unwrap().len(), 1);
+        assert_eq!(store.recover_held().await.unwrap(), 2);
+        assert_eq!(store.recover_held().await.unwrap(), 0);
+        let found = store.offline(&alice()).await.unwrap();
+        let found: Vec<(i64, &str)> =
+            found.iter().map(|it| (it.received_ms, it.stanza.as_str())).collect();
+        assert_eq!(
+            found,
+            [(1, "<message id='0'/>"), (5, "<message id='1'/>"), (6, "<message id='4'/>")]
+        );
+    }
+
+    #[tokio::test]
+    async fn what_was_held_goes_with_its_account() {
+        let world = World::new().await;
+        world.store.add_account(&alice(), &[]).await.unwrap();
+        world.store.hold(&alice(), 5, &texts(1..3)).await.unwrap();
+        world.store.remove_account(&alice()).await.unwrap();
+        assert_eq!(world.store.recover_held().await.unwrap(), 0);
+    }
+}

@@ -1,0 +1,180 @@
+//! Messages that the store answers for while a session tries to get them to its client: a core that is
+//! killed meanwhile finds them there.
+//!
+//! Who was told that a message is safe must be right. A session has what it was sent in memory; so
+//! what is not known to have arrived after a moment, and what waits for a client that is away, is
+//! written to the store as well, and removed once a client has it or it is taken care of elsewhere.
+
+use std::sync::Arc;
+
+use gatehouse_net::Tasks;
+use gatehouse_store::StoreError;
+use gatehouse_types::{Chain, Jid};
+use gatehouse_xmpp::Stanza;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OnceCell};
+use tracing::{error, info, info_span, warn};
+
+use crate::carbons;
+use crate::delivery::Sort;
+use crate::offline::is_worth_keeping;
+use crate::outbox::{Outgoing, Owed};
+use crate::router::Router;
+use crate::xml;
+
+/// A message in the store. When this is dropped, the message is about to be removed from it.
+#[derive(Debug)]
+pub(crate) struct Held {
+    id: i64,
+    done: Arc<Done>,
+}
+
+/// What need not be held any more, and is still in the store.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    ids: Mutex<Vec<i64>>,
+    /// What a core left that was killed is taken care of.
+    recovered: OnceCell<()>,
+    news: Notify,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.done.ids.lock().push(self.id);
+        self.done.news.notify_one();
+    }
+}
+
+/// Starts the task that removes from the store what need not be held any more.
+pub(crate) fn start(router: &Router, tasks: &Tasks) {
+    let (router, stop) = (router.clone(), tasks.stop());
+    tasks.spawn(info_span!("held"), async move {
+        let work = async {
+            if let Err(failure) = router.recover().await {
+                error!(error = %Chain(&failure), "cannot store what was held when the core was killed");
+            }
+            loop {
+                router.done.news.notified().await;
+                router.let_go().await;
+            }
+        };
+        // Each session that ends removes what is left, too.
+        stop.run_until_cancelled(work).await;
+    });
+}
+
+impl Router {
+    /// Makes offline messages of what was held when the core of before was killed, once. Nobody may be
+    /// bound, and so nothing held, before this is done.
+    ///
+    /// # Errors
+    /// It is tried again at the next call.
+    pub(crate) async fn recover(&self) -> Result<(), StoreError> {
+        let recover = async || {
+            let count = self.store.recover_held().await?;
+            if count > 0 {
+                info!(count, "messages that were on their way when the core was killed are stored");
+            }
+            Ok(())
+        };
+        self.done.recovered.get_or_try_init(recover).await.copied()
+    }
+
+    /// Removes what need not be held any more.
+    pub(crate) async fn let_go(&self) {
+        let ids = std::mem::take(&mut *self.done.ids.lock());
+        if ids.is_empty() {
+            return;
+        }
+        if let Err(failure) = self.store.let_go(&ids).await {
+            // After a crash they come twice, which is better than not at all.
+            error!(error = %Chain(&failure), "cannot remove messages that were delivered");
+        }
+    }
+
+    /// Holds those of `items` that nobody else answers for, since `at_ms`. Once this returns, they
+    /// survive a crash.
+    ///
+    /// # Errors
+    /// None of them is held.
+    pub(crate) async fn hold(
+        &self,
+        account: &Jid,
+        items: impl IntoIterator<Item = &Outgoing>,
+        at_ms: i64,
+    ) -> Result<(), StoreError> {
+        let (mut owed, mut texts) = (Vec::new(), Vec::new());
+        for item in items {
+            if item.offline.is_none()
+                && !item.copies.is_safe()
+                && let Some(text) = text(account, &item.stanza, item.is_extra)
+            {
+                owed.push(item.copies.clone());
+                texts.push(text);
+            }
+        }
+        let held = self.hold_texts(account, &texts, at_ms).await?;
+        for (copies, held) in owed.into_iter().zip(held) {
+            copies.hold(held);
+        }
+        Ok(())
+    }
+
+    /// The same for stanzas that came over the trunk and were not read in time. Their receipts can go
+    /// then.
+    pub(crate) async fn hold_unread(&self, unread: &[Owed], at_ms: i64) {
+        let mut by_account: Vec<(Jid, Vec<&Owed>, Vec<String>)> = Vec::new();
+        for owed in unread {
+            let Some(stanza) = owed.stanza() else { continue };
+            let Some(account) = stanza.to().map(Jid::to_bare) else { continue };
+            let Some(text) = text(&account, &stanza, false) else { continue };
+            match by_account.iter_mut().find(|(jid, ..)| *jid == account) {
+                Some((_, owed_to, texts)) => {
+                    owed_to.push(owed);
+                    texts.push(text);
+                }
+                None => by_account.push((account, vec![owed], vec![text])),
+            }
+        }
+        for (account, owed, texts) in by_account {
+            match self.hold_texts(&account, &texts, at_ms).await {
+                Ok(held) => {
+                    for (owed, held) in owed.into_iter().zip(held) {
+                        owed.hold(held);
+                    }
+                }
+                Err(failure) => {
+                    metrics::counter!("gatehouse_c2s_not_held_total").increment(texts.len() as u64);
+                    warn!(error = %Chain(&failure), "cannot store what a client does not read");
+                }
+            }
+        }
+    }
+
+    async fn hold_texts(
+        &self,
+        account: &Jid,
+        texts: &[String],
+        at_ms: i64,
+    ) -> Result<Vec<Held>, StoreError> {
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = self.store.hold(account, at_ms, texts).await?;
+        metrics::counter!("gatehouse_c2s_held_total").increment(ids.len() as u64);
+        Ok(ids.into_iter().map(|id| Held { id, done: Arc::clone(&self.done) }).collect())
+    }
+}
+
+/// What is stored of a stanza for `account`; `None` for what means nothing later.
+fn text(account: &Jid, stanza: &Stanza, is_extra: bool) -> Option<String> {
+    let is_worth_it = |stanza: &Stanza| {
+        matches!(Sort::of(stanza), Sort::Chat | Sort::Normal) && is_worth_keeping(stanza.element())
+    };
+    let mut stanza = match is_extra {
+        true => carbons::original(stanza).filter(is_worth_it)?,
+        false => is_worth_it(stanza).then(|| stanza.clone())?,
+    };
+    stanza.set_to(Some(account.clone()));
+    xml::storable(&stanza.to_element())
+}

@@ -1,0 +1,87 @@
+use gatehouse_types::Jid;
+
+use crate::database::{commit, from_sql, key};
+use crate::error::failed;
+use crate::{Store, StoreError};
+
+/// Messages of sessions that are held at a time.
+const HELD_MAX: u64 = 100_000;
+
+impl Store {
+    /// Holds messages, serialised, for `account` while a session tries to get them to its client. Gives
+    /// their keys, in the order of `stanzas`; none if there is no such account.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Full`] if the node holds too many; then none of these is held.
+    pub async fn hold(
+        &self,
+        account: &Jid,
+        received_ms: i64,
+        stanzas: &[String],
+    ) -> Result<Vec<i64>, StoreError> {
+        const ACTION: &str = "holding messages for a client that is away";
+        let mut transaction = self.write(ACTION).await?;
+        let held: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM held_messages")
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failed(ACTION))?;
+        if from_sql(held).saturating_add(stanzas.len() as u64) > HELD_MAX {
+            return Err(StoreError::Full {
+                what: "the storage for clients that are away",
+                limit: HELD_MAX,
+            });
+        }
+        let mut ids = Vec::with_capacity(stanzas.len());
+        for stanza in stanzas {
+            let id: Option<i64> = sqlx::query_scalar(
+                "INSERT INTO held_messages (account_id, received_ms, stanza)
+                 SELECT id, $2, $3 FROM accounts WHERE jid = $1 RETURNING id",
+            )
+            .bind(key(account))
+            .bind(received_ms)
+            .bind(stanza)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failed(ACTION))?;
+            ids.extend(id);
+        }
+        commit(transaction, ACTION).await?;
+        Ok(ids)
+    }
+
+    /// Forgets held messages: their clients have them, or something else answers for them.
+    pub async fn let_go(&self, held: &[i64]) -> Result<(), StoreError> {
+        const ACTION: &str = "removing messages that were held";
+        let held = serde_json::to_string(held).map_err(failed(ACTION))?;
+        let mut transaction = self.write(ACTION).await?;
+        sqlx::query("DELETE FROM held_messages WHERE id IN (SELECT value FROM json_each($1))")
+            .bind(held)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed(ACTION))?;
+        commit(transaction, ACTION).await
+    }
+
+    /// Makes offline messages of all that is held, and tells how many they are. Only for a core that
+    /// starts: nobody else may hold any then. The caps on offline messages do not count here, for
+    /// the authors were told that these are safe.
+    pub async fn recover_held(&self) -> Result<u64, StoreError> {
+        const ACTION: &str = "storing messages that were held when the core was killed";
+        let mut transaction = self.write(ACTION).await?;
+        let moved = sqlx::query(
+            "INSERT INTO offline_messages (account_id, received_ms, stanza)
+             SELECT account_id, received_ms, stanza FROM held_messages ORDER BY id",
+        )
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed(ACTION))?
+        .rows_affected();
+        sqlx::query("DELETE FROM held_messages")
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed(ACTION))?;
+        commit(transaction, ACTION).await?;
+        Ok(moved)
+    }
+}
