@@ -12,13 +12,15 @@ mod route;
 mod rule;
 mod sip;
 
-pub use self::check::PolicyProblem;
+pub use self::check::{PolicyProblem, Table};
 pub use self::decision::{Channel, Conditions, Denial, Permit};
 pub use self::pattern::{InvalidPattern, Pattern};
 pub use self::rate::{OverRate, PeerRate};
 pub use self::route::{InvalidRoute, Route, RouteHost, RouteTransport};
 pub use self::rule::{Action, Policy, Require, Rule, Tls};
 pub use self::sip::{
-    InvalidSipRoute, Protocol, SipConditions, SipKind, SipMode, SipPartner, SipPermit, SipProof,
-    SipRoute,
+    EmbedTemplate, Evidence, Hop, HopProtocol, InsideSip, InvalidHop, InvalidRoutePattern,
+    InvalidRoutes, InvalidSipRoute, InvalidTemplate, NextHop, Protocol, RouteBy, RouteFault,
+    RoutePattern, RouteTable, Selection, SipConditions, SipKind, SipMode, SipPartner, SipPermit,
+    SipProof, SipRoute, StaticRoute, TrustedPeer,
 };

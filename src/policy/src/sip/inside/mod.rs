@@ -1,0 +1,49 @@
+//! SIP of the inside: which servers may speak to the core, and which requests of ours go to them
+//! and not to an edge.
+
+mod embed;
+mod hop;
+mod pattern;
+mod table;
+mod trusted;
+
+pub use self::embed::{EmbedTemplate, InvalidTemplate};
+pub use self::hop::{Hop, HopProtocol, InvalidHop, NextHop};
+pub use self::pattern::{InvalidRoutePattern, RouteBy, RoutePattern};
+pub use self::table::{InvalidRoutes, RouteFault, RouteTable, Selection, StaticRoute};
+pub use self::trusted::{Evidence, TrustedPeer};
+
+use gatehouse_types::Domain;
+
+/// What the settings say about SIP of the inside. Empty by default: nobody is trusted, and nothing
+/// is routed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct InsideSip {
+    /// Who may speak to the core, first match wins.
+    pub trusted: Vec<TrustedPeer>,
+    /// Where requests of ours go.
+    pub routes: RouteTable,
+}
+
+impl InsideSip {
+    /// True if nobody is trusted and nothing is routed.
+    pub fn is_empty(&self) -> bool {
+        self.trusted.is_empty() && self.routes.is_empty()
+    }
+
+    /// The peer that showed this, if it is on the list.
+    pub fn peer(&self, shown: &Evidence) -> Option<&TrustedPeer> {
+        self.trusted.iter().find(|peer| peer.is_shown_by(shown))
+    }
+
+    /// True if a trusted peer speaks for this domain: then no partner behind an edge does, and
+    /// what is for it never goes to one.
+    pub fn is_inside(&self, domain: &Domain) -> bool {
+        self.trusted.iter().any(|peer| peer.domains.contains(domain))
+    }
+
+    /// True if what is for this address is not for an edge.
+    pub fn takes(&self, user: Option<&str>, domain: &Domain) -> bool {
+        self.is_inside(domain) || self.routes.takes(user, domain.as_str())
+    }
+}
