@@ -26,3 +26,4 @@ pub use self::outbound::PrivateTargets;
 pub use self::parts::{EdgeConfig, EdgeParts};
 pub use self::sip::{SipConfig, SipParts, start as start_sip};
 pub use self::start::start;
+pub use gatehouse_sip::KEYS_MAX as SIP_SECRETS_MAX;

@@ -88,6 +88,14 @@ impl NamePlan {
         plan
     }
 
+    /// Adds the host that SIP partners see, where it is not `sip.` and the domain, which stands in
+    /// every plan.
+    #[must_use]
+    pub fn with_sip_host(mut self, host: &Domain) -> Self {
+        self.add(NameKind::Dns, host.to_string(), "SIP partners compare the SRV target with it");
+        self
+    }
+
     /// The certificate of the trunk node `name`.
     pub(crate) fn for_node(name: &Domain) -> Self {
         let mut plan = Self { domain: name.clone(), names: Vec::new() };

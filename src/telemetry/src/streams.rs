@@ -21,6 +21,12 @@ pub enum StreamKind {
     S2sOut,
     /// Edge and core.
     Trunk,
+    /// A SIP partner that dialled us.
+    SipIn,
+    /// A SIP partner that we dialled.
+    SipOut,
+    /// SIP between edge and core.
+    SipTrunk,
 }
 
 impl StreamKind {
@@ -31,6 +37,9 @@ impl StreamKind {
             Self::S2sIn => "s2s-in",
             Self::S2sOut => "s2s-out",
             Self::Trunk => "trunk",
+            Self::SipIn => "sip-in",
+            Self::SipOut => "sip-out",
+            Self::SipTrunk => "sip-trunk",
         }
     }
 }
