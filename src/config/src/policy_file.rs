@@ -2,12 +2,12 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use gatehouse_policy::Policy;
+use gatehouse_policy::{Policy, Table};
 
 use crate::problem::{Problem, Problems, Source};
 
-/// The header that starts a rule.
-const RULE: &str = "[[rule]]";
+/// The headers that start an entry.
+const HEADERS: [(&str, Table); 2] = [("[[rule]]", Table::Rule), ("[[sip]]", Table::Sip)];
 
 /// Rules whose mistakes are told in one run.
 const MISTAKES_MAX: usize = 100;
@@ -41,15 +41,17 @@ pub fn parse_policy(file: &Path, text: &str) -> Result<Policy, Problems> {
         let remedy = "write it like the commented examples in policies/".to_owned();
         problems.push(source.problem(span.clone(), error.message().replace('\n', "; "), remedy));
         // Reading stops at the first mistake: take that rule away and read the others.
-        let broken = rules(&rest).into_iter().find(|rule| rule.contains(&span.start));
+        let mut ranges = entries(&rest).into_iter().map(|(_, range)| range);
+        let broken = ranges.find(|range| range.contains(&span.start));
         match broken {
             Some(rule) if problems.len() < MISTAKES_MAX => blank(&mut rest, rule),
             _ => break Policy::default(),
         }
     };
-    let places = rules(&rest);
+    let places = entries(&rest);
     for mistake in policy.check() {
-        let rule = places.get(mistake.rule_index).cloned().unwrap_or(0..0);
+        let mut same = places.iter().filter(|(table, _)| *table == mistake.table);
+        let rule = same.nth(mistake.rule_index).map_or(0..0, |(_, range)| range.clone());
         let within = rest.get(rule.clone()).unwrap_or_default();
         let start = rule.start + key(within, mistake.field).unwrap_or(0);
         let (what, remedy) = split(&mistake.message);
@@ -63,20 +65,21 @@ pub fn parse_policy(file: &Path, text: &str) -> Result<Policy, Problems> {
     Err(Problems(problems))
 }
 
-/// Where each rule stands: from its header to the next one.
-fn rules(text: &str) -> Vec<Range<usize>> {
-    let mut rules: Vec<Range<usize>> = Vec::new();
+/// Where each entry stands: from its header to the next one.
+fn entries(text: &str) -> Vec<(Table, Range<usize>)> {
+    let mut entries: Vec<(Table, Range<usize>)> = Vec::new();
     let mut at = 0;
     for line in text.split_inclusive('\n') {
-        if line.trim_start().starts_with(RULE) {
-            if let Some(last) = rules.last_mut() {
+        let header = HEADERS.iter().find(|(header, _)| line.trim_start().starts_with(header));
+        if let Some((_, table)) = header {
+            if let Some((_, last)) = entries.last_mut() {
                 last.end = at;
             }
-            rules.push(at..text.len());
+            entries.push((*table, at..text.len()));
         }
         at += line.len();
     }
-    rules
+    entries
 }
 
 /// Replaces what stands at `range` by spaces; line ends stay, so that lines keep their numbers.
@@ -125,6 +128,17 @@ mod tests {
         let told = told(text);
         let lines: Vec<usize> = told.iter().map(|(line, _)| *line).collect();
         assert_eq!(lines, [5, 10, 14], "{told:#?}");
+    }
+
+    #[test]
+    fn a_mistake_in_each_sip_row_is_told_with_its_line_too() {
+        let text = "[[sip]]\nname = \"a\"\nremote = [\"a.example\"]\nmode = \"closed\"\n\n\
+                    [[rule]]\nname = \"b\"\nremote = [\"b.example\"]\n\n\
+                    [[sip]]\nname = \"c\"\nremote = [\"b.example\"]\n\n\
+                    [[sip]]\nname = \"d\"\nremote = [\"d.example\"]\nmode = \"direct\"\n";
+        let told = told(text);
+        let lines: Vec<usize> = told.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [4, 12, 17], "{told:#?}");
     }
 
     #[test]

@@ -2,13 +2,16 @@ use std::fmt::Write as _;
 
 use gatehouse_types::{Domain, Local, Remote};
 
-use crate::{Conditions, Denial, Policy, Require, Tls};
+use crate::{Conditions, Denial, Policy, Protocol, Require, SipConditions, SipMode, Tls};
 
 impl Policy {
     /// Says in plain text what holds between two domains, and which rule says so: the same answer
     /// that [`conditions`](Self::conditions) gives.
     pub fn explain(&self, local: &Local<Domain>, remote: &Remote<Domain>) -> String {
         let mut text = format!("{remote} and {local}: ");
+        if !self.sip.is_empty() {
+            text.push_str("XMPP ");
+        }
         // Writing to a String cannot fail.
         let _ = match self.conditions(local, remote) {
             Ok(conditions) => write_conditions(&mut text, &conditions),
@@ -23,7 +26,43 @@ impl Policy {
             }
         };
         let _ = self.write_near_misses(&mut text, local, remote);
+        if !self.sip.is_empty() {
+            let _ = self.write_sip(&mut text, local, remote);
+        }
         text
+    }
+
+    fn write_sip(
+        &self,
+        text: &mut String,
+        local: &Local<Domain>,
+        remote: &Remote<Domain>,
+    ) -> std::fmt::Result {
+        text.write_str("\nSIP ")?;
+        let conditions = match self.sip_conditions(local, remote) {
+            Ok(conditions) => conditions,
+            Err(Denial::Blocked { rule, .. }) => {
+                return write!(text, "not allowed, `{rule}` blocks it.");
+            }
+            Err(_) => {
+                return write!(
+                    text,
+                    "not allowed, none of the {} rows for SIP speaks of it.",
+                    self.sip.len()
+                );
+            }
+        };
+        write_sip_conditions(text, &conditions)?;
+        text.write_str(match self.protocol(local, remote) {
+            Ok(Protocol::Sip) => " What we send goes by SIP.",
+            Ok(Protocol::Xmpp) => {
+                " What we send goes by XMPP: the rule for it is narrower than this row."
+            }
+            Ok(Protocol::XmppThenSip) => {
+                " What we send goes by XMPP first, and by SIP if no XMPP server is found."
+            }
+            Err(_) => "",
+        })
     }
 
     /// Rules for this partner that do not apply, because they are for other domains of ours: the
@@ -68,6 +107,37 @@ fn write_conditions(text: &mut String, conditions: &Conditions) -> std::fmt::Res
     }
     if let Some(rate) = conditions.stanzas_per_second {
         write!(text, "; at most {rate} stanzas a second from it")?;
+    }
+    text.write_char('.')
+}
+
+fn write_sip_conditions(text: &mut String, conditions: &SipConditions) -> std::fmt::Result {
+    write!(text, "allowed by `{}`", conditions.rule)?;
+    let host = conditions.host.as_ref().map(Domain::as_str).unwrap_or_default();
+    match conditions.mode {
+        SipMode::Direct => write!(text, " with a certificate for {host}")?,
+        SipMode::Provider => write!(
+            text,
+            " with a certificate for {host}, if its _sipfederationtls record names that host"
+        )?,
+        SipMode::Open | SipMode::Enhanced => {
+            let grounds = conditions.grounds(&[]);
+            let rules = match (grounds.rfc5922, grounds.microsoft) {
+                (true, true) => "the domain (RFC 5922) or the SRV target in it (Microsoft)",
+                (true, false) => "the domain (RFC 5922)",
+                (false, _) => "the SRV target in the domain (Microsoft)",
+            };
+            write!(text, " with a certificate for {rules}")?;
+        }
+    }
+    if conditions.mode == SipMode::Open {
+        text.write_str("; slowed down as a stranger")?;
+    }
+    if let Some(route) = &conditions.route {
+        write!(text, "; reached at {route}, whatever DNS says")?;
+    }
+    if let Some(rate) = conditions.messages_per_second {
+        write!(text, "; at most {rate} requests a second from it")?;
     }
     text.write_char('.')
 }
@@ -136,5 +206,49 @@ mod tests {
                 policy.explain(&Local(local.parse().unwrap()), &Remote(remote.parse().unwrap()));
             assert_eq!(text, format!("{remote} and {local}: {want}"));
         }
+    }
+
+    #[test]
+    fn says_which_protocol_a_domain_speaks_and_what_proves_it() {
+        let policy: Policy = toml::from_str(
+            r#"
+            [[rule]]
+            name = "anyone"
+            remote = ["*"]
+            [[sip]]
+            name = "bad"
+            remote = ["evil.example"]
+            action = "block"
+            [[sip]]
+            name = "lync"
+            remote = ["lync.example"]
+            mode = "direct"
+            host = "edge.lync.example"
+            route = "edge.lync.example"
+            [[sip]]
+            name = "office"
+            remote = ["*"]
+            mode = "open"
+            messages-per-second = 9
+        "#,
+        )
+        .unwrap();
+        let local = Local("ours.example".parse().unwrap());
+        let said = |name: &str| {
+            let text = policy.explain(&local, &Remote(name.parse().unwrap()));
+            text.lines().last().unwrap().to_owned()
+        };
+        assert_eq!(
+            said("lync.example"),
+            "SIP allowed by `lync` with a certificate for edge.lync.example; reached at \
+             edge.lync.example:5061, whatever DNS says. What we send goes by SIP."
+        );
+        assert_eq!(
+            said("any.example"),
+            "SIP allowed by `office` with a certificate for the domain (RFC 5922) or the SRV target \
+             in it (Microsoft); slowed down as a stranger; at most 9 requests a second from it. \
+             What we send goes by XMPP first, and by SIP if no XMPP server is found."
+        );
+        assert_eq!(said("evil.example"), "SIP not allowed, `bad` blocks it.");
     }
 }

@@ -118,12 +118,48 @@ impl Rule {
 
     /// True if no pair of domains is left for `other` to speak of.
     pub(crate) fn leaves_nothing_to(&self, other: &Self) -> bool {
-        let locals = match (&self.local, &other.local) {
+        self.scope().leaves_nothing_to(&other.scope())
+    }
+
+    pub(crate) fn scope(&self) -> Scope<'_> {
+        Scope { local: self.local.as_deref(), remote: &self.remote }
+    }
+}
+
+/// The pairs of domains that a rule or a row speaks of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope<'a> {
+    /// `None` means all of ours.
+    pub(crate) local: Option<&'a [Domain]>,
+    pub(crate) remote: &'a [Pattern],
+}
+
+impl Scope<'_> {
+    /// True if no pair of domains is left for `other` to speak of.
+    pub(crate) fn leaves_nothing_to(&self, other: &Self) -> bool {
+        let locals = match (self.local, other.local) {
             (None, _) => true,
             (Some(_), None) => false,
             (Some(mine), Some(others)) => others.iter().all(|domain| mine.contains(domain)),
         };
         locals
             && other.remote.iter().all(|narrow| self.remote.iter().any(|wide| wide.covers(narrow)))
+    }
+
+    /// A partner that both name by its name, for one of our domains at least.
+    pub(crate) fn names_too(&self, other: &Self) -> Option<&Domain> {
+        let meet = match (self.local, other.local) {
+            (Some(mine), Some(others)) => others.iter().any(|domain| mine.contains(domain)),
+            _ => true,
+        };
+        let named = |pattern: &Pattern| {
+            matches!(pattern, Pattern::Exact(_)) && other.remote.contains(pattern)
+        };
+        self.remote.iter().filter(|pattern| meet && named(pattern)).find_map(
+            |pattern| match pattern {
+                Pattern::Exact(domain) => Some(domain),
+                Pattern::Below(_) | Pattern::Any => None,
+            },
+        )
     }
 }

@@ -4,6 +4,7 @@ use gatehouse_types::{Domain, Local, Remote};
 use serde::Deserialize;
 
 use super::SipRoute;
+use crate::rule::Scope;
 use crate::{Action, Pattern};
 
 /// One row of the SIP partners (`[[sip]]` in the policy): whom it speaks of, how they are found and
@@ -87,5 +88,9 @@ impl SipPartner {
     pub(crate) fn speaks_of(&self, local: &Local<Domain>, remote: &Remote<Domain>) -> bool {
         self.local.as_ref().is_none_or(|ours| ours.contains(&local.0))
             && self.remote.iter().any(|one| one.matches(&remote.0))
+    }
+
+    pub(crate) fn scope(&self) -> Scope<'_> {
+        Scope { local: self.local.as_deref(), remote: &self.remote }
     }
 }
