@@ -17,6 +17,8 @@ from crowd import Crowd
 from link import Link
 from pattern import Pattern, Unmet
 from raw import RawPeer
+from sip_partner import SipPartner
+from sip_user import SipUser
 
 
 # How long one looks for duplicates after the last stanza that was missing has come.
@@ -53,6 +55,19 @@ class Driver:
         actor = RawPeer(request)
         self.actors[request["actor"]] = actor
         await asyncio.wait_for(actor.open(), request["within"])
+
+    async def sip_partner(self, request):
+        """Starts a partner that speaks SIP; it stays until the end."""
+        actor = SipPartner(request)
+        await actor.open()
+        self.actors[request["actor"]] = actor
+
+    async def sip_user(self, request):
+        """A user of such a partner signs in."""
+        await self._leave(request["actor"])
+        actor = SipUser(self.actors[request["partner"]], request["address"])
+        await asyncio.wait_for(actor.log_in(), request["within"])
+        self.actors[request["actor"]] = actor
 
     async def crowd(self, request):
         """Opens many connections, or one that drips."""
@@ -109,7 +124,9 @@ class Driver:
         At each actor they must have come in the order of the patterns.
         """
         deadline = asyncio.get_running_loop().time() + request["within"]
-        wanted = Pattern.parse_all(request["xml"], "jabber:client")
+        first = self.actors.get(request["actors"][0])
+        namespace = getattr(first, "namespace", "jabber:client")
+        wanted = Pattern.parse_all(request["xml"], namespace)
         while True:
             found = {name: self._met(name, wanted) for name in request["actors"]}
             met = sorted(index for indexes in found.values() for index in indexes)
@@ -138,13 +155,14 @@ class Driver:
         stanzas = list(self.past.get(name, []))
         if name in self.actors:
             stanzas += self.actors[name].inbox.all()
-        by_id = {}
+        by_mark = {}
         for index, pattern in enumerate(wanted):
-            by_id.setdefault(pattern.element.get("id"), []).append(index)
+            by_mark.setdefault(_mark(pattern.element), []).append(index)
         return [
             index
             for stanza in stanzas
-            for index in by_id.get(stanza.get("id"), [])
+            for mark in {_mark(stanza), _text(stanza)}
+            for index in by_mark.get(mark, [])
             if wanted[index].matches(stanza)
         ]
 
@@ -209,6 +227,16 @@ class Driver:
             await actor.leave()
             if hasattr(actor, "inbox"):
                 self.past.setdefault(name, []).extend(actor.inbox.all())
+
+
+def _mark(stanza):
+    """What tells one stanza of many from the others: its id, or what it says."""
+    return stanza.get("id") or _text(stanza)
+
+
+def _text(stanza):
+    body = next((child for child in stanza if child.tag.endswith("}body")), stanza)
+    return (body.text or "").strip()
 
 
 async def answer(driver, request):

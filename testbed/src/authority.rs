@@ -36,6 +36,29 @@ impl Flavour {
     }
 }
 
+/// What kind of certificate a SIP partner shows.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SipFlavour {
+    /// The host that its SRV record names, as Microsoft wants it.
+    #[default]
+    Host,
+    /// The domain itself, as a dNSName.
+    Domain,
+    /// The domain itself, as a SIP URI.
+    Uri,
+    /// The domain stands in the common name and nowhere else.
+    CommonName,
+    /// Every host below the domain.
+    Wildcard,
+    /// Somebody else's name.
+    Other,
+    /// The right host, and signed by itself.
+    SelfSigned,
+    /// None is shown.
+    None,
+}
+
 /// The authority of one scenario.
 pub(crate) struct Authority {
     ca: TestCa,
@@ -82,6 +105,35 @@ impl Authority {
             fs::write(file, text).map_err(Failure::io("write", file))?;
         }
         Ok(files)
+    }
+
+    /// Makes the certificate of a SIP partner of this name, whose SRV record names `host`; none if
+    /// it shows none.
+    pub(crate) fn issue_sip(
+        &self,
+        name: &str,
+        (domain, host): (&str, &str),
+        flavour: SipFlavour,
+        directory: &Path,
+    ) -> Result<Option<Files>, Failure> {
+        let made = match flavour {
+            SipFlavour::Host => self.ca.issue().dns(host).make(),
+            SipFlavour::Domain => self.ca.issue().dns(domain).make(),
+            SipFlavour::Uri => self.ca.issue().uri(&format!("sip:{domain}")).make(),
+            SipFlavour::CommonName => self.ca.issue().common_name(domain).make(),
+            SipFlavour::Wildcard => self.ca.issue().dns(&format!("*.{domain}")).make(),
+            SipFlavour::Other => self.ca.issue().dns("sip.someone-else.example").make(),
+            SipFlavour::SelfSigned => Issue::self_signed().dns(host).make(),
+            SipFlavour::None => return Ok(None),
+        };
+        let files = Files {
+            certificate: directory.join(format!("{name}-sip.crt")),
+            key: directory.join(format!("{name}-sip.key")),
+        };
+        for (file, text) in [(&files.certificate, &made.chain_pem), (&files.key, &made.key_pem)] {
+            fs::write(file, text).map_err(Failure::io("write", file))?;
+        }
+        Ok(Some(files))
     }
 
     fn make(&self, domain: &str, flavour: Flavour) -> TestCertificate {

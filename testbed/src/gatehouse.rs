@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::port;
 use crate::process::{Account, Process, Program, run_to_end};
 use crate::shape::Shape;
-use crate::world::{Us, World};
+use crate::world::{Kind, Us, World};
 use crate::zone::DNS;
 
 const EDGE: u8 = 2;
@@ -68,7 +68,7 @@ impl Gatehouse {
             vec!["us".to_owned()]
         };
         for name in &names {
-            let mut table = gatehouse.settings(name, us, block);
+            let mut table = gatehouse.settings(name, us, world.speaks_sip(), block);
             overlay(&mut table, &us.config);
             let file = directory.join(format!("{name}.toml"));
             write(&file, &table)?;
@@ -76,7 +76,7 @@ impl Gatehouse {
             let part = Part {
                 config: file,
                 log: directory.join(format!("{name}.log")),
-                ports: ports(name, host, block),
+                ports: ports(name, host, world.speaks_sip(), block),
                 admin: block.at(host, port::ADMIN),
             };
             gatehouse.parts.insert(name.clone(), part);
@@ -270,7 +270,7 @@ impl Gatehouse {
         self.parts.get(name).ok_or_else(unknown)
     }
 
-    fn settings(&self, name: &str, us: &Us, block: &Block) -> Table {
+    fn settings(&self, name: &str, us: &Us, speaks_sip: bool, block: &Block) -> Table {
         let (edge, core) = (!name.starts_with("core"), !name.starts_with("edge"));
         let host = host(name);
         let mut roles = Vec::new();
@@ -280,6 +280,9 @@ impl Gatehouse {
             roles.push("edge");
             listen.insert("s2s".into(), at(port::S2S));
             listen.insert("s2s-direct-tls".into(), at(port::S2S_DIRECT_TLS));
+            if speaks_sip {
+                listen.insert("sip".into(), at(port::SIPS));
+            }
         }
         if core {
             roles.push("core");
@@ -409,19 +412,28 @@ pub(crate) fn addresses(block: &Block, shape: Shape) -> (SocketAddr, SocketAddr)
     (block.at(EDGE, port::S2S), block.at(clients, port::C2S))
 }
 
-fn ports(name: &str, host: u8, block: &Block) -> Vec<SocketAddr> {
+fn ports(name: &str, host: u8, speaks_sip: bool, block: &Block) -> Vec<SocketAddr> {
     let ports: &[u16] = match name.split('-').next().unwrap_or_default() {
         "edge" => &[port::S2S, port::S2S_DIRECT_TLS, port::TRUNK, port::ADMIN],
         "core" => &[port::C2S, port::C2S_DIRECT_TLS, port::ADMIN],
         _ => &[port::C2S, port::C2S_DIRECT_TLS, port::S2S, port::S2S_DIRECT_TLS, port::ADMIN],
     };
-    ports.iter().map(|port| block.at(host, *port)).collect()
+    let is_edge = !name.starts_with("core");
+    let sip = (speaks_sip && is_edge).then_some(port::SIPS);
+    ports.iter().copied().chain(sip).map(|port| block.at(host, port)).collect()
+}
+
+/// Where every edge listens for SIP partners.
+pub(crate) fn sip_edges(us: &Us, block: &Block, shape: Shape) -> Vec<SocketAddr> {
+    let edges = if shape == Shape::Two { us.edges } else { 1 };
+    (1..=edges).map(|number| block.at(host(&numbered("edge", number)), port::SIPS)).collect()
 }
 
 /// The scenario's rules; without any, one rule per peer that asks for a certificate.
 fn policy_of(us: &Us, world: &World) -> Table {
     let raws = world.raws.iter().map(|raw| raw.domain.as_str());
-    let peers = world.peers.iter().map(|peer| peer.domain.as_str());
+    let peers = world.peers.iter().filter(|peer| peer.kind != Kind::Kamailio);
+    let peers = peers.map(|peer| peer.domain.as_str());
     let domains: BTreeSet<&str> = peers.chain(raws).filter(|domain| !domain.is_empty()).collect();
     let allow = |domain: &str| {
         table([
@@ -437,7 +449,32 @@ fn policy_of(us: &Us, world: &World) -> Table {
     } else {
         us.rules.clone()
     };
-    table([("rule", rules.into())])
+    let mut policy = table([("rule", rules.into())]);
+    if world.speaks_sip() {
+        let rows = if us.sip_rows.is_empty() { sip_rows(world) } else { us.sip_rows.clone() };
+        policy.insert("sip".into(), rows.into());
+    }
+    policy
+}
+
+/// One row for each SIP partner.
+fn sip_rows(world: &World) -> Vec<Table> {
+    let row = |domain: &str| {
+        table([
+            ("name", domain.into()),
+            ("remote", vec![domain].into()),
+            ("action", "allow".into()),
+        ])
+    };
+    let played = world.sips.iter().filter(|sip| sip.behind.is_none());
+    let real = world.peers.iter().filter(|peer| peer.kind == Kind::Kamailio);
+    let mut rows: Vec<_> = played.map(|sip| row(&sip.domain)).collect();
+    for peer in real {
+        let mut row = row(&peer.domain);
+        row.insert("kind".into(), "standard".into());
+        rows.push(row);
+    }
+    rows
 }
 
 fn table<const N: usize>(entries: [(&str, Value); N]) -> Table {

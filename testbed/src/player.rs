@@ -49,6 +49,14 @@ impl<'a> Player<'a> {
 
     fn perform(&mut self, step: &Step) -> Result<(), String> {
         match step {
+            Step::Connect { actor, within, .. } if self.stage.sip_users.contains_key(actor) => {
+                let (partner, address) =
+                    self.stage.sip_users.get(actor).cloned().unwrap_or_default();
+                let command = json!({
+                    "do": "sip_user", "actor": actor, "partner": partner, "address": address,
+                });
+                self.stage.driver.tell(command, *within)
+            }
             Step::Connect { actor, login, refused, within } => {
                 let command = self.connect(actor, login, refused.as_deref())?;
                 self.stage.driver.tell(command, *within)

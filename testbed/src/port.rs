@@ -1,5 +1,5 @@
 //! The well-known ports plus 10000: peers are found by SRV records, so any port will do, and these
-//! leave room for an XMPP server that this machine may run anyway.
+//! leave room for an XMPP server that this machine may run anyway. SIP keeps its own.
 
 /// Clients, STARTTLS.
 pub(crate) const C2S: u16 = 15222;
@@ -15,6 +15,11 @@ pub(crate) const TRUNK: u16 = 15275;
 pub(crate) const LINK: u16 = 15276;
 /// Our metrics and status.
 pub(crate) const ADMIN: u16 = 15280;
+/// SIP in the clear, inside. The well-known port: a row of the policy that names a host names no
+/// port.
+pub(crate) const SIP: u16 = 5060;
+/// SIP over TLS, with partners.
+pub(crate) const SIPS: u16 = 5061;
 /// The name server.
 pub(crate) const DNS: u16 = 15053;
 /// Held while an address block is in use.

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::player::Player;
 use crate::scenario::Scenario;
 use crate::shape::Shape;
+use crate::sip;
 use crate::stage::{Paths, Stage};
 use crate::verdict;
 
@@ -53,6 +54,9 @@ fn attempt(
     let mut stage = Stage::set(&scenario.world, block, shape, directory, paths)?;
     Player::new(&mut stage, scenario, deadline).play(shape)?;
     stage.close()?;
+    for sip in &scenario.world.sips {
+        sip::judge(sip, &stage.block, directory)?;
+    }
     match &scenario.world.us {
         Some(us) => verdict::judge(us, &stage),
         None => Ok(()),

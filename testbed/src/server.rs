@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use crate::block::Block;
 use crate::ejabberd::Ejabberd;
 use crate::failure::Failure;
+use crate::kamailio::Kamailio;
 use crate::process::Process;
 use crate::prosody::{Prosody, Surroundings};
 use crate::world::{Kind, Peer};
@@ -13,6 +14,8 @@ pub(crate) enum Server {
     Prosody(Prosody),
     /// ejabberd.
     Ejabberd(Ejabberd),
+    /// Kamailio.
+    Kamailio(Kamailio),
 }
 
 impl Server {
@@ -21,6 +24,7 @@ impl Server {
         match peer.kind {
             Kind::Prosody => Self::Prosody(Prosody::new(peer.clone(), address, directory)),
             Kind::Ejabberd => Self::Ejabberd(Ejabberd::new(peer.clone(), address, directory)),
+            Kind::Kamailio => Self::Kamailio(Kamailio::new(peer.clone(), address, directory)),
         }
     }
 
@@ -29,6 +33,7 @@ impl Server {
         match self {
             Self::Prosody(prosody) => prosody.log(),
             Self::Ejabberd(ejabberd) => ejabberd.log(),
+            Self::Kamailio(kamailio) => kamailio.log(),
         }
     }
 
@@ -41,6 +46,7 @@ impl Server {
         match self {
             Self::Prosody(prosody) => prosody.prepare(surroundings),
             Self::Ejabberd(ejabberd) => ejabberd.prepare(surroundings, hosts),
+            Self::Kamailio(kamailio) => kamailio.prepare(surroundings),
         }
     }
 
@@ -49,6 +55,7 @@ impl Server {
         match self {
             Self::Prosody(prosody) => prosody.start(block),
             Self::Ejabberd(ejabberd) => ejabberd.start(block),
+            Self::Kamailio(kamailio) => kamailio.start(block),
         }
     }
 }

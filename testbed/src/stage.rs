@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::authority::{Authority, Files};
+use crate::authority::{Authority, Files, SipFlavour};
 use crate::block::Block;
 use crate::driver::Driver;
 use crate::failure::Failure;
@@ -16,7 +16,8 @@ use crate::process::Process;
 use crate::prosody::Surroundings;
 use crate::server::Server;
 use crate::shape::Shape;
-use crate::world::{Peer, World, local_part};
+use crate::sip::{self, FIRST_SIP};
+use crate::world::{Kind, Peer, World, local_part};
 use crate::zone::Zone;
 
 const FIRST_PEER: u8 = 4;
@@ -46,6 +47,9 @@ pub(crate) struct Stage {
     pub(crate) people: BTreeMap<String, Person>,
     /// Certificates of hand-made peers, by the name in the script.
     pub(crate) raw_certificates: BTreeMap<String, Files>,
+    /// Users of SIP partners that the driver plays, by the name in the script: the partner, and the
+    /// address.
+    pub(crate) sip_users: BTreeMap<String, (String, String)>,
     servers: BTreeMap<String, Server>,
     running: BTreeMap<String, Process>,
     directory: PathBuf,
@@ -110,6 +114,7 @@ impl Stage {
             gatehouse,
             people: people(world, &block, shape, &both),
             raw_certificates: BTreeMap::new(),
+            sip_users: sip_users(world),
             servers: BTreeMap::new(),
             running: BTreeMap::new(),
             directory: directory.to_owned(),
@@ -121,6 +126,7 @@ impl Stage {
             let trust = if peer.trusts_us { &both } else { &root };
             stage.add_server(peer, address, &authority, trust, &hosts)?;
         }
+        stage.add_sips(world, &authority, &both)?;
         for raw in world.raws.iter().filter(|raw| !raw.domain.is_empty()) {
             let files =
                 authority.issue(&raw.domain, raw.certificate, &directory.join(&raw.name))?;
@@ -146,7 +152,14 @@ impl Stage {
         trust: &Path,
         hosts: &str,
     ) -> Result<(), Failure> {
-        let certificate = authority.issue(&peer.domain, peer.certificate, &self.directory)?;
+        let certificate = if peer.kind == Kind::Kamailio {
+            let names = (peer.domain.as_str(), format!("sip.{}", peer.domain));
+            let names = (names.0, names.1.as_str());
+            let made = authority.issue_sip(&peer.name, names, SipFlavour::Host, &self.directory)?;
+            made.ok_or_else(|| Failure::world("a Kamailio shows a certificate"))?
+        } else {
+            authority.issue(&peer.domain, peer.certificate, &self.directory)?
+        };
         let server = Server::new(peer, address, self.directory.clone());
         let block = &self.block;
         let surroundings =
@@ -154,6 +167,21 @@ impl Stage {
         server.prepare(&surroundings, hosts)?;
         self.running.insert(peer.name.clone(), server.start(&self.block)?);
         self.servers.insert(peer.name.clone(), server);
+        Ok(())
+    }
+
+    fn add_sips(
+        &mut self,
+        world: &World,
+        authority: &Authority,
+        trust: &Path,
+    ) -> Result<(), Failure> {
+        let peers: Vec<_> = (FIRST_PEER..).zip(&world.peers).collect();
+        for (address, sip) in (FIRST_SIP..).zip(&world.sips) {
+            let command =
+                sip::start(sip, address, &peers, &self.block, authority, trust, &self.directory)?;
+            self.driver.tell(command, STOP_WITHIN).map_err(Failure::world)?;
+        }
         Ok(())
     }
 
@@ -278,11 +306,24 @@ fn zone(world: &World, block: &Block, shape: Shape) -> Zone {
                 zone.add_host(domain, &host, at, us.dns);
             }
             zone.add_domain(domain, &gatehouse::edge_host(us), servers, clients, us.dns);
+            if world.speaks_sip() {
+                let edges = gatehouse::sip_edges(us, block, shape);
+                zone.add_sip(domain, &format!("sip.{domain}"), &edges);
+            }
         }
     }
     for (address, peer) in (FIRST_PEER..).zip(&world.peers) {
         let (at, host) = (block.at(address, 0), format!("xmpp.{}", peer.domain));
-        zone.add_domain(&peer.domain, &host, at, at, peer.dns);
+        if peer.kind == Kind::Kamailio {
+            zone.add_sip(&peer.domain, &format!("sip.{}", peer.domain), &[at]);
+        } else {
+            zone.add_domain(&peer.domain, &host, at, at, peer.dns);
+        }
+    }
+    for (address, sip) in (FIRST_SIP..).zip(&world.sips) {
+        if sip.dns && sip.behind.is_none() {
+            zone.add_sip(&sip.domain, &sip.server(), &[block.at(address, 0)]);
+        }
     }
     for (address, raw) in (FIRST_RAW..).zip(&world.raws) {
         if !raw.domain.is_empty() {
@@ -293,6 +334,13 @@ fn zone(world: &World, block: &Block, shape: Shape) -> Zone {
         zone.add(&record.replace("{net}", &block.net()));
     }
     zone
+}
+
+fn sip_users(world: &World) -> BTreeMap<String, (String, String)> {
+    let users = world.sips.iter().flat_map(|sip| sip.users.iter().map(move |user| (sip, user)));
+    users
+        .map(|(sip, user)| (user.clone(), (sip.name.clone(), format!("{user}@{}", sip.domain))))
+        .collect()
 }
 
 fn people(world: &World, block: &Block, shape: Shape, trust: &Path) -> BTreeMap<String, Person> {

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::authority::Flavour;
+use crate::authority::{Flavour, SipFlavour};
 use crate::failure::Failure;
 use crate::shape::Shape;
 
@@ -22,6 +22,9 @@ pub(crate) struct World {
     /// Hand-made peers that the script plays.
     #[serde(default, rename = "raw")]
     pub(crate) raws: Vec<Raw>,
+    /// SIP partners that the driver plays, and phones.
+    #[serde(default, rename = "sip")]
+    pub(crate) sips: Vec<Sip>,
     /// Last octets at which somebody accepts connections of servers and never says a word.
     #[serde(default)]
     pub(crate) silent: Vec<u8>,
@@ -57,6 +60,9 @@ pub(crate) struct Us {
     /// The rules of `policy.toml`; none means one rule per peer that asks for a certificate.
     #[serde(default, rename = "rule")]
     pub(crate) rules: Vec<toml::Table>,
+    /// The rows about SIP in `policy.toml`; none means one row per SIP partner.
+    #[serde(default, rename = "sip")]
+    pub(crate) sip_rows: Vec<toml::Table>,
     /// Which of our services are in DNS.
     #[serde(default)]
     pub(crate) dns: Service,
@@ -74,6 +80,8 @@ pub(crate) enum Kind {
     Prosody,
     /// ejabberd.
     Ejabberd,
+    /// Kamailio, which speaks SIP.
+    Kamailio,
 }
 
 /// A real server.
@@ -130,6 +138,39 @@ pub(crate) struct Raw {
     /// What kind of certificate it shows.
     #[serde(default)]
     pub(crate) certificate: Flavour,
+}
+
+/// A SIP partner that the driver plays: a Lync, or the phones of a real server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Sip {
+    /// The name in the script.
+    pub(crate) name: String,
+    /// Its domain.
+    pub(crate) domain: String,
+    /// Local parts of its users; also the names in the script.
+    #[serde(default)]
+    pub(crate) users: Vec<String>,
+    /// The host that its SRV record names; without it, `sip.` and the domain.
+    pub(crate) server: Option<String>,
+    /// What its certificate names.
+    #[serde(default)]
+    pub(crate) certificate: SipFlavour,
+    /// Whether it checks who we are.
+    #[serde(default = "yes")]
+    pub(crate) checks: bool,
+    /// Whether its SRV record is in DNS.
+    #[serde(default = "yes")]
+    pub(crate) dns: bool,
+    /// The name of the server whose phones these are.
+    pub(crate) behind: Option<String>,
+}
+
+impl Sip {
+    /// The host that its SRV record names.
+    pub(crate) fn server(&self) -> String {
+        self.server.clone().unwrap_or_else(|| format!("sip.{}", self.domain))
+    }
 }
 
 /// Ways in that a domain publishes.
@@ -196,6 +237,13 @@ impl Us {
 }
 
 impl World {
+    /// Whether anybody speaks SIP; if nobody does, neither do we.
+    pub(crate) fn speaks_sip(&self) -> bool {
+        !self.sips.is_empty()
+            || self.peers.iter().any(|peer| peer.kind == Kind::Kamailio)
+            || self.us.as_ref().is_some_and(|us| !us.sip_rows.is_empty())
+    }
+
     /// Reads and checks `world.toml`.
     pub(crate) fn load(file: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(file).map_err(Failure::io("read", file))?;
@@ -220,6 +268,8 @@ impl World {
         let theirs = self.peers.iter().flat_map(|peer| peer.users.iter().map(String::as_str));
         let servers = self.peers.iter().map(|peer| peer.name.as_str());
         let raws = self.raws.iter().map(|raw| raw.name.as_str());
+        let phones = self.sips.iter().flat_map(|sip| sip.users.iter().map(String::as_str));
+        let sips = self.sips.iter().map(|sip| sip.name.as_str());
         let mut names: Vec<_> =
             ["us", "edge", "edge-2", "edge-3", "core", "core-2", "core-3", "link"]
                 .into_iter()
@@ -227,6 +277,8 @@ impl World {
                 .chain(theirs)
                 .chain(servers)
                 .chain(raws)
+                .chain(phones)
+                .chain(sips)
                 .collect();
         names.sort_unstable();
         names.windows(2).find_map(|pair| match pair {

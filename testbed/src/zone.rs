@@ -77,6 +77,14 @@ impl Zone {
         }
     }
 
+    /// Adds a SIP domain whose servers stand behind `host`.
+    pub(crate) fn add_sip(&mut self, domain: &str, host: &str, servers: &[SocketAddr]) {
+        for server in servers {
+            self.add(&format!("{host}. A {}", server.ip()));
+        }
+        self.add(&format!("_sipfederationtls._tcp.{domain}. SRV 0 0 {} {host}.", port::SIPS));
+    }
+
     /// The addresses alone, as a hosts file has them.
     pub(crate) fn hosts(&self) -> String {
         let mut hosts = String::from("127.0.0.1 localhost\n");
