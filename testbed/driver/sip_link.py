@@ -16,6 +16,10 @@ class SipLink:
         self._owner = owner
         self._reader = reader
         self._writer = writer
+        self.requests = asyncio.Queue()
+        # Domains for which the other side has been found to speak.
+        self.believed = set()
+        self._server = owner.spawn(owner.serve(self))
         self.task = asyncio.create_task(self._read())
 
     @classmethod
@@ -61,4 +65,5 @@ class SipLink:
             self._owner.fault(f"what came is not SIP: {error}")
         finally:
             self._writer.transport.abort()
+            self._server.cancel()
             self._owner.ended(self)

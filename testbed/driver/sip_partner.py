@@ -8,6 +8,7 @@ branch, header names of its own.
 import asyncio
 import logging
 import os
+import re
 import ssl
 
 from inbox import Inbox
@@ -59,6 +60,7 @@ class SipPartner:
         self._record = open(request["record"], "ab")
         self._listener = None
         self._out = {}
+        self._dialling = asyncio.Lock()
         self._links = set()
         self._awaited = {}
         self._tasks = set()
@@ -160,16 +162,23 @@ class SipPartner:
 
     async def ask(self, message, on_provisional=None):
         """Sends a request; gives its final answer, or nothing if none came in time."""
+        return await (await self.begin(message, on_provisional))
+
+    async def begin(self, message, on_provisional=None):
+        """Sends a request; gives what will be its final answer."""
         try:
             link = await self._link(domain(message.one("to")))
         except (OSError, ssl.SSLError, asyncio.TimeoutError) as error:
             self.inbox.put(element("unreachable", error))
             log.info("%s cannot connect: %s", self.name, error)
-            return None
+            return _nothing()
         branch = param(message.one("via"), "branch")
         future = asyncio.get_running_loop().create_future()
         self._awaited[branch] = (future, message, on_provisional)
         link.send(message)
+        return self._final(branch, future)
+
+    async def _final(self, branch, future):
         try:
             return await asyncio.wait_for(future, ANSWER_WITHIN)
         except asyncio.TimeoutError:
@@ -188,7 +197,12 @@ class SipPartner:
         if message.code is not None:
             self._answered(message)
         else:
-            self.spawn(self._request(link, message))
+            link.requests.put_nowait(message)
+
+    async def serve(self, link):
+        """Takes the requests of one connection, one after the other."""
+        while True:
+            await self._request(link, await link.requests.get())
 
     def _answered(self, message):
         branch = param(message.one("via"), "branch")
@@ -197,7 +211,9 @@ class SipPartner:
                 self.fault("a 2xx to an INVITE that nobody waits for")
             return
         future, request, on_provisional = self._awaited[branch]
-        if message.all("via") != request.all("via"):
+        # Where it came from is written into the first, and only that (RFC 3261 section 18.2.1).
+        vias = [re.sub(r";received=[0-9.]+", "", via) for via in message.all("via")]
+        if vias != request.all("via"):
             self.fault(f"Vias came back changed: {message.all('via')}")
         if message.code < 200:
             if on_provisional:
@@ -233,18 +249,27 @@ class SipPartner:
     async def _is_believed(self, link, request):
         """SRV of the From domain, directly in that domain, and in the certificate."""
         sender = domain(request.one("from"))
+        if sender in link.believed:
+            return True
         found = await self._names.federation(sender)
         believed = (
             found is not None
             and found[0].partition(".")[2] == sender
             and found[0] in link.names()
         )
-        if not believed:
+        if believed:
+            link.believed.add(sender)
+        else:
             log.warning("%s: %s is not proved: %s, %s", self.name, sender, found, link.names())
             self.inbox.put(element("disbelieved", domain=sender))
         return believed
 
     async def _link(self, remote):
+        # One at a time, first come first served: what is sent keeps its order.
+        async with self._dialling:
+            return await self._dial(remote)
+
+    async def _dial(self, remote):
         link = self._out.get(remote)
         if link is not None and not link.gone:
             return link
@@ -297,6 +322,10 @@ class SipPartner:
         if not task.cancelled() and task.exception():
             log.error("%s", self.name, exc_info=task.exception())
             self.inbox.put(element("fault", repr(task.exception())))
+
+
+async def _nothing():
+    return None
 
 
 def request_to(method, uri, headers, body=b""):

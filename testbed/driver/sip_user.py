@@ -53,6 +53,7 @@ class SipUser:
         self._note = ""
         self._lets_watch = "yes"
         self._refusals = {}
+        self._published = None
         self._typing = "info" if partner.lync else "iscomposing"
         partner.users[address] = self
         self._worker = partner.spawn(self._work())
@@ -255,11 +256,11 @@ class SipUser:
         headers = [("Content-Type", kind), *self._agent()]
         if order.get("mode") == "pager" or not self.partner.lync and peer not in self._sessions:
             request = self._first("MESSAGE", peer, headers, text.encode(), order)
-            self._send(request)
+            await self._send(request)
             return
         if peer not in self._sessions and not await self._invite(order, text):
             return
-        self._send(self._inside(self._sessions[peer], "MESSAGE", headers, text.encode()), peer)
+        await self._send(self._inside(self._sessions[peer], "MESSAGE", headers, text.encode()), peer)
 
     async def _do_invite(self, order):
         await self._invite(order, order.text or "")
@@ -330,7 +331,7 @@ class SipUser:
             word = "type" if active else "idle"
             body = f'<?xml version="1.0"?><KeyboardActivity> <status status="{word}" /></KeyboardActivity>'
             headers = [("Content-Type", "application/xml")]
-            self._send(self._inside(dialog, "INFO", headers, body.encode()), peer)
+            await self._send(self._inside(dialog, "INFO", headers, body.encode()), peer)
             return
         word = "active" if active else "idle"
         body = (
@@ -338,15 +339,15 @@ class SipUser:
             f"<state>{word}</state></isComposing>"
         )
         headers = [("Content-Type", "application/im-iscomposing+xml")]
-        self._send(self._inside(dialog, "MESSAGE", headers, body.encode()), peer)
+        await self._send(self._inside(dialog, "MESSAGE", headers, body.encode()), peer)
 
     async def _do_bye(self, order):
         dialog = self._sessions.pop(order.get("to"))
-        self._send(self._inside(dialog, "BYE", self._agent()), order.get("to"))
+        await self._send(self._inside(dialog, "BYE", self._agent()), order.get("to"))
 
     async def _do_benotify(self, order):
         via = self._first("BENOTIFY", order.get("to"), [("Event", "presence")], b"", order)
-        self._send(via)
+        await self._send(via)
 
     async def _do_subscribe(self, order):
         peer = order.get("to")
@@ -391,6 +392,21 @@ class SipUser:
         self._state = order.get("state")
         self._note = order.get("note", "")
         await self._notify_all()
+
+    async def _do_publish(self, order):
+        """A phone tells its own server how it is (RFC 3903)."""
+        headers = [
+            ("Event", "presence"), ("Expires", "600"), *self._agent(),
+            ("Content-Type", "application/pidf+xml"),
+        ]
+        if self._published:
+            headers.append(("SIP-If-Match", self._published))
+        body = self._pidf(order.get("state"))
+        request = self._first("PUBLISH", self.aor, headers, body, order)
+        answer = await self.partner.ask(request)
+        if answer is not None:
+            self._published = answer.one("sip-etag") or None
+        self._tell(request, answer, self.aor)
 
     async def _do_let_watch(self, order):
         self._lets_watch = order.get("answer")
@@ -485,15 +501,17 @@ class SipUser:
             via.append(("Max-Forwards", "70"))
         return request_to(method, dialog.target, via + dialog.head(method) + list(headers), body)
 
-    def _send(self, request, peer=None):
+    async def _send(self, request, peer=None):
         """Sends, and goes on; the answer is told when it comes."""
-        async def ask():
-            answer = await self.partner.ask(request)
+        begun = await self.partner.begin(request)
+
+        async def hear():
+            answer = await begun
             self._tell(request, answer, peer or aor(request.one("to")))
             if answer is not None and answer.code in (408, 480, 481) and request.method == "MESSAGE":
                 self._sessions.pop(peer, None)
 
-        self.partner.spawn(ask())
+        self.partner.spawn(hear())
 
     def _tell(self, request, answer, peer):
         if answer is None:

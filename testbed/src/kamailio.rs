@@ -177,12 +177,12 @@ loadmodule "usrloc.so"
 loadmodule "registrar.so"
 
 modparam("tls", "config", "@TLS@")
-modparam("presence", "db_url", "sqlite://@DATABASE@")
+modparam("presence", "db_url", "sqlite:///@DATABASE@")
 modparam("presence", "server_address", "sip:@DOMAIN@:@SIPS@;transport=tls")
 modparam("presence", "subs_db_mode", 0)
 modparam("presence", "min_expires", 10)
 modparam("presence", "max_expires", 7200)
-modparam("presence_xml", "db_url", "sqlite://@DATABASE@")
+modparam("presence_xml", "db_url", "sqlite:///@DATABASE@")
 modparam("presence_xml", "force_active", 1)
 modparam("usrloc", "db_mode", 0)
 modparam("rr", "enable_full_lr", 1)

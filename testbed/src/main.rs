@@ -28,6 +28,7 @@ mod scenario;
 mod server;
 mod shape;
 mod sip;
+mod sipp;
 mod stage;
 mod step;
 mod verdict;

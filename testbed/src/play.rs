@@ -79,6 +79,7 @@ fn step(words: &mut Words, block: &[&str]) -> Result<Step, String> {
         "heal" => return words.expect(&["the", "link"]).map(|()| Step::Link(false)),
         "freeze" => return freeze(words, true),
         "thaw" => return freeze(words, false),
+        "sipp" => return sipp(words),
         "wait" => return duration(words).map(Step::Wait),
         "memory" => return memory(words),
         "log" => return log(words),
@@ -171,6 +172,21 @@ fn act(actor: String, verb: &str, words: &mut Words, xml: String) -> Result<Step
         }
         other => Err(format!("nobody knows how to `{other}`")),
     }
+}
+
+fn sipp(words: &mut Words) -> Result<Step, String> {
+    words.expect(&["sends"])?;
+    let count = words.number().ok_or("a number is missing")?;
+    words.expect(&["messages", "to"])?;
+    let to = words.need("an address")?;
+    words.expect(&["as"])?;
+    let from = words.need("a local part")?;
+    words.expect(&["through"])?;
+    let peer = words.need("a peer")?;
+    words.expect(&["at"])?;
+    let per_second = words.number().ok_or("a number is missing")?;
+    words.expect(&["a", "second"])?;
+    Ok(Step::Load { peer, from, to, count, per_second })
 }
 
 fn login(words: &mut Words) -> Result<Login, String> {

@@ -11,13 +11,16 @@ use crate::failure::Failure;
 use crate::port;
 use crate::scenario::Scenario;
 use crate::shape::Shape;
-use crate::stage::Stage;
+use crate::sipp::Load;
+use crate::stage::{FIRST_PEER, Stage};
 use crate::step::{Line, Login, Opening, Port, Says, Step, Until};
 
 /// As much as goes to the driver in one command.
 const PORTION_BYTES: usize = 1024 * 1024;
 /// The last octet of the address from which crowds come.
 const CROWD: u8 = 200;
+/// The last octet of the address from which sipp sends.
+const SIPP: u8 = 210;
 const OPEN_WITHIN: Duration = Duration::from_secs(15);
 
 /// Plays a script on a stage.
@@ -115,6 +118,9 @@ impl<'a> Player<'a> {
                 let what = if *cut { "cut" } else { "heal" };
                 self.stage.driver.tell(json!({"do": what, "actor": "link"}), OPEN_WITHIN)
             }
+            Step::Load { peer, from, to, count, per_second } => {
+                self.load(peer, from, to, (*count, *per_second))
+            }
             Step::Wait(time) => {
                 let command = json!({"do": "wait", "seconds": time.as_secs_f64()});
                 self.stage.driver.tell(command, *time)
@@ -144,6 +150,22 @@ impl<'a> Player<'a> {
             }
             Step::Command { arguments, succeeds, says } => self.command(arguments, *succeeds, says),
         }
+    }
+
+    fn load(&self, peer: &str, from: &str, to: &str, load: (u32, u32)) -> Result<(), String> {
+        let peers = FIRST_PEER..;
+        let mut peers = peers.zip(&self.scenario.world.peers);
+        let found = peers.find(|(_, one)| one.name == peer);
+        let (address, peer) = found.ok_or_else(|| format!("world.toml knows no peer `{peer}`"))?;
+        let load = Load {
+            proxy: self.stage.block.at(address, port::SIP),
+            from_address: &self.stage.block.host(SIPP).to_string(),
+            from: &format!("{from}@{}", peer.domain),
+            to,
+            count: load.0,
+            per_second: load.1,
+        };
+        said(load.send(self.stage.directory()))
     }
 
     fn connect(&self, actor: &str, login: &Login, refused: Option<&str>) -> Result<Value, String> {

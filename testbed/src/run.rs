@@ -54,8 +54,8 @@ fn attempt(
     let mut stage = Stage::set(&scenario.world, block, shape, directory, paths)?;
     Player::new(&mut stage, scenario, deadline).play(shape)?;
     stage.close()?;
-    for sip in &scenario.world.sips {
-        sip::judge(sip, &stage.block, directory)?;
+    for (address, sip) in (sip::FIRST_SIP..).zip(&scenario.world.sips) {
+        sip::judge(sip, address, &stage.block, directory)?;
     }
     match &scenario.world.us {
         Some(us) => verdict::judge(us, &stage),

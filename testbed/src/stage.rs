@@ -20,7 +20,8 @@ use crate::sip::{self, FIRST_SIP};
 use crate::world::{Kind, Peer, World, local_part};
 use crate::zone::Zone;
 
-const FIRST_PEER: u8 = 4;
+/// The last octet of the first real server.
+pub(crate) const FIRST_PEER: u8 = 4;
 const FIRST_RAW: u8 = 100;
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
@@ -183,6 +184,11 @@ impl Stage {
             self.driver.tell(command, STOP_WITHIN).map_err(Failure::world)?;
         }
         Ok(())
+    }
+
+    /// Where this scenario's files are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     fn start_us(&mut self) -> Result<(), Failure> {

@@ -107,6 +107,19 @@ pub(crate) enum Step {
     },
     /// The link between core and edge is cut (`true`) or healed.
     Link(bool),
+    /// sipp sends messages through a SIP server, and each must be answered with 200.
+    Load {
+        /// The server.
+        peer: String,
+        /// In whose name: the local part.
+        from: String,
+        /// To whom.
+        to: String,
+        /// How many.
+        count: u32,
+        /// How many a second.
+        per_second: u32,
+    },
     /// Time passes.
     Wait(Duration),
     /// A process is frozen (`true`) or goes on.
