@@ -9,6 +9,8 @@ pub(crate) struct Refused {
     /// Microsoft's number for it (MS-OCER), and a sentence for their helpdesk.
     pub(crate) diagnostics: Option<(u16, &'static str)>,
     pub(crate) retry_after_s: Option<u32>,
+    /// What the status must come with: Allow (405), Unsupported (420).
+    pub(crate) with: Option<Box<(HeaderName, String)>>,
     /// A label for metrics: one of a closed set.
     pub(crate) label: &'static str,
     /// For our log only.
@@ -22,6 +24,7 @@ impl Refused {
             status: Status::new(code).unwrap_or(Status::of(500)),
             diagnostics: None,
             retry_after_s: None,
+            with: None,
             label,
             reason: reason.into(),
         }
@@ -35,9 +38,17 @@ impl Refused {
         Self { retry_after_s: Some(seconds), ..self }
     }
 
-    /// The answer; `None` for what is never answered (RFC 3261 section 17.1.1.3, MS-SIP 4.4).
+    pub(crate) fn with(self, name: HeaderName, value: impl Into<String>) -> Self {
+        Self { with: Some(Box::new((name, value.into()))), ..self }
+    }
+
+    /// The answer; `None` for what is never answered (RFC 3261 section 17.1.1.3, MS-SIP 4.4) and
+    /// for what does not say where the answer goes.
     pub(crate) fn answer(&self, request: &Message, tag: &str) -> Option<Message> {
         if matches!(request.method()?, Method::Ack | Method::Benotify) {
+            return None;
+        }
+        if !request.vias().is_ok_and(|vias| !vias.is_empty()) {
             return None;
         }
         let mut answer = Message::response_to(request, self.status, Some(tag));
@@ -50,6 +61,10 @@ impl Refused {
         }
         if let Some(seconds) = self.retry_after_s {
             push(HeaderName::RetryAfter, seconds.to_string());
+        }
+        if let Some(with) = &self.with {
+            let (name, value) = with.as_ref();
+            push(name.clone(), value.clone());
         }
         Some(answer)
     }

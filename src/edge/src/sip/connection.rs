@@ -1,25 +1,37 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gatehouse_net::{BoxedIo, Connection, ConnectionError, Step, now};
-use gatehouse_sip::{Limits, Message, SipStream, StreamConfig, StreamEnd, StreamEvent};
+use gatehouse_sip::{
+    Limits, Message, Method, SipStream, Status, StreamConfig, StreamEnd, StreamEvent,
+};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
 use super::answer::Refused;
 use super::inbound;
+use super::listed::Listed;
 use super::partner::Partner;
 use super::shared::SipEdge;
 
 /// Messages that wait for one connection.
 const QUEUE_LEN_MAX: usize = 512;
+/// Below this nobody looks whether requests under way are too old.
+const PENDING_CHECKED_MIN: usize = 64;
 /// Requests of ours that one connection waits for an answer to.
 const PENDING_MAX: usize = 4096;
 /// INVITEs of a partner whose node is remembered, for their CANCEL and their ACK.
 const RECENT_MAX: usize = 256;
+/// Messages that are written at once: then it is asked whether the partner reads.
+const BATCH_MAX: usize = 32;
+/// Then the node has given up itself: timer F of what is no INVITE, and timer C of what is.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(35);
+const INVITE_ANSWERED_WITHIN: Duration = Duration::from_secs(200);
+/// So often may a peer that has proved nothing yet be refused before we close.
+const UNPROVED_REFUSALS_MAX: u32 = 16;
 /// How long a partner may leave our writes unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the answer to what could not be read may take to leave.
@@ -42,7 +54,8 @@ pub(crate) struct Connections(Mutex<HashMap<u64, Handle>>);
 /// How others reach a connection; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
-    pub(crate) id: u64,
+    /// SHA-256 of the certificate at the other end.
+    pub(crate) certificate: Option<[u8; 32]>,
     queue: mpsc::Sender<Outgoing>,
 }
 
@@ -66,10 +79,6 @@ impl Connections {
     pub(crate) fn get(&self, id: u64) -> Option<Handle> {
         self.0.lock().get(&id).cloned()
     }
-
-    pub(crate) fn count(&self) -> usize {
-        self.0.lock().len()
-    }
 }
 
 impl Handle {
@@ -90,28 +99,52 @@ pub(crate) struct PartnerConnection {
     pub(crate) id: u64,
     pub(crate) address: SocketAddr,
     pub(crate) partner: Partner,
+    pub(crate) listed: Listed,
     queue: mpsc::Receiver<Outgoing>,
-    /// By the branch of our Via.
-    pending: HashMap<String, Owed>,
+    /// The node that new sessions go to, where the port decides (static PAT).
+    pub(crate) node: Option<Arc<str>>,
+    /// How often it was refused before it proved anything.
+    pub(crate) refusals: u32,
+    /// By the branch of our Via and the method: a CANCEL has the branch of its INVITE.
+    pending: HashMap<(String, Method), (Instant, Owed)>,
+    /// How many there may be before those that nobody waits for any longer are looked for.
+    pending_checked_at: usize,
     /// Which node took an INVITE, by the partner's own branch.
     recent: VecDeque<(String, Arc<str>)>,
 }
 
 impl PartnerConnection {
     /// A connection that can be reached at once; [`run`](Self::run) it.
-    pub(crate) fn new(edge: Arc<SipEdge>, address: SocketAddr, partner: Partner) -> (Self, Handle) {
+    pub(crate) fn new(
+        edge: Arc<SipEdge>,
+        address: SocketAddr,
+        partner: Partner,
+        listed: Listed,
+    ) -> (Self, Handle) {
         let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
         let id = edge.random.number();
-        let handle = Handle { id, queue: sender };
+        let handle = Handle { certificate: partner.fingerprint(), queue: sender };
         edge.connections.0.lock().insert(id, handle.clone());
-        let pending = HashMap::new();
-        let recent = VecDeque::new();
-        (Self { edge, id, address, partner, queue, pending, recent }, handle)
+        let connection = Self {
+            edge,
+            id,
+            address,
+            partner,
+            listed,
+            queue,
+            node: None,
+            refusals: 0,
+            pending: HashMap::new(),
+            pending_checked_at: PENDING_CHECKED_MIN,
+            recent: VecDeque::new(),
+        };
+        (connection, handle)
     }
 
     /// Carries messages both ways until the connection ends.
     pub(crate) async fn run(mut self, io: BoxedIo) {
         let mut connection = Connection::new(SipStream::new(STREAM, now()), io, WRITE_TIMEOUT);
+        let stop = self.edge.tasks.stop();
         let end = self.carry(&mut connection).await;
         self.edge.connections.0.lock().remove(&self.id);
         match end {
@@ -128,7 +161,7 @@ impl PartnerConnection {
                 debug!(peer.addr = %self.address, %error, "SIP connection broke");
             }
         }
-        self.settle();
+        self.settle(stop.is_cancelled());
     }
 
     async fn carry(
@@ -148,9 +181,15 @@ impl PartnerConnection {
                 }
                 step = connection.next() => match step? {
                     Step::Event(StreamEvent::Message(message)) => {
+                        self.listed.received();
                         let answer = inbound::take(self, message).await;
                         if let Some(answer) = answer {
+                            self.listed.sent();
                             connection.machine_mut().send(&answer, now());
+                        }
+                        if self.refusals >= UNPROVED_REFUSALS_MAX {
+                            let _ = tokio::time::timeout(LAST_WORDS, connection.flush()).await;
+                            return Ok(StreamEnd::Stopped);
                         }
                     }
                     Step::Event(StreamEvent::Ended(end)) => {
@@ -164,8 +203,9 @@ impl PartnerConnection {
                 outgoing = self.queue.recv(), if !connection.is_congested() => {
                     let Some(outgoing) = outgoing else { return Ok(StreamEnd::Stopped) };
                     self.write(connection.machine_mut(), outgoing);
-                    // One write for all that waits.
-                    while let Ok(outgoing) = self.queue.try_recv() {
+                    // One write for what waits.
+                    for _ in 1..BATCH_MAX {
+                        let Ok(outgoing) = self.queue.try_recv() else { break };
                         self.write(connection.machine_mut(), outgoing);
                     }
                 }
@@ -175,19 +215,38 @@ impl PartnerConnection {
 
     fn write(&mut self, stream: &mut SipStream, outgoing: Outgoing) {
         let Outgoing { message, owed } = outgoing;
-        if let (Some(owed), Some(branch)) = (owed, top_branch(&message)) {
+        if let (Some(owed), Some(key)) = (owed, request_key(&message)) {
+            self.forget_old();
             if self.pending.len() >= PENDING_MAX {
                 let refused = Refused::new(503, "busy", "too many requests under way");
                 return self.edge.tell_node(&owed, &refused.retry_after(5));
             }
-            self.pending.insert(branch, owed);
+            let is_invite = key.1 == Method::Invite;
+            let within = if is_invite { INVITE_ANSWERED_WITHIN } else { ANSWERED_WITHIN };
+            self.pending.insert(key, (now() + within, owed));
         }
+        self.listed.sent();
         stream.send(&message, now());
     }
 
-    /// A response came: its request is under way no longer.
-    pub(crate) fn settled(&mut self, branch: &str) {
-        self.pending.remove(branch);
+    /// A partner that never answers must not fill the table.
+    fn forget_old(&mut self) {
+        if self.pending.len() >= self.pending_checked_at {
+            let now = now();
+            self.pending.retain(|_, (until, _)| *until > now);
+            self.pending_checked_at =
+                (self.pending.len() * 2).clamp(PENDING_CHECKED_MIN, PENDING_MAX);
+        }
+    }
+
+    /// True if the request of this response is under way. After a final one it is no longer.
+    pub(crate) fn settled(&mut self, response: &Message) -> bool {
+        let Some(key) = request_key(response) else { return false };
+        if response.status().is_some_and(Status::is_final) {
+            self.pending.remove(&key).is_some()
+        } else {
+            self.pending.contains_key(&key)
+        }
     }
 
     /// Remembers which node took an INVITE.
@@ -207,8 +266,9 @@ impl PartnerConnection {
             .map(|(_, node)| Arc::clone(node))
     }
 
-    /// Tells the nodes about the requests that will have no answer.
-    fn settle(&mut self) {
+    /// Tells the nodes about the requests that will have no answer. When we stop, what was written
+    /// may be answered yet, through another edge: then nobody is told.
+    fn settle(&mut self, stopping: bool) {
         let refused = Refused::new(503, "broken", "the connection to the partner broke");
         self.queue.close();
         while let Ok(outgoing) = self.queue.try_recv() {
@@ -217,12 +277,13 @@ impl PartnerConnection {
             }
         }
         let count = self.pending.len();
-        for owed in std::mem::take(&mut self.pending).into_values() {
+        if stopping || count == 0 {
+            return;
+        }
+        for (_, owed) in std::mem::take(&mut self.pending).into_values() {
             self.edge.tell_node(&owed, &refused);
         }
-        if count > 0 {
-            info!(peer.addr = %self.address, count, "requests under way were answered 503");
-        }
+        info!(peer.addr = %self.address, count, "requests under way were answered 503");
     }
 }
 
@@ -236,6 +297,11 @@ impl SipEdge {
             debug!(%error, "a node does not hear that its request failed");
         }
     }
+}
+
+/// What a request and its responses have in common.
+fn request_key(message: &Message) -> Option<(String, Method)> {
+    Some((top_branch(message)?, message.cseq().ok()?.method))
 }
 
 /// The branch of the top Via.

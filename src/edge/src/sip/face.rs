@@ -45,8 +45,13 @@ impl Face {
         })
     }
 
-    /// True if a URI (of a Route) points at us.
+    /// True if a URI points at us.
     pub(crate) fn is_at(&self, uri: &Uri) -> bool {
-        matches!(&uri.host, Host::Name(name) if name.eq_ignore_ascii_case(self.host.as_str()))
+        self.is_host(&uri.host)
+    }
+
+    /// True if this is our host.
+    pub(crate) fn is_host(&self, host: &Host) -> bool {
+        matches!(host, Host::Name(name) if name.eq_ignore_ascii_case(self.host.as_str()))
     }
 }

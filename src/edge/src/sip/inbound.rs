@@ -5,18 +5,22 @@ use std::time::Duration;
 
 use gatehouse_net::now;
 use gatehouse_policy::{SipMode, SipPermit};
-use gatehouse_sip::{HeaderName, Message, Method, NameAddr, Uri};
+use gatehouse_sip::{HeaderName, Message, Method, NameAddr, Uri, proxy};
 use tokio::time;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::answer::Refused;
 use super::connection::{PartnerConnection, top_branch};
-use super::ladder::Over;
+use super::ladder::{self, Over};
 use super::pat;
+use super::scrub;
 use super::shared::Pair;
 
 /// How long a partner that is over its rate is slowed down before it is refused.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What partners may ask of us.
+const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, MESSAGE, INFO, SUBSCRIBE, NOTIFY, OPTIONS";
 
 /// Takes one message; gives what is to be said on the same connection.
 pub(crate) async fn take(connection: &mut PartnerConnection, message: Message) -> Option<Message> {
@@ -35,6 +39,9 @@ pub(crate) async fn take(connection: &mut PartnerConnection, message: Message) -
         Ok(answer) => return answer,
         Err(refused) => refused,
     };
+    if !connection.partner.has_proved() {
+        connection.refusals += 1;
+    }
     report(connection, &message, &refused);
     refused.answer(&message, &connection.edge.random.id())
 }
@@ -48,25 +55,28 @@ async fn request(
         Refused::new(error.status.code(), "malformed", error.to_string())
     };
     let (from, to) = (request.from().map_err(malformed)?, request.to().map_err(malformed)?);
-    let method = request.method().unwrap_or(Method::Other("".into()));
+    let Some(method) = request.method() else { return Ok(None) };
     let pair = pair_in(connection, request, &from, &to)?;
     let permit =
         connection.partner.permit(&Arc::clone(&connection.edge), &pair.local, &pair.remote).await?;
+    connection.listed.proved(&permit);
     slow_down(connection, &permit, &to).await?;
-    let in_dialog = to.tag().is_some();
-    let (node, mut inner) = match (&method, in_dialog) {
-        (Method::Options, false) => return Ok(options(connection, request)),
-        (Method::Cancel, _) => (of_invite(connection, request)?, request.clone()),
-        // The ACK of a refusal has the Request-URI of its INVITE, so no token.
-        (Method::Ack, _) if connection.edge.pat.dialog_in(request, &pair.remote).is_err() => {
-            (of_invite(connection, request)?, request.clone())
+    let routed = no_relay(connection, request)
+        .and_then(|()| requires(request, &method))
+        .and_then(|()| route(connection, request, &method, to.tag().is_some(), &pair));
+    let (node, mut inner) = match routed {
+        Ok(Some(routed)) => routed,
+        Ok(None) => return Ok(options(connection, request)),
+        Err(refused) => {
+            if permit.conditions().mode == SipMode::Open && refused.status.code() < 500 {
+                let who = ladder::who(&pair.remote, connection.partner.fingerprint());
+                connection.edge.ladder.lock().answered(&who, false);
+            }
+            return Err(refused);
         }
-        (_, true) => in_this_dialog(connection, request, &pair)?,
-        (_, false) => (new_session(connection, &method, &pair)?, request.clone()),
     };
-    let branch = top_branch(request).unwrap_or_default();
     if method == Method::Invite {
-        connection.remember(branch, Arc::clone(&node));
+        connection.remember(top_branch(request).unwrap_or_default(), Arc::clone(&node));
     }
     forward(connection, &node, &mut inner).map_err(malformed)?;
     match connection.edge.nodes.send(&node, inner) {
@@ -76,6 +86,54 @@ async fn request(
         }
         Err(error) => Err(Refused::new(503, "node-down", error.to_string()).retry_after(5)),
     }
+}
+
+/// Where a request goes, and what it is there; `None` for a question about ourselves.
+fn route(
+    connection: &PartnerConnection,
+    request: &Message,
+    method: &Method,
+    in_dialog: bool,
+    pair: &Pair,
+) -> Result<Option<(Arc<str>, Message)>, Refused> {
+    let routed = match method {
+        Method::Options if !in_dialog => return Ok(None),
+        // The CANCEL, and the ACK of a refusal, have the Request-URI of their INVITE: a token if
+        // that was in a dialog, else none.
+        Method::Cancel | Method::Ack => match in_this_dialog(connection, request, pair) {
+            Ok(routed) => routed,
+            Err(_) => (of_invite(connection, request)?, request.clone()),
+        },
+        _ if in_dialog => in_this_dialog(connection, request, pair)?,
+        method => (new_session(connection, method, pair)?, request.clone()),
+    };
+    Ok(Some(routed))
+}
+
+/// A Route that leads past us, and a Via of ours below the partner's, are no way in: what goes in
+/// ends here (RFC 3261 sections 16.3, step 4, and 16.4; RFC 5393).
+fn no_relay(connection: &PartnerConnection, request: &Message) -> Result<(), Refused> {
+    let edge = &connection.edge;
+    let routes = request.routes().unwrap_or_default();
+    if !routes.iter().all(|route| edge.is_face(&route.uri.host)) {
+        return Err(Refused::new(403, "relay", "a Route leads on from here")
+            .told(1003, "Requests are not relayed to other hosts"));
+    }
+    let vias = request.vias().unwrap_or_default();
+    if vias.iter().any(|via| edge.is_face(&via.host)) {
+        return Err(Refused::new(482, "loop", "it has been here before"));
+    }
+    Ok(())
+}
+
+/// RFC 3261 section 16.3, step 5: we know no extension of proxies, so none can be required of us.
+fn requires(request: &Message, method: &Method) -> Result<(), Refused> {
+    let wanted = request.headers.list(&HeaderName::ProxyRequire);
+    if wanted.is_empty() || matches!(method, Method::Cancel | Method::Ack) {
+        return Ok(());
+    }
+    Err(Refused::new(420, "extension", "it requires an extension of proxies")
+        .with(HeaderName::Unsupported, wanted.join(", ")))
 }
 
 /// Whose request it is, and for which of our domains: no relay, whoever asks.
@@ -89,11 +147,18 @@ fn pair_in(
         Refused::new(404, "not-ours", format!("{what} is in none of our domains"))
             .told(1003, "The recipient does not exist here")
     };
+    if connection.edge.local_of(from).is_some() {
+        return Err(Refused::new(403, "forged", "the sender is in a domain of ours")
+            .told(1010, "The certificate does not prove the sender's domain"));
+    }
     let pair = connection.edge.pair(to, from).ok_or_else(|| not_ours("the recipient"))?;
     let uri = request.uri().ok_or_else(|| not_ours("the Request-URI"))?;
     if uri.scheme == gatehouse_sip::Scheme::Sips {
         // RFC 7247 section 6: not to be carried over a hop that may not be TLS.
-        return Err(Refused::new(416, "sips", "a sips URI is not carried on"));
+        return Err(Refused::new(416, "scheme", "a sips URI is not carried on"));
+    }
+    if uri.scheme != gatehouse_sip::Scheme::Sip {
+        return Err(Refused::new(416, "scheme", "the Request-URI is no SIP URI"));
     }
     let is_ours = |uri: &Uri| {
         let face = connection.edge.face(&pair.local);
@@ -111,13 +176,14 @@ async fn slow_down(
 ) -> Result<(), Refused> {
     let edge = &connection.edge;
     let (conditions, partner) = (permit.conditions(), permit.peer().domain());
+    let who = ladder::who(partner, connection.partner.fingerprint());
     let busy = |reason: &str| {
         Refused::new(503, "rate", reason).retry_after(5).told(1007, "Temporarily over the limit")
     };
     if conditions.mode == SipMode::Open {
-        let address = to.uri.user.clone().unwrap_or_default();
+        let address = format!("{}@{}", to.uri.user.as_deref().unwrap_or_default(), permit.local());
         loop {
-            let verdict = edge.ladder.lock().admit(&partner.0, &address, now());
+            let verdict = edge.ladder.lock().admit(&who, &address, now());
             match verdict {
                 Ok(()) => break,
                 Err(Over::Rate { wait, suspicious: false }) if wait <= PATIENCE => {
@@ -184,8 +250,17 @@ fn new_session(
         other => {
             let reason = format!("{other} is not taken from partners");
             return Err(Refused::new(405, "method", reason)
+                .with(HeaderName::Allow, ALLOW)
                 .told(1027, "This type of request is not routed between organisations"));
         }
+    }
+    if let Some(node) = &connection.node {
+        let is_able = connection.edge.routing.lock().is_able(node, &pair.local, now());
+        return is_able.then(|| Arc::clone(node)).ok_or_else(|| {
+            Refused::new(503, "no-node", "the node of this port is not healthy")
+                .retry_after(10)
+                .told(1007, "The service is temporarily not available")
+        });
     }
     connection.edge.routing.lock().choose(&pair.local, now()).ok_or_else(|| {
         Refused::new(503, "no-node", "no core node is healthy and serves the domain")
@@ -198,8 +273,7 @@ fn new_session(
 fn options(connection: &PartnerConnection, request: &Message) -> Option<Message> {
     let tag = connection.edge.random.id();
     let mut answer = Message::response_to(request, gatehouse_sip::Status::of(200), Some(&tag));
-    let allow = "INVITE, ACK, BYE, CANCEL, MESSAGE, INFO, SUBSCRIBE, NOTIFY, OPTIONS";
-    answer.headers.push(HeaderName::Allow, allow).ok()?;
+    answer.headers.push(HeaderName::Allow, ALLOW).ok()?;
     Some(answer)
 }
 
@@ -209,11 +283,13 @@ fn forward(
     node: &str,
     inner: &mut Message,
 ) -> Result<(), gatehouse_sip::InvalidMessage> {
-    pat::hop(inner)?;
+    proxy::count_down(inner)?;
+    scrub::distrust(&mut inner.headers);
+    let recorded = inner.headers.list(&HeaderName::RecordRoute).len();
     // A Route that brought it here has done its duty (RFC 3261 section 16.4).
     inner.headers.remove(&HeaderName::Route);
     let branch = pat::inner_branch(connection.id, inner);
-    inner.headers.push_first(HeaderName::Via, pat::inner_via(&branch)?.to_string())?;
+    inner.headers.push_first(HeaderName::Via, pat::inner_via(&branch, recorded)?.to_string())?;
     debug!(peer.addr = %connection.address, peer.node = node, "a partner's request goes in");
     Ok(())
 }
@@ -221,22 +297,30 @@ fn forward(
 /// One response to a request of ours: by its token to the node that asked.
 async fn response(connection: &mut PartnerConnection, response: Message) {
     let edge = Arc::clone(&connection.edge);
+    if let Err(invalid) = response.check() {
+        debug!(peer.addr = %connection.address, %invalid, "dropped: a malformed response");
+        return;
+    }
     let Some(pair) = edge.pair_out_of_response(&response) else {
         debug!(peer.addr = %connection.address, "dropped: a response to nothing of ours");
         return;
     };
     // Only who speaks for the domain may answer in its name.
-    if let Err(refused) = connection.partner.permit(&edge, &pair.local, &pair.remote).await {
-        report(connection, &response, &refused);
-        return;
+    let permit = match connection.partner.permit(&edge, &pair.local, &pair.remote).await {
+        Ok(permit) => permit,
+        Err(refused) => return report(connection, &response, &refused),
+    };
+    // One that nobody waits for here may come after a restart; a stranger has no right to many.
+    if !connection.settled(&response) && permit.conditions().mode == SipMode::Open {
+        let who = ladder::who(&pair.remote, connection.partner.fingerprint());
+        if edge.ladder.lock().admit(&who, "", now()).is_err() {
+            debug!(peer.addr = %connection.address, "dropped: a stranger answers what was not asked");
+            return;
+        }
     }
-    let branch = top_branch(&response);
-    let is_final = response.status().is_some_and(gatehouse_sip::Status::is_final);
     match edge.pat.response_in(response, &pair.remote) {
-        Ok((node, response)) => {
-            if let (true, Some(branch)) = (is_final, branch) {
-                connection.settled(&branch);
-            }
+        Ok((node, mut response)) => {
+            scrub::distrust(&mut response.headers);
             if let Err(error) = edge.nodes.send(&node, response) {
                 debug!(%error, "a partner's response finds no node");
             }
@@ -250,16 +334,18 @@ async fn response(connection: &mut PartnerConnection, response: Message) {
 
 fn report(connection: &PartnerConnection, message: &Message, refused: &Refused) {
     metrics::counter!("gatehouse_sip_refused_total", "reason" => refused.label).increment(1);
+    connection.listed.refused(&refused.reason);
     let from = message.from().ok().and_then(|from| from.uri.domain());
     let domain = from.map(|domain| domain.to_string()).unwrap_or_default();
     let status = refused.status.code();
     let (address, reason) = (connection.address, &refused.reason);
-    let is_normal = matches!(refused.label, "no-dialog" | "no-invite" | "method");
+    let is_normal = matches!(refused.label, "no-dialog" | "no-invite" | "method" | "extension");
     if is_normal {
         debug!(peer.addr = %address, peer.domain = domain, status, reason, "refused a SIP request");
     } else if connection.edge.peer_warnings.may_warn(address.ip(), now()) {
         warn!(peer.addr = %address, peer.domain = domain, status, reason, "refused a SIP request");
     } else {
-        info!(peer.addr = %address, peer.domain = domain, status, reason, "refused a SIP request");
+        // A peer must not fill the log either.
+        debug!(peer.addr = %address, peer.domain = domain, status, reason, "refused a SIP request");
     }
 }

@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use gatehouse_types::Domain;
+use gatehouse_types::{Domain, Remote};
 
 /// What a stranger may send (Microsoft's Access Edge: discovered partners).
 const PER_SECOND: f64 = 20.0;
@@ -16,11 +16,21 @@ const JUDGED_FROM: f64 = 20.0;
 /// Strangers that are remembered; the one that was quiet longest is forgotten first.
 const STRANGERS_MAX: usize = 4096;
 
-/// Slows strangers down: partners that DNS named and nobody has allowed by name. Keyed by the
-/// domain that the certificate proved, never by address.
+/// Slows strangers down: partners that DNS named and nobody has allowed by name. Never keyed by
+/// address.
 #[derive(Debug, Default)]
 pub(crate) struct Ladder {
-    strangers: HashMap<Domain, Stranger>,
+    strangers: HashMap<Who, Stranger>,
+}
+
+/// What a stranger is known by. A request counts for its domain and for its certificate: one
+/// certificate may prove a hundred domains, and one domain may have many certificates.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Who {
+    /// The domain that was proved.
+    Domain(Domain),
+    /// SHA-256 of the certificate that proved it.
+    Certificate([u8; 32]),
 }
 
 #[derive(Debug)]
@@ -42,29 +52,49 @@ pub(crate) enum Over {
     Addresses,
 }
 
+/// All that a partner is known by.
+pub(crate) fn who(domain: &Remote<Domain>, certificate: Option<[u8; 32]>) -> Vec<Who> {
+    let certificate = certificate.map(Who::Certificate);
+    std::iter::once(Who::Domain(domain.0.clone())).chain(certificate).collect()
+}
+
 impl Ladder {
-    /// One request of `partner` for an address of ours.
+    /// One request of a partner, by all it is known by, for an address of ours.
     pub(crate) fn admit(
         &mut self,
-        partner: &Domain,
+        partner: &[Who],
         address: &str,
         now: Instant,
     ) -> Result<(), Over> {
-        if !self.strangers.contains_key(partner) && self.strangers.len() >= STRANGERS_MAX {
+        let mut hasher = DefaultHasher::new();
+        address.hash(&mut hasher);
+        let address = hasher.finish();
+        for who in partner {
+            self.stranger(who, now).check(address, now)?;
+        }
+        for who in partner {
+            self.stranger(who, now).spend(address);
+        }
+        Ok(())
+    }
+
+    /// How a request of a partner was answered.
+    pub(crate) fn answered(&mut self, partner: &[Who], good: bool) {
+        for who in partner {
+            if let Some(stranger) = self.strangers.get_mut(who) {
+                stranger.answered(good);
+            }
+        }
+    }
+
+    fn stranger(&mut self, who: &Who, now: Instant) -> &mut Stranger {
+        if !self.strangers.contains_key(who) && self.strangers.len() >= STRANGERS_MAX {
             let quiet = self.strangers.iter().min_by_key(|(_, stranger)| stranger.filled_at);
-            if let Some(quiet) = quiet.map(|(domain, _)| domain.clone()) {
+            if let Some(quiet) = quiet.map(|(who, _)| who.clone()) {
                 self.strangers.remove(&quiet);
             }
         }
-        let stranger = self.strangers.entry(partner.clone()).or_insert_with(|| Stranger::new(now));
-        stranger.admit(address, now)
-    }
-
-    /// How a request of `partner` was answered.
-    pub(crate) fn answered(&mut self, partner: &Domain, good: bool) {
-        if let Some(stranger) = self.strangers.get_mut(partner) {
-            stranger.answered(good);
-        }
+        self.strangers.entry(who.clone()).or_insert_with(|| Stranger::new(now))
     }
 }
 
@@ -84,7 +114,7 @@ impl Stranger {
         self.good + self.failed >= JUDGED_FROM && self.failed > self.good
     }
 
-    fn admit(&mut self, address: &str, now: Instant) -> Result<(), Over> {
+    fn check(&mut self, address: u64, now: Instant) -> Result<(), Over> {
         let suspicious = self.is_suspicious();
         let per_second = if suspicious { SUSPICIOUS_PER_SECOND } else { PER_SECOND };
         let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
@@ -98,17 +128,13 @@ impl Stranger {
             self.addresses.clear();
             self.counted_since = now;
         }
-        let mut hasher = DefaultHasher::new();
-        address.hash(&mut hasher);
-        let address = hasher.finish();
-        if !self.addresses.contains(&address) {
-            if self.addresses.len() >= ADDRESSES_MAX {
-                return Err(Over::Addresses);
-            }
-            self.addresses.insert(address);
-        }
+        let is_known = self.addresses.contains(&address);
+        if is_known || self.addresses.len() < ADDRESSES_MAX { Ok(()) } else { Err(Over::Addresses) }
+    }
+
+    fn spend(&mut self, address: u64) {
+        self.addresses.insert(address);
         self.tokens -= 1.0;
-        Ok(())
     }
 
     fn answered(&mut self, good: bool) {
@@ -130,8 +156,26 @@ mod tests {
     use super::*;
 
     #[expect(clippy::disallowed_methods, reason = "some instant to start from")]
-    fn ladder() -> (Ladder, Instant, Domain) {
-        (Ladder::default(), Instant::now(), "stranger.example".parse().unwrap())
+    fn ladder() -> (Ladder, Instant, [Who; 1]) {
+        (Ladder::default(), Instant::now(), [domain("stranger.example")])
+    }
+
+    fn domain(name: &str) -> Who {
+        Who::Domain(name.parse().unwrap())
+    }
+
+    #[test]
+    fn a_certificate_of_many_domains_is_one_stranger() {
+        let (mut ladder, now, _) = ladder();
+        let certificate = Who::Certificate([7; 32]);
+        let mut taken = 0;
+        for number in 0..100 {
+            let partner = [domain(&format!("s{number}.example")), certificate.clone()];
+            taken += usize::from(ladder.admit(&partner, "a", now).is_ok());
+        }
+        assert_eq!(taken, 20);
+        let other = [domain("s99.example"), Who::Certificate([8; 32])];
+        assert!(ladder.admit(&other, "a", now).is_ok(), "what was refused was not counted");
     }
 
     #[test]
@@ -143,7 +187,7 @@ mod tests {
             now += Duration::from_secs(1);
         }
         assert_eq!(taken, 200);
-        let other = "other.example".parse().unwrap();
+        let other = [domain("other.example")];
         assert!(ladder.admit(&other, "a", now).is_ok(), "one stranger's flood is not another's");
     }
 
@@ -182,7 +226,7 @@ mod tests {
     fn no_more_strangers_than_fit_are_remembered() {
         let (mut ladder, mut now, _) = ladder();
         for number in 0..=STRANGERS_MAX {
-            let stranger = format!("s{number}.example").parse().unwrap();
+            let stranger = [domain(&format!("s{number}.example"))];
             ladder.admit(&stranger, "a", now).unwrap();
             now += Duration::from_millis(1);
         }

@@ -10,6 +10,7 @@ mod connection;
 mod face;
 mod inbound;
 mod ladder;
+mod listed;
 mod nodes;
 mod outbound;
 mod partner;
@@ -22,10 +23,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gatehouse_identity::SipCertificate;
 use gatehouse_net::{BoxedIo, Tasks, now, serve};
 use gatehouse_policy::{PeerRate, Policy};
 use gatehouse_resolve::Resolver;
+use gatehouse_telemetry::{StreamKind, Streams};
 use gatehouse_tls::{Acceptor, Connector};
 use gatehouse_trunk::sip::SipEdgeEnd;
 use gatehouse_types::{Chain, Domain, Local, Secret};
@@ -38,6 +39,7 @@ use tracing::{Span, debug, error, info, warn};
 use self::connection::{Connections, PartnerConnection};
 use self::face::Face;
 use self::ladder::Ladder;
+use self::listed::Listed;
 use self::outbound::Pairs;
 use self::partner::Partner;
 use self::pat::Pat;
@@ -77,6 +79,9 @@ pub struct SipParts {
     pub config: SipConfig,
     /// Port 5061; none if we only send.
     pub listeners: Vec<TcpListener>,
+    /// Ports of single nodes, for partners that insist on ports (static PAT): a new session that
+    /// arrives there goes to the node of that name, and to no other.
+    pub node_listeners: Vec<(String, TcpListener)>,
     /// No ALPN.
     pub acceptor: Acceptor,
     /// No ALPN.
@@ -85,13 +90,16 @@ pub struct SipParts {
     pub resolver: Resolver,
     /// The policy in force.
     pub policy: watch::Receiver<Arc<Policy>>,
+    /// Where the connections are listed.
+    pub streams: Streams,
     /// The edge's end of the SIP trunk.
     pub trunk: SipEdgeEnd,
 }
 
 /// Starts the listeners and the proxy; returns at once.
 pub fn start(parts: SipParts, tasks: &Tasks) {
-    let SipParts { config, listeners, acceptor, connector, resolver, policy, trunk } = parts;
+    let SipParts { config, listeners, node_listeners, acceptor, connector, .. } = parts;
+    let SipParts { resolver, policy, streams, trunk, .. } = parts;
     let random = match Random::from_system() {
         Ok(random) => random,
         Err(error) => {
@@ -119,6 +127,7 @@ pub fn start(parts: SipParts, tasks: &Tasks) {
         resolver,
         acceptor,
         connector,
+        streams,
         nodes: trunk.nodes,
         routing: Mutex::new(Routing::new(order)),
         pat,
@@ -132,21 +141,25 @@ pub fn start(parts: SipParts, tasks: &Tasks) {
         config,
     });
     tasks.spawn(Span::none(), nodes::run(Arc::clone(&edge), trunk.incoming));
-    for listener in listeners {
+    let shared = listeners.into_iter().map(|listener| (None, listener));
+    let own = node_listeners.into_iter().map(|(node, listener)| (Some(node), listener));
+    for (node, listener) in shared.chain(own) {
+        let node: Option<Arc<str>> = node.map(Arc::from);
         if let Ok(address) = listener.local_addr() {
-            info!(listen.addr = %address, "listening for SIP partners");
+            let node = node.as_deref();
+            info!(listen.addr = %address, peer.node = node, "listening for SIP partners");
         }
         let connections_max = edge.config.connections_max;
         let edge = Arc::clone(&edge);
         let accept = serve(listener, connections_max, tasks.clone(), move |tcp, peer| {
-            accept(Arc::clone(&edge), tcp, peer)
+            accept(Arc::clone(&edge), tcp, peer, node.clone())
         });
         tasks.spawn(Span::none(), accept);
     }
 }
 
 /// Serves one connection that a partner opened.
-async fn accept(edge: Arc<SipEdge>, tcp: TcpStream, address: SocketAddr) {
+async fn accept(edge: Arc<SipEdge>, tcp: TcpStream, address: SocketAddr, node: Option<Arc<str>>) {
     let stop = edge.tasks.stop();
     let shaken = tokio::select! {
         biased;
@@ -165,12 +178,14 @@ async fn accept(edge: Arc<SipEdge>, tcp: TcpStream, address: SocketAddr) {
             return;
         }
     };
-    let certificate = SipCertificate::read(&facts.presented);
-    if !certificate.is_trusted() && edge.peer_warnings.may_warn(address.ip(), now()) {
+    let partner = Partner::new(&facts.presented);
+    if !partner.is_trusted() && edge.peer_warnings.may_warn(address.ip(), now()) {
         // It may still ask: each of its requests is refused, with a reason that it can show.
         warn!(peer.addr = %address, "a SIP peer showed no certificate that is trusted here");
     }
-    let (connection, _) = PartnerConnection::new(edge, address, Partner::new(certificate));
+    let listed = Listed::of(&edge, StreamKind::SipIn, address, facts.version);
+    let (mut connection, _) = PartnerConnection::new(edge, address, partner, listed);
+    connection.node = node;
     let io: BoxedIo = Box::new(io);
     connection.run(io).await;
 }

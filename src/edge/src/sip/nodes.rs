@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 
 use super::answer::Refused;
 use super::connection::{Outgoing, Owed};
+use super::ladder::who;
 use super::outbound;
 use super::pat;
 use super::routing::ASK_EVERY;
@@ -69,7 +70,7 @@ fn ask_all(edge: &SipEdge, number: u64) {
 
 fn question(number: u64) -> Option<Message> {
     let mut question = Message::request(Method::Options, Uri::parse("sip:core.invalid").ok()?);
-    let via = pat::inner_via(&format!("{HEALTH}{number}")).ok()?;
+    let via = pat::inner_via(&format!("{HEALTH}{number}"), 0).ok()?;
     for (name, value) in [
         (HeaderName::Via, via.to_string()),
         (HeaderName::MaxForwards, "0".to_owned()),
@@ -112,8 +113,9 @@ fn request(edge: &Arc<SipEdge>, node: Arc<str>, request: Message) {
     let owed = owed(&request);
     match edge.pat.request_out(request, &node, &pair.remote, face) {
         Ok(message) => {
-            let is_ack = message.method() == Some(Method::Ack);
-            let owed = (!is_ack).then_some(owed);
+            let is_answered =
+                !matches!(message.method(), Some(Method::Ack | Method::Benotify) | None);
+            let owed = is_answered.then_some(owed);
             outbound::send(edge, pair, Outgoing { message, owed });
         }
         Err(invalid) => {
@@ -141,7 +143,8 @@ fn response(edge: &Arc<SipEdge>, node: &Arc<str>, response: Message) {
     }
     if let Some(status) = response.status().filter(|status| status.is_final()) {
         let good = status.code() < 400 || status == Status::of(481);
-        edge.ladder.lock().answered(&pair.remote.0, good);
+        let certificate = connection.as_ref().and_then(|connection| connection.certificate);
+        edge.ladder.lock().answered(&who(&pair.remote, certificate), good);
     }
     let Some(face) = edge.face(&pair.local) else { return };
     let message = match edge.pat.response_out(response, node, &pair.remote, face) {
@@ -153,11 +156,11 @@ fn response(edge: &Arc<SipEdge>, node: &Arc<str>, response: Message) {
     };
     let outgoing = Outgoing { message, owed: None };
     match connection {
-        Some(connection) => {
-            if let Err(outgoing) = connection.send(outgoing) {
-                outbound::send(edge, pair, *outgoing);
-            }
-        }
+        Some(connection) => match connection.send(outgoing) {
+            Ok(()) => {}
+            Err(outgoing) if connection.is_gone() => outbound::send(edge, pair, *outgoing),
+            Err(_) => debug!(peer.domain = %pair.remote, "a partner does not read its answers"),
+        },
         None => outbound::send(edge, pair, outgoing),
     }
 }

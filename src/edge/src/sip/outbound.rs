@@ -10,6 +10,7 @@ use gatehouse_identity::SipCertificate;
 use gatehouse_net::{BoxedIo, connect};
 use gatehouse_policy::{SipConditions, SipMode};
 use gatehouse_resolve::{Endpoint, Host, Place, ResolveError, Transport};
+use gatehouse_telemetry::StreamKind;
 use gatehouse_types::{Chain, Domain};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -18,6 +19,7 @@ use tracing::{debug, info, info_span, warn};
 
 use super::answer::Refused;
 use super::connection::{Handle, Outgoing, PartnerConnection};
+use super::listed::Listed;
 use super::partner::Partner;
 use super::shared::{Pair, SipEdge};
 use crate::outbound::first_connected;
@@ -26,7 +28,7 @@ use crate::outbound::first_connected;
 const QUEUE_LEN_MAX: usize = 512;
 /// Pairs of domains at a time.
 const PAIRS_MAX: usize = 10_000;
-/// A pair that has sent nothing for so long is forgotten; its connection lives as long as it wants.
+/// A pair that has sent nothing for so long, and has no connection, is forgotten.
 const IDLE_MAX: Duration = Duration::from_secs(120);
 /// How long one target may take, and all of them: well below timer F of the node (32 s).
 const TARGET_MAX: Duration = Duration::from_secs(5);
@@ -65,7 +67,7 @@ pub(crate) fn send(edge: &Arc<SipEdge>, pair: Pair, outgoing: Outgoing) {
     pairs.insert(pair.clone(), queue);
     drop(pairs);
     let span = info_span!("sip-out", peer.domain = %pair.remote, local.domain = %pair.local);
-    let sender = Sender { edge: Arc::clone(edge), pair, handle: None };
+    let sender = Sender { edge: Arc::clone(edge), pair, handle: None, conditions: None };
     edge.tasks.spawn(span, sender.run(receiver));
 }
 
@@ -84,6 +86,8 @@ struct Sender {
     edge: Arc<SipEdge>,
     pair: Pair,
     handle: Option<Handle>,
+    /// What the policy said when the connection was made.
+    conditions: Option<SipConditions>,
 }
 
 impl Sender {
@@ -94,7 +98,14 @@ impl Sender {
             let next = tokio::select! {
                 biased;
                 () = stop.cancelled() => None,
-                next = time::timeout(IDLE_MAX, queue.recv()) => next.ok().flatten(),
+                next = time::timeout(IDLE_MAX, queue.recv()) => match next {
+                    Ok(next) => next,
+                    // As long as its connection lives, the next message takes it.
+                    Err(_) if self.handle.as_ref().is_some_and(|handle| !handle.is_gone()) => {
+                        continue;
+                    }
+                    Err(_) => None,
+                },
             };
             let Some(outgoing) = next else { break };
             if let Some((at, refused)) = &failed
@@ -127,13 +138,21 @@ impl Sender {
         let mut outgoing = outgoing;
         // Twice: an old connection may turn out to be gone.
         for _ in 0..2 {
-            let handle = match self.handle.take().filter(|handle| !handle.is_gone()) {
+            let conditions = match self.conditions() {
+                Ok(conditions) => conditions,
+                Err(refused) => return Err(Box::new((outgoing, refused))),
+            };
+            // A connection that was made on other grounds, or to another host, is not for this.
+            let stands = self.conditions.as_ref() == Some(&conditions);
+            let handle = self.handle.take().filter(|handle| stands && !handle.is_gone());
+            let handle = match handle {
                 Some(handle) => handle,
-                None => match self.dial().await {
+                None => match self.dial(&conditions).await {
                     Ok(handle) => handle,
                     Err(refused) => return Err(Box::new((outgoing, refused))),
                 },
             };
+            self.conditions = Some(conditions);
             match handle.send(outgoing) {
                 Ok(()) => {
                     self.handle = Some(handle);
@@ -150,14 +169,16 @@ impl Sender {
         Err(Box::new((outgoing, busy("the connection broke at once"))))
     }
 
-    async fn dial(&self) -> Result<Handle, Refused> {
+    /// What the policy says now.
+    fn conditions(&self) -> Result<SipConditions, Refused> {
         let Pair { local, remote } = &self.pair;
-        let conditions = self
-            .edge
-            .policy()
-            .sip_conditions(local, remote)
-            .map_err(|denial| Refused::new(403, denial.as_str(), denial.to_string()))?;
-        let attempt = time::timeout(TOTAL_MAX, self.try_all(&conditions));
+        let conditions = self.edge.policy().sip_conditions(local, remote);
+        conditions.map_err(|denial| Refused::new(403, denial.as_str(), denial.to_string()))
+    }
+
+    async fn dial(&self, conditions: &SipConditions) -> Result<Handle, Refused> {
+        let Pair { local, remote } = &self.pair;
+        let attempt = time::timeout(TOTAL_MAX, self.try_all(conditions));
         let failure = match attempt.await {
             Ok(Ok(handle)) => return Ok(handle),
             Ok(Err(failure)) => failure,
@@ -179,11 +200,17 @@ impl Sender {
         let by_dns = conditions.route.is_none();
         let mut failures = Vec::new();
         for mut endpoint in found.endpoints {
+            let Host::Name(host) = endpoint.host.clone() else { continue };
             if by_dns {
                 let pass = &self.edge.config.private_targets;
                 endpoint.addresses.retain(|address| pass.let_pass(address.ip()));
+                if endpoint.addresses.is_empty() {
+                    failures.push(format!(
+                        "{host}: every address is private, and private targets are not allowed"
+                    ));
+                    continue;
+                }
             }
-            let Host::Name(host) = endpoint.host.clone() else { continue };
             match self.try_endpoint(&host, &endpoint, conditions, &found.federation_hosts).await {
                 Ok(handle) => return Ok(handle),
                 Err(failure) => {
@@ -192,12 +219,7 @@ impl Sender {
                 }
             }
         }
-        let reason = if failures.is_empty() {
-            "every address is private, and private targets are not allowed".to_owned()
-        } else {
-            failures.join("; ")
-        };
-        Err(Refused::new(504, "unreachable", reason))
+        Err(Refused::new(504, "unreachable", failures.join("; ")))
     }
 
     /// Where to go, and the hosts that DNS names for the proof.
@@ -252,17 +274,20 @@ impl Sender {
                 .prove(&self.pair.remote, &grounds)
                 .map_err(|error| Chain(&error).to_string())?;
             let permit = edge.policy().decide_sip(&self.pair.local, peer);
-            permit.map_err(|denial| denial.to_string())?;
-            Ok((Box::new(io) as BoxedIo, address, certificate))
+            let permit = permit.map_err(|denial| denial.to_string())?;
+            let mut listed = Listed::of(edge, StreamKind::SipOut, address, facts.version);
+            listed.proved(&permit);
+            let partner = Partner::new(&facts.presented);
+            Ok((Box::new(io) as BoxedIo, address, partner, listed))
         };
-        let (io, address, certificate): (BoxedIo, SocketAddr, SipCertificate) =
+        let (io, address, partner, listed): (BoxedIo, SocketAddr, Partner, Listed) =
             match time::timeout(TARGET_MAX, attempt).await {
                 Ok(connected) => connected?,
                 Err(_) => return Err(format!("no answer within {} s", TARGET_MAX.as_secs())),
             };
         info!(peer.domain = %self.pair.remote, peer.addr = %address, %host, "SIP connection to a partner is up");
-        let partner = Partner::new(certificate);
-        let (connection, handle) = PartnerConnection::new(Arc::clone(edge), address, partner);
+        let (connection, handle) =
+            PartnerConnection::new(Arc::clone(edge), address, partner, listed);
         let span = info_span!("sip", peer.addr = %address, direction = "out");
         edge.tasks.spawn(span, connection.run(io));
         Ok(handle)

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gatehouse_identity::SipCertificate;
+use aws_lc_rs::digest;
+use gatehouse_identity::{Presented, SipCertificate};
 use gatehouse_net::now;
 use gatehouse_policy::{Policy, SipPermit};
 use gatehouse_types::{Chain, Domain, Local, Remote};
@@ -23,8 +24,10 @@ const VERDICTS_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Partner {
     certificate: SipCertificate,
+    fingerprint: Option<[u8; 32]>,
     verdicts: HashMap<(Domain, Domain), Verdict>,
     policy: Option<Arc<Policy>>,
+    has_proved: bool,
 }
 
 #[derive(Debug)]
@@ -34,12 +37,28 @@ struct Verdict {
 }
 
 impl Partner {
-    pub(crate) fn new(certificate: SipCertificate) -> Self {
-        Self { certificate, verdicts: HashMap::new(), policy: None }
+    /// From what was shown in the handshake.
+    pub(crate) fn new(presented: &Presented) -> Self {
+        let certificate = SipCertificate::read(presented);
+        let fingerprint = presented
+            .leaf()
+            .and_then(|leaf| digest::digest(&digest::SHA256, leaf).as_ref().try_into().ok());
+        Self { certificate, fingerprint, verdicts: HashMap::new(), policy: None, has_proved: false }
     }
 
-    pub(crate) fn certificate(&self) -> &SipCertificate {
-        &self.certificate
+    /// SHA-256 of its certificate.
+    pub(crate) fn fingerprint(&self) -> Option<[u8; 32]> {
+        self.fingerprint
+    }
+
+    /// True if an authority that we trust stands behind its certificate.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.certificate.is_trusted()
+    }
+
+    /// True once one of its requests was let in on this connection.
+    pub(crate) fn has_proved(&self) -> bool {
+        self.has_proved
     }
 
     /// Whether the peer may talk to `local` in the name of `remote`.
@@ -63,6 +82,7 @@ impl Partner {
         if self.verdicts.len() >= VERDICTS_MAX {
             self.verdicts.clear();
         }
+        self.has_proved |= outcome.is_ok();
         let kept = if outcome.is_ok() { BELIEVED } else { REFUSED_FOR };
         let verdict = Verdict { until: now() + kept, outcome: outcome.clone() };
         self.verdicts.insert(key, verdict);
@@ -81,18 +101,23 @@ impl Partner {
                 .told(1012, "This domain is not allowed to communicate with the recipient")
         };
         let conditions = policy.sip_conditions(local, remote).map_err(|denial| denied(&denial))?;
-        let mut hosts = Vec::new();
-        if conditions.needs_srv() && self.certificate.is_trusted() {
-            hosts = edge.resolver.sip_federation_hosts(&remote.0).await.map_err(|error| {
-                Refused::new(504, "dns", Chain(&error).to_string())
-                    .told(1008, "The sender's federation record cannot be resolved")
-            })?;
-        }
-        let peer =
-            self.certificate.prove(remote, &conditions.grounds(&hosts)).map_err(|error| {
-                Refused::new(403, "not-proved", Chain(&error).to_string())
-                    .told(1010, "The certificate does not prove the sender's domain")
-            })?;
+        // What holds without DNS needs no look-up, and lives through its failures.
+        let peer = match self.certificate.prove(remote, &conditions.grounds(&[])) {
+            Ok(peer) => Ok(peer),
+            Err(_) if conditions.needs_srv() && self.certificate.is_trusted() => {
+                let hosts = edge.resolver.sip_federation_hosts(&remote.0).await;
+                let hosts = hosts.map_err(|error| {
+                    Refused::new(504, "dns", Chain(&error).to_string())
+                        .told(1008, "The sender's federation record cannot be resolved")
+                })?;
+                self.certificate.prove(remote, &conditions.grounds(&hosts))
+            }
+            Err(error) => Err(error),
+        };
+        let peer = peer.map_err(|error| {
+            Refused::new(403, "not-proved", Chain(&error).to_string())
+                .told(1010, "The certificate does not prove the sender's domain")
+        })?;
         policy.decide_sip(local, peer).map_err(|denial| denied(&denial))
     }
 }

@@ -5,8 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use aws_lc_rs::hmac;
 use gatehouse_sip::{
-    DialogToken, HeaderName, InvalidMessage, InvalidSecrets, InvalidToken, Message, NameAddr,
-    ReturnToken, Status, TokenKeys, TokenTooLong, Via,
+    DialogToken, HeaderName, InvalidMessage, InvalidSecrets, InvalidToken, Message, ReturnToken,
+    Status, TokenKeys, TokenTooLong, Via, proxy,
 };
 use gatehouse_types::{Domain, Remote};
 
@@ -15,6 +15,8 @@ use super::scrub;
 
 /// What every branch of RFC 3261 begins with.
 pub(crate) const MAGIC_COOKIE: &str = "z9hG4bK";
+/// The parameter of our Via towards a node that counts the partner's Record-Routes.
+const RECORDED: &str = "rr";
 
 /// Seals what leaves and opens what returns.
 pub(crate) struct Pat {
@@ -46,13 +48,22 @@ impl Pat {
         partner: &Remote<Domain>,
         face: &Face,
     ) -> Rewritten {
+        let starts = request.to()?.tag().is_none();
+        if starts {
+            // No host of the inside in what stays the name of the dialog on both sides; and there
+            // is no route yet that the partner gave.
+            if request.call_id()?.contains('@') {
+                return Err(invalid("Call-ID", "must not name a host"));
+            }
+            request.headers.remove(&HeaderName::Route);
+        }
         let vias = scrub::take(&mut request.headers, &HeaderName::Via);
         let token = ReturnToken { node: node.to_owned(), vias };
         let nonce = self.nonce(b"return", node, &token.vias, partner);
         let sealed = self.keys.seal_return(&token, partner.0.as_str(), nonce).map_err(too_long)?;
         self.seal_contacts(&mut request, node, partner, face)?;
         scrub::scrub(&mut request, face)?;
-        hop(&mut request)?;
+        proxy::count_down(&mut request)?;
         let via = face.via(&format!("{MAGIC_COOKIE}{sealed}"));
         request.headers.push_first(HeaderName::Via, via.to_string())?;
         Ok(request)
@@ -88,13 +99,18 @@ impl Pat {
         face: &Face,
     ) -> Rewritten {
         let vias = scrub::take(&mut response.headers, &HeaderName::Via);
-        // The partner's own Record-Route is its memory; what ours put there is not for it. A proxy
-        // inside is behind the token.
-        let recorded = scrub::take(&mut response.headers, &HeaderName::RecordRoute);
+        // The partner's own Record-Route is its memory, and the lowest part of the list; what was
+        // put on it inside is not for it, and stands behind the token.
+        let mut recorded = scrub::take(&mut response.headers, &HeaderName::RecordRoute);
+        let theirs = vias.first().map_or(0, |via| recorded_by_partner(via));
+        let recorded = recorded.split_off(recorded.len().saturating_sub(theirs));
         self.seal_contacts(&mut response, node, partner, face)?;
         scrub::scrub(&mut response, face)?;
         for route in recorded.into_iter().rev() {
             response.headers.push_first(HeaderName::RecordRoute, route)?;
+        }
+        if vias.len() < 2 {
+            return Err(invalid("Via", "does not say where the response goes"));
         }
         for via in vias.into_iter().skip(1).rev() {
             response.headers.push_first(HeaderName::Via, via)?;
@@ -128,7 +144,12 @@ impl Pat {
             let nonce = self.nonce(b"dialog", node, text, partner);
             let sealed =
                 self.keys.seal_dialog(&token, partner.0.as_str(), nonce).map_err(too_long)?;
-            let outside = NameAddr { params: contact.params, ..face.contact(&sealed) };
+            let mut outside = face.contact(&sealed);
+            for name in ["expires", "q"] {
+                if let Some(value) = contact.params.get(name) {
+                    outside.params.set(name, Some(value));
+                }
+            }
             message.headers.push(HeaderName::Contact, outside.to_string())?;
         }
         Ok(())
@@ -164,31 +185,6 @@ fn too_long(error: TokenTooLong) -> InvalidMessage {
     InvalidMessage { what: "Via or Contact", why: error.to_string(), status: Status::of(513) }
 }
 
-/// One hop less (RFC 3261 section 16.6, step 3); 70 where none was written.
-pub(crate) fn hop(request: &mut Message) -> Result<(), InvalidMessage> {
-    let left = match request.headers.get(&HeaderName::MaxForwards) {
-        None => 70,
-        Some(text) => match text.trim().parse::<u8>() {
-            Ok(0) => {
-                return Err(InvalidMessage {
-                    what: "Max-Forwards",
-                    why: "is used up".to_owned(),
-                    status: Status::of(483),
-                });
-            }
-            Ok(hops) => hops - 1,
-            Err(_) => {
-                return Err(InvalidMessage {
-                    what: "Max-Forwards",
-                    why: "is not a number from 0 to 255".to_owned(),
-                    status: Status::of(400),
-                });
-            }
-        },
-    };
-    request.headers.set(HeaderName::MaxForwards, left.to_string())
-}
-
 /// The branch of our Via towards a node: the number of the connection that the response takes, and
 /// what tells requests apart. A CANCEL and the ACK of a refusal get that of their INVITE.
 pub(crate) fn inner_branch(connection: u64, request: &Message) -> String {
@@ -204,9 +200,19 @@ pub(crate) fn connection_of(branch: &str) -> Option<u64> {
     u64::from_str_radix(branch.strip_prefix(MAGIC_COOKIE)?.get(..16)?, 16).ok()
 }
 
-/// Our Via towards a node.
-pub(crate) fn inner_via(branch: &str) -> Result<Via, InvalidMessage> {
-    Via::parse(&format!("SIP/2.0/TLS edge.invalid;branch={branch}"))
+/// Our Via towards a node, with the number of routes that the partner recorded.
+pub(crate) fn inner_via(branch: &str, recorded: usize) -> Result<Via, InvalidMessage> {
+    Via::parse(&format!("SIP/2.0/TLS edge.invalid;branch={branch};{RECORDED}={recorded}"))
+}
+
+/// That number, as it came back.
+fn recorded_by_partner(via: &str) -> usize {
+    let via = Via::parse(via).ok();
+    via.and_then(|via| via.params.get(RECORDED)?.parse().ok()).unwrap_or_default()
+}
+
+fn invalid(what: &'static str, why: &str) -> InvalidMessage {
+    InvalidMessage { what, why: why.to_owned(), status: Status::of(400) }
 }
 
 impl std::fmt::Debug for Pat {

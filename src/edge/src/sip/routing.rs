@@ -65,12 +65,15 @@ impl Routing {
         }
     }
 
+    /// True if this very node can take a new session for `local`.
+    pub(crate) fn is_able(&self, node: &str, local: &Local<Domain>, now: Instant) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.is_healthy(now) && node.serves(local))
+    }
+
     /// Where a new session for `local` goes.
     pub(crate) fn choose(&mut self, local: &Local<Domain>, now: Instant) -> Option<Arc<str>> {
         let current = self.current.get(&local.0);
-        let able = |name: &&Arc<str>| {
-            self.nodes.get(*name).is_some_and(|node| node.is_healthy(now) && node.serves(local))
-        };
+        let able = |name: &&Arc<str>| self.is_able(name, local, now);
         let listed = self.order.iter();
         let unlisted = self.nodes.keys().filter(|name| !self.order.contains(name));
         let able: Vec<&Arc<str>> = listed.chain(unlisted).filter(able).collect();

@@ -47,6 +47,17 @@ const LEAVES: [&str; 37] = [
     "ms-diagnostics-public",
 ];
 
+/// Headers by which proxies of one network tell each other who somebody is.
+const CLAIMS: [&str; 7] = [
+    "P-Asserted-Identity",
+    "P-Preferred-Identity",
+    "Remote-Party-ID",
+    "Path",
+    "Service-Route",
+    "ms-asserted-verification-level",
+    "ms-edge-proxy-message-trust",
+];
+
 /// Takes out what a partner has no business to see.
 pub(crate) fn scrub(message: &mut Message, face: &Face) -> Result<(), InvalidMessage> {
     let warnings = message.warnings();
@@ -74,6 +85,20 @@ fn may_leave(header: &Header) -> bool {
     LEAVES.iter().any(|leaves| leaves.eq_ignore_ascii_case(name))
 }
 
+/// Lines of a session description that a partner needs; others (candidates, paths, URIs, mail
+/// addresses) may name a host.
+const KEPT: [&str; 9] = [
+    "v=",
+    "s=",
+    "t=",
+    "b=",
+    "m=",
+    "a=accept-types:",
+    "a=accept-wrapped-types:",
+    "a=sendrecv",
+    "a=inactive",
+];
+
 /// Origin and connection lines name a host: ours is the face (RFC 8866 sections 5.2 and 5.7; a name
 /// is as good as an address there, and nobody connects to it).
 fn sdp_without_addresses(body: &[u8], face: &Face) -> String {
@@ -92,12 +117,23 @@ fn sdp_without_addresses(body: &[u8], face: &Face) -> String {
             let id = number(id).unwrap_or_else(|| "0".to_owned());
             let version = number(version).unwrap_or_else(|| "0".to_owned());
             out.push_str(&format!("o=- {id} {version} IN IP4 {}", face.host()));
-        } else {
+        } else if KEPT.iter().any(|kept| line.starts_with(kept)) {
             out.push_str(line);
+        } else {
+            continue;
         }
         out.push_str("\r\n");
     }
     out
+}
+
+/// Takes out what a partner says of who it is by other means than From: only its certificate and
+/// its From count (RFC 3325 section 5: what comes from outside the trust domain goes).
+pub(crate) fn distrust(headers: &mut Headers) {
+    headers.retain(|header| {
+        let name = header.name.as_str();
+        !CLAIMS.iter().any(|claim| claim.eq_ignore_ascii_case(name))
+    });
 }
 
 /// Every value of one header.
@@ -140,13 +176,14 @@ mod tests {
              ms-diagnostics-public: 1034;reason=\"no\"
              Warning: 309 core-1.inside.example \"not by policy\"
              Content-Type: application/sdp
-             Content-Length: 88
 
              v=0
              o=alice 7 8 IN IP4 10.1.2.3
              c=IN IP4 10.1.2.3
              m=message 5060 sip null
-             a=x
+             a=accept-types:text/plain
+             a=candidate:1 1 TCP 1 10.1.2.3 5060 typ host
+             u=http://core-1.inside.example/
              ",
         );
         scrub(&mut inner, &face()).unwrap();
@@ -159,6 +196,7 @@ mod tests {
             "o=- 7 8 IN IP4 sip.ours.example\r\n",
             "c=IN IP4 sip.ours.example\r\n",
             "m=message 5060 sip null\r\n",
+            "a=accept-types:text/plain\r\n",
         ] {
             assert!(left.contains(kept), "{kept} is not in {left}");
         }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use gatehouse_net::Tasks;
 use gatehouse_policy::{PeerRate, Policy};
 use gatehouse_resolve::Resolver;
-use gatehouse_sip::{Message, NameAddr};
+use gatehouse_sip::{Host, Message, NameAddr};
+use gatehouse_telemetry::Streams;
 use gatehouse_tls::{Acceptor, Connector};
 use gatehouse_trunk::sip::SipNodes;
 use gatehouse_types::{Domain, Local, Remote};
@@ -32,6 +33,7 @@ pub(crate) struct SipEdge {
     pub(crate) resolver: Resolver,
     pub(crate) acceptor: Acceptor,
     pub(crate) connector: Connector,
+    pub(crate) streams: Streams,
     pub(crate) nodes: SipNodes,
     pub(crate) routing: Mutex<Routing>,
     pub(crate) pat: Pat,
@@ -54,6 +56,11 @@ impl SipEdge {
     pub(crate) fn local_of(&self, address: &NameAddr) -> Option<Local<Domain>> {
         let domain = address.uri.domain()?;
         self.faces.contains_key(&domain).then_some(Local(domain))
+    }
+
+    /// True if this is how partners know one of our domains.
+    pub(crate) fn is_face(&self, host: &Host) -> bool {
+        self.faces.values().any(|face| face.is_host(host))
     }
 
     /// What partners see of one of our domains.

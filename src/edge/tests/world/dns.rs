@@ -69,6 +69,22 @@ impl Zone {
         self
     }
 
+    /// `_sipfederationtls._tcp` of `domain`, as Lync reads it.
+    pub(crate) fn sip_federation(mut self, domain: &str, host: &str, port: u16) -> Self {
+        self.add(host, RData::A(A(Ipv4Addr::LOCALHOST)));
+        let srv = SRV::new(10, 0, port, name(host));
+        self.add(&format!("_sipfederationtls._tcp.{domain}"), RData::SRV(srv));
+        self
+    }
+
+    /// `_sips._tcp` of `domain`.
+    pub(crate) fn sips(mut self, domain: &str, host: &str, port: u16) -> Self {
+        self.add(host, RData::A(A(Ipv4Addr::LOCALHOST)));
+        let srv = SRV::new(10, 0, port, name(host));
+        self.add(&format!("_sips._tcp.{domain}"), RData::SRV(srv));
+        self
+    }
+
     /// `domain` says that it has no XMPP service.
     pub(crate) fn no_service(mut self, domain: &str) -> Self {
         let srv = SRV::new(0, 0, 0, Name::root());

@@ -7,6 +7,7 @@ mod old;
 mod peer;
 mod receiver;
 mod side;
+pub(crate) mod sip;
 
 use std::time::Duration;
 
