@@ -342,6 +342,7 @@ fn s2s(mut section: Section<'_>) -> S2s {
             .duration("idle-timeout", 10 * second, 86_400 * second, "\"10m\"")
             .unwrap_or(default.idle_timeout),
         private_targets: section.switch("private-targets").unwrap_or(default.private_targets),
+        bidi: section.switch("bidi").unwrap_or(default.bidi),
     };
     section.finish();
     read

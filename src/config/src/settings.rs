@@ -161,6 +161,8 @@ pub struct S2s {
     /// Whether partners may be at private addresses (RFC 1918, loopback, ...). A stranger's DNS
     /// could otherwise make the edge knock at doors inside.
     pub private_targets: bool,
+    /// Whether one stream may carry stanzas in both directions (XEP-0288).
+    pub bidi: bool,
 }
 
 /// `[sip]`
@@ -233,6 +235,7 @@ impl Default for S2s {
             queue_len_max: 256,
             idle_timeout: Duration::from_secs(10 * 60),
             private_targets: false,
+            bidi: true,
         }
     }
 }

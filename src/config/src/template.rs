@@ -49,6 +49,7 @@ data = "gatehouse-data"
 # queue-len-max = 256           # stanzas that wait for one pair of domains
 # idle-timeout = "10m"
 # private-targets = false       # true: partners may be at private addresses (a lab, a closed network)
+# bidi = true                   # one connection for both directions where the partner can (XEP-0288)
 
 [sip]
 # Partners that speak SIP, such as Lync; `[[sip]]` rows of the policy say who. See

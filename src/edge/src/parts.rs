@@ -6,6 +6,7 @@ use gatehouse_telemetry::{Reach, Streams};
 use gatehouse_tls::{Acceptor, Connector};
 use gatehouse_trunk::Trunk;
 use gatehouse_types::{Domain, Local, Secret, StreamLimits};
+use gatehouse_xmpp::s2s::Bidi;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -30,6 +31,8 @@ pub struct EdgeConfig {
     pub connect_timeout: std::time::Duration,
     /// Whether a partner's DNS may lead to addresses that are not on the public Internet.
     pub private_targets: PrivateTargets,
+    /// Whether one stream may carry stanzas in both directions (XEP-0288).
+    pub bidi: Bidi,
 }
 
 /// What the edge stands on, made by `main`: sockets are bound, keys are read.

@@ -12,10 +12,12 @@ use gatehouse_types::{Domain, Local};
 use gatehouse_xmpp::Stanza;
 use gatehouse_xmpp::s2s::{InitiatorConfig, ReceiverConfig};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::EdgeConfig;
 use crate::bounce::Bounce;
 use crate::dialback::Turns;
+use crate::outbound::Returns;
 use crate::places::Places;
 use crate::random::Random;
 use crate::warnings::Warnings;
@@ -43,6 +45,10 @@ pub(crate) struct Edge {
     pub(crate) random: Random,
     /// Open streams from each domain outside.
     pub(crate) inbound_streams: Places<Domain>,
+    /// Inbound streams that take stanzas, too (XEP-0288).
+    pub(crate) returns: Arc<Returns>,
+    /// Cancelled once nothing more will be queued for partners: streams send what there is and leave.
+    pub(crate) drained: CancellationToken,
     /// Dialback keys that are being verified at the same time.
     pub(crate) verifications: Turns,
     pub(crate) peer_warnings: Warnings<Source>,
@@ -108,6 +114,12 @@ pub(crate) fn proof_text(proof: &Proof) -> String {
         Proof::Certificate { name } => format!("EXTERNAL ({name})"),
         Proof::Dialback => "dialback".to_owned(),
     }
+}
+
+/// The same of a stream that may carry stanzas in both directions.
+pub(crate) fn stream_proof_text(proof: &Proof, bidi: bool) -> String {
+    let text = proof_text(proof);
+    if bidi { format!("{text}, bidi") } else { text }
 }
 
 /// The TLS version, as the status shows it.

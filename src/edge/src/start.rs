@@ -8,6 +8,7 @@ use gatehouse_xmpp::dialback::DialbackSecret;
 use gatehouse_xmpp::s2s::{InitiatorConfig, ReceiverConfig};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::{Span, error, info};
 
 use crate::dialback::Turns;
@@ -50,10 +51,12 @@ pub fn start(parts: EdgeParts, tasks: &Tasks) {
         receiver: Arc::new(ReceiverConfig {
             limits: config.limits.clone(),
             dialback_secret: secret.clone(),
+            bidi: config.bidi,
         }),
         initiator: Arc::new(InitiatorConfig {
             limits: config.limits.clone(),
             dialback_secret: secret,
+            bidi: config.bidi,
         }),
         config,
         policy,
@@ -69,6 +72,8 @@ pub fn start(parts: EdgeParts, tasks: &Tasks) {
         rate: PeerRate::new(now),
         random,
         inbound_streams: Places::new(streams_per_domain),
+        returns: Arc::default(),
+        drained: CancellationToken::new(),
         verifications: Turns::new(),
         peer_warnings: Warnings::default(),
         domain_warnings: Warnings::default(),

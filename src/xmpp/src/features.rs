@@ -5,7 +5,7 @@ use gatehouse_types::StreamLimits;
 use minidom::Element;
 
 use crate::ns;
-use crate::s2s::{Authentication, Encryption, Terms};
+use crate::s2s::{Authentication, Bidi, Encryption, Terms};
 
 /// What the receiver of an S2S stream knows when it builds its features.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,6 +18,8 @@ pub struct S2sState {
     pub terms: Option<Terms>,
     /// Whether a pair of domains is open already.
     pub progress: S2sProgress,
+    /// Whether we want stanzas to go both ways on one stream.
+    pub bidi: Bidi,
 }
 
 /// Whether a stream is encrypted.
@@ -65,6 +67,9 @@ pub struct S2sOffer {
     /// How long a stanza and a silence may be (XEP-0478), where stanzas may follow these features:
     /// after SASL, and where dialback can open the stream.
     pub limits: bool,
+    /// Stanzas in both directions (XEP-0288): within TLS, and before anybody is proved, because it
+    /// must be asked for then.
+    pub bidi: bool,
 }
 
 impl S2sOffer {
@@ -80,6 +85,7 @@ impl S2sOffer {
                 dialback: encryption == Encryption::Optional && allows_dialback(state.terms),
                 management: false,
                 limits: encryption == Encryption::Optional && allows_dialback(state.terms),
+                bidi: false,
             },
             S2sChannel::Tls => Self {
                 starttls: None,
@@ -89,6 +95,10 @@ impl S2sOffer {
                 management: state.terms.is_some() && authenticated,
                 limits: state.terms.is_some()
                     && (authenticated || proves || allows_dialback(state.terms)),
+                bidi: state.bidi == Bidi::Wanted
+                    && !authenticated
+                    && state.terms.is_some()
+                    && (proves || allows_dialback(state.terms)),
             },
         }
     }
@@ -116,6 +126,9 @@ impl S2sOffer {
             features.append_child(
                 Element::builder("dialback", ns::DIALBACK_FEATURE).append(errors).build(),
             );
+        }
+        if self.bidi {
+            features.append_child(Element::bare("bidi", ns::BIDI_FEATURE));
         }
         if self.management {
             features.append_child(Element::bare("sm", ns::SM));
@@ -164,11 +177,14 @@ mod tests {
         CHANNELS.into_iter().flat_map(|channel| {
             CERTIFICATES.into_iter().flat_map(move |certificate| {
                 all_terms().into_iter().flat_map(move |terms| {
-                    PROGRESS.into_iter().map(move |progress| S2sState {
-                        channel,
-                        certificate,
-                        terms,
-                        progress,
+                    PROGRESS.into_iter().flat_map(move |progress| {
+                        [Bidi::Wanted, Bidi::Off].map(|bidi| S2sState {
+                            channel,
+                            certificate,
+                            terms,
+                            progress,
+                            bidi,
+                        })
                     })
                 })
             })
@@ -237,6 +253,11 @@ mod tests {
                 "{reason}: {state:?}"
             );
             assert_eq!(offer.limits, dialback || management, "stanzas may follow: {state:?}");
+            let bidi = state.channel == S2sChannel::Tls
+                && state.progress == S2sProgress::Unauthenticated
+                && state.bidi == Bidi::Wanted
+                && (external || dialback);
+            assert_eq!(offer.bidi, bidi, "while it can be asked for, and safely: {state:?}");
         }
     }
 
@@ -260,6 +281,7 @@ mod tests {
                 dialback: false,
                 management: false,
                 limits: false,
+                bidi: false,
             };
             let mut out = bytes::BytesMut::new();
             let content = crate::framing::ContentNamespace::Server;
@@ -276,6 +298,7 @@ mod tests {
             dialback: true,
             management: true,
             limits: true,
+            bidi: true,
         };
         let mut out = bytes::BytesMut::new();
         let content = crate::framing::ContentNamespace::Server;
@@ -289,7 +312,7 @@ mod tests {
         <stream:features/>
         <stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>
         <stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls></stream:features>
-        <stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms><dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback><sm xmlns='urn:xmpp:sm:3'/><limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>524288</max-bytes><idle-seconds>900</idle-seconds></limits></stream:features>
+        <stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms><dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback><bidi xmlns='urn:xmpp:features:bidi'/><sm xmlns='urn:xmpp:sm:3'/><limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>524288</max-bytes><idle-seconds>900</idle-seconds></limits></stream:features>
         ");
     }
 }

@@ -24,8 +24,10 @@ pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
 pub const DIALBACK: &str = "jabber:server:dialback";
 /// Dialback stream feature (XEP-0220).
 pub const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
-/// Bidirectional S2S streams (XEP-0288); only recognised, to be ignored.
+/// Bidirectional S2S streams (XEP-0288): what initiators ask for.
 pub const BIDI: &str = "urn:xmpp:bidi";
+/// The same as a feature of a stream. ejabberd 24.12 has the other one there.
+pub const BIDI_FEATURE: &str = "urn:xmpp:features:bidi";
 /// Stream management (XEP-0198).
 pub const SM: &str = "urn:xmpp:sm:3";
 /// Client state indication (XEP-0352).

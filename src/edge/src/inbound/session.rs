@@ -3,16 +3,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatehouse_identity::{AuthenticatedPeer, TlsFacts};
-use gatehouse_net::{Connection, Step, now};
+use gatehouse_net::{Connection, ConnectionError, Step, now};
 use gatehouse_policy::{Denial, Permit, Policy};
 use gatehouse_telemetry::{StreamHandle, StreamInfo, StreamKind, StreamState};
-use gatehouse_trunk::{Receipt, Receipts};
+use gatehouse_trunk::Receipts;
 use gatehouse_types::{Chain, Domain, Local, Machine, Remote};
 use gatehouse_xmpp::s2s::{DialbackAnswer, DialbackQuestion, S2sEvent};
 use gatehouse_xmpp::stream::CloseReason;
-use gatehouse_xmpp::{
-    ErrorKind, S2sReceiver, Stanza, StanzaCondition, StreamCondition, StreamError,
-};
+use gatehouse_xmpp::{S2sReceiver, Stanza, StreamCondition, StreamError};
 use tokio::sync::mpsc;
 use tokio::time;
 use tracing::{debug, info, info_span, warn};
@@ -20,8 +18,10 @@ use tracing::{debug, info, info_span, warn};
 use super::report;
 use crate::dialback;
 use crate::gate::not_allowed;
+use crate::intake::{forward, keep_to_rate, send_back};
+use crate::outbound::{Back, Pair, reason_text};
 use crate::places::Place;
-use crate::shared::{Edge, channel, policy_changed, proof_text, version, version_text};
+use crate::shared::{Edge, channel, policy_changed, stream_proof_text, version, version_text};
 
 /// Dialback keys of one stream that are verified at the same time.
 const VERIFICATIONS_MAX: usize = 8;
@@ -50,6 +50,10 @@ pub(super) struct Session {
     verifying: usize,
     /// What the core has acknowledged of what came in, where the partner wants to know.
     receipts: Arc<Receipts>,
+    /// What goes back on this stream, if the partner wants that (XEP-0288).
+    back: Back,
+    /// Set once we are stopping and what is for the partner still goes out: until when.
+    part_at: Option<Instant>,
     /// Why policy closed the stream, for the log only.
     detail: Option<String>,
     /// Set once the stream is being closed: when to cut the connection.
@@ -97,6 +101,8 @@ impl Session {
             answer,
             verifying: 0,
             receipts: Arc::default(),
+            back: Back::default(),
+            part_at: None,
             detail: None,
             leave_at: None,
         }
@@ -106,13 +112,25 @@ impl Session {
         let stop = self.edge.tasks.stop();
         let mut policy = self.edge.policy.clone();
         let receipts = Arc::clone(&self.receipts);
+        let drained = self.edge.drained.clone();
         loop {
             let leaving = self.leave_at.is_some();
+            let parting = self.part_at.is_some();
+            self.send_back();
+            let sending = self.back.is_sending() || self.is_losing_back();
             tokio::select! {
                 biased;
-                () = stop.cancelled(), if !leaving => {
-                    self.connection.machine_mut().handle_shutdown(now());
-                    self.leave_at = Some(now() + FAREWELL);
+                () = stop.cancelled(), if !leaving && !parting => {
+                    if self.back.is_used() {
+                        // The core's last words come this way.
+                        self.part_at = Some(now() + FAREWELL);
+                    } else {
+                        self.part();
+                    }
+                }
+                () = sleep_until(self.part_at), if parting && !leaving => self.part(),
+                () = drained.cancelled(), if parting && !leaving && self.back.is_done() => {
+                    self.part();
                 }
                 () = sleep_until(self.leave_at), if leaving => return,
                 policy = policy_changed(&mut policy), if !leaving => self.recheck(&policy),
@@ -125,12 +143,14 @@ impl Session {
                         self.connection.machine_mut().handled(number, now());
                     }
                 }
-                step = self.connection.next() => {
+                () = self.back.news(), if !leaving => {}
+                step = next(&mut self.connection, sending) => {
                     let state = match step {
+                        Ok(None) => self.flushed(),
                         // On the heap, so that an idle stream does not keep the room.
-                        Ok(Step::Event(event)) => Box::pin(self.take(event)).await,
-                        Ok(Step::Upgrade) => Box::pin(self.upgrade()).await,
-                        Ok(Step::Closed) => State::Over,
+                        Ok(Some(Step::Event(event))) => Box::pin(self.take(event)).await,
+                        Ok(Some(Step::Upgrade)) => Box::pin(self.upgrade()).await,
+                        Ok(Some(Step::Closed)) => State::Over,
                         Err(error) => {
                             debug!(
                                 stream.id = %self.connection.machine().stream_id(),
@@ -146,6 +166,34 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Gives the machine what waits for the partner.
+    fn send_back(&mut self) {
+        if self.permits.is_empty() || !self.connection.machine().takes_stanzas() {
+            self.back.close();
+        } else {
+            self.back.send(&mut self.connection);
+        }
+    }
+
+    /// True if queues are lent to a stream that takes nothing more. What the partner has acknowledged
+    /// by now is told first.
+    fn is_losing_back(&self) -> bool {
+        self.back.is_used() && !self.connection.machine().takes_stanzas()
+    }
+
+    fn flushed(&mut self) -> State {
+        self.back.flushed(&self.handle);
+        if self.is_losing_back() {
+            self.back.end("the stream ends");
+        }
+        State::Running
+    }
+
+    fn part(&mut self) {
+        self.connection.machine_mut().handle_shutdown(now());
+        self.leave_at = Some(now() + FAREWELL);
     }
 
     async fn take(&mut self, event: S2sEvent) -> State {
@@ -177,12 +225,14 @@ impl Session {
                     &reason,
                 )
             }
+            S2sEvent::Acknowledged(len) => self.back.acknowledged(len, &self.handle),
             S2sEvent::Closed(reason) => {
+                self.back.note(&reason_text(&reason));
                 self.closed(&reason);
                 self.leave_at.get_or_insert_with(|| now() + FAREWELL);
             }
-            // Initiators only, or about what we did not send.
-            S2sEvent::KeyVerdict { .. } | S2sEvent::Acknowledged(_) => {}
+            // Initiators only.
+            S2sEvent::KeyVerdict { .. } => {}
         }
         State::Running
     }
@@ -237,7 +287,13 @@ impl Session {
             };
             self.places.push(place);
         }
-        let (id, proof) = (self.connection.machine().stream_id(), proof_text(peer.proof()));
+        let bidi = self.connection.machine().takes_stanzas();
+        if bidi {
+            let pair = Pair { local: local.clone(), remote: peer.domain().clone() };
+            self.back.open(&self.edge.returns, pair);
+        }
+        let (id, proof) =
+            (self.connection.machine().stream_id(), stream_proof_text(peer.proof(), bidi));
         info!(
             stream.id = %id, peer.domain = %peer.domain(), peer.addr = %self.address,
             direction = "in", local.domain = %local, rule = permit.rule(), proof,
@@ -308,6 +364,7 @@ impl Session {
         self.handle.bytes(traffic.read, traffic.written);
         keep_to_rate(&self.edge, &permit).await;
         forward(&self.edge, &permit, stanza, receipt).await;
+        self.connection.machine_mut().excuse_silence(now());
     }
 
     fn recheck(&mut self, policy: &Policy) {
@@ -368,46 +425,11 @@ impl Session {
     }
 }
 
-/// Over its rate a partner is not read from, so that its own queue fills up first.
-async fn keep_to_rate(edge: &Edge, permit: &Permit) {
-    let Some(per_second) = permit.stanzas_per_second() else { return };
-    let stop = edge.tasks.stop();
-    while let Err(over) = edge.rate.spend(permit.peer().domain(), per_second) {
-        metrics::counter!("gatehouse_s2s_slowed_total").increment(1);
-        if stop.run_until_cancelled(time::sleep(over.wait)).await.is_none() {
-            return;
-        }
-    }
-}
-
-/// Hands a stanza to the core. The permit is proof that its sender was proven, that policy allows
-/// it, and that it is for a domain of ours.
-///
-/// Waiting here slows the partner: nothing more is read from its stream meanwhile.
-async fn forward(edge: &Edge, permit: &Permit, stanza: Stanza, receipt: Receipt) {
-    let Err(unreachable) = edge.core.send_with(stanza, receipt).await else { return };
-    if edge.domain_warnings.may_warn(permit.local().0.clone(), now()) {
-        warn!(error = %unreachable, peer.domain = %permit.peer().domain(), "a stanza from outside cannot be taken");
-    }
-    let text = format!("{} cannot take messages right now; try again later", permit.local());
-    let answer =
-        unreachable.stanza.bounce(ErrorKind::Wait, StanzaCondition::RecipientUnavailable, &text);
-    let Some(answer) = answer else {
-        metrics::counter!("gatehouse_s2s_dropped_total").increment(1);
-        return;
-    };
-    let condition = StanzaCondition::RecipientUnavailable.as_str();
-    metrics::counter!("gatehouse_s2s_bounces_total", "condition" => condition).increment(1);
-    send_back(edge, answer);
-}
-
-/// Sends an answer of our own to an author outside. A peer can cause many of them, so nobody waits
-/// for room.
-fn send_back(edge: &Edge, answer: Stanza) {
-    if edge.answers.try_send(answer).is_err() {
-        metrics::counter!("gatehouse_s2s_dropped_total").increment(1);
-        debug!("an answer was dropped: too many are waiting");
-    }
+async fn next(
+    connection: &mut Connection<S2sReceiver>,
+    sending: bool,
+) -> Result<Option<Step<S2sEvent>>, ConnectionError> {
+    if sending { connection.next_or_flushed().await } else { connection.next().await.map(Some) }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -1,25 +1,28 @@
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatehouse_identity::TlsFacts;
 use gatehouse_net::{Connection, ConnectionError, Step, now};
 use gatehouse_policy::{Channel, Permit, Policy};
 use gatehouse_telemetry::{StreamHandle, StreamState};
+use gatehouse_trunk::Receipts;
 use gatehouse_types::{Chain, Machine};
 use gatehouse_xmpp::s2s::{S2sEvent, S2sInitiator, TooLong};
-use gatehouse_xmpp::{ErrorKind, StanzaCondition};
+use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition};
 use tokio::time;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::dial::OpenStream;
 use super::failure::reason_text;
+use super::held::Held;
 use super::queue::{Queue, Waiting};
 use crate::bounce::Refusal;
-use crate::shared::{Edge, channel, policy_changed, proof_text, version, version_text};
+use crate::intake::{forward, keep_to_rate, send_back};
+use crate::shared::{Edge, channel, policy_changed, stream_proof_text, version, version_text};
 
 /// Stanzas handed to the machine before the connection gets its turn.
-const BATCH_LEN_MAX: usize = 16;
+pub(super) const BATCH_LEN_MAX: usize = 16;
 
 /// How long a stream may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -28,7 +31,6 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(super) struct Carry<'a> {
     edge: &'a Edge,
     queue: &'a Queue,
-    drained: &'a CancellationToken,
     connection: Connection<S2sInitiator>,
     permit: Permit,
     channel: Channel,
@@ -36,11 +38,9 @@ pub(super) struct Carry<'a> {
     facts: Option<TlsFacts>,
     id: String,
     handle: StreamHandle,
-    /// Given to the machine, oldest first, and not yet known to be safe: acknowledged by a partner
-    /// that does so, or else handed to the operating system. Their receipts are kept.
-    held: VecDeque<Waiting>,
-    /// How many of them may not have left yet.
-    unflushed: usize,
+    held: Held<Waiting>,
+    /// What the core has acknowledged of what came back, where the partner wants to know.
+    receipts: Arc<Receipts>,
     delivered_any: bool,
     idle_at: Instant,
     /// Set once nothing more is sent: when to say goodbye, acknowledged or not.
@@ -49,10 +49,13 @@ pub(super) struct Carry<'a> {
     leave_at: Option<Instant>,
     /// True if the goodbye was ours, and not the peer's.
     we_left: bool,
+    /// True once policy does not allow the pair any more: nothing is taken.
+    denied: bool,
     reason: Option<String>,
 }
 
 /// How a stream ended.
+#[derive(Debug)]
 pub(super) struct Carried {
     /// True if at least one stanza is safe.
     pub(super) delivered_any: bool,
@@ -66,14 +69,13 @@ impl<'a> Carry<'a> {
     pub(super) fn open(
         edge: &'a Edge,
         queue: &'a Queue,
-        drained: &'a CancellationToken,
         (id, handle): (String, StreamHandle),
         stream: OpenStream,
         permit: Permit,
     ) -> Self {
         let OpenStream { connection, peer, host, address, facts } = stream;
         let version = version(facts.as_ref());
-        let proof = proof_text(peer.proof());
+        let proof = stream_proof_text(peer.proof(), connection.machine().is_bidirectional());
         handle.update(|info| {
             info.address = address.to_string();
             info.tls = version_text(version).to_owned();
@@ -88,37 +90,38 @@ impl<'a> Carry<'a> {
         Self {
             edge,
             queue,
-            drained,
             connection,
             permit,
             channel: channel(version),
             facts,
             id,
             handle,
-            held: VecDeque::new(),
-            unflushed: 0,
+            held: Held::default(),
+            receipts: Arc::default(),
             delivered_any: false,
             idle_at: now() + edge.config.limits.idle_timeout,
             part_at: None,
             leave_at: None,
             we_left: false,
+            denied: false,
             reason: None,
         }
     }
 
     pub(super) async fn run(mut self) -> Carried {
         let mut policy = self.edge.policy.clone();
+        let receipts = Arc::clone(&self.receipts);
         loop {
             self.take_batch();
             let leaving = self.leave_at.is_some();
             let ending = leaving || self.part_at.is_some();
             let wake_at = self.leave_at.or(self.part_at).unwrap_or(self.idle_at);
-            let sending = self.unflushed > 0;
+            let sending = self.held.unflushed() > 0;
             // An answer to what is held will come, or the machine gives the stream up.
             let idle = self.held.is_empty();
             tokio::select! {
                 biased;
-                () = self.drained.cancelled(), if !ending => {
+                () = self.edge.drained.cancelled(), if !ending => {
                     self.take_batch();
                     self.leave("we are stopping");
                 }
@@ -127,20 +130,29 @@ impl<'a> Carry<'a> {
                         debug!(stream.id = self.id, "cut: the peer does not say goodbye");
                         break;
                     }
-                    self.reason.get_or_insert_with(|| "idle".to_owned());
-                    self.part();
+                    if ending {
+                        self.part();
+                    } else {
+                        self.leave("idle");
+                    }
                 }
                 policy = policy_changed(&mut policy), if !ending => self.recheck(&policy),
                 () = self.queue.arrived(), if !ending => {}
+                () = receipts.news() => {
+                    for number in receipts.take() {
+                        self.connection.machine_mut().handled(number, now());
+                    }
+                    self.part_if_done();
+                }
                 step = next(&mut self.connection, sending) => {
-                    if self.take(step).is_over() {
+                    if self.take(step).await.is_over() {
                         break;
                     }
                 }
             }
         }
         let reason = self.reason.unwrap_or_else(|| "closed".to_owned());
-        Carried { delivered_any: self.delivered_any, held: self.held, reason }
+        Carried { delivered_any: self.delivered_any, held: self.held.into_items(), reason }
     }
 
     /// Gives the machine what waits, as far as the peer keeps up.
@@ -149,22 +161,24 @@ impl<'a> Carry<'a> {
             return;
         }
         for _ in 0..BATCH_LEN_MAX {
+            let machine = self.connection.machine();
             if self.connection.is_congested()
-                || self.unflushed >= 4 * BATCH_LEN_MAX
-                || !self.connection.machine().has_room()
+                || self.held.unflushed() >= 4 * BATCH_LEN_MAX
+                || !machine.has_room()
+                || !machine.takes_stanzas()
             {
                 return;
             }
             let Some(waiting) = self.queue.pop() else { return };
             let stanza = &waiting.stanza;
             debug!(stanza.id = %stanza.trace(), kind = ?stanza.kind(), "a stanza goes to the partner");
-            if let Err(too_long) = self.connection.machine_mut().send(stanza, now()) {
-                let why = too_long_for(&self.permit, too_long);
-                self.edge.bounce_now(&waiting.stanza, waiting.receipt, &why);
-                continue;
+            match self.connection.machine_mut().send(stanza, now()) {
+                Ok(sent) => self.held.push(waiting, sent),
+                Err(too_long) => {
+                    let why = too_long_for(&self.permit, too_long);
+                    self.edge.bounce_now(&waiting.stanza, waiting.receipt, &why);
+                }
             }
-            self.held.push_back(waiting);
-            self.unflushed += 1;
         }
     }
 
@@ -172,10 +186,19 @@ impl<'a> Carry<'a> {
     /// if it does that; at once if not.
     fn leave(&mut self, reason: &str) {
         self.reason.get_or_insert_with(|| reason.to_owned());
-        if self.held.is_empty() || !self.connection.machine().is_managed() {
+        let machine = self.connection.machine();
+        if !machine.is_managed() || (self.held.is_empty() && !machine.owes()) {
             self.part();
         } else {
             self.part_at = Some(now() + FAREWELL);
+        }
+    }
+
+    /// Says goodbye if that is all we waited for.
+    fn part_if_done(&mut self) {
+        let done = self.held.is_empty() && !self.connection.machine().owes();
+        if done && self.part_at.is_some() && self.leave_at.is_none() {
+            self.part();
         }
     }
 
@@ -191,6 +214,7 @@ impl<'a> Carry<'a> {
                 stream.id = self.id, peer.domain = %self.permit.peer().domain(),
                 direction = "out", reason = %fault, "stream closed: its certificate proves nothing any more"
             );
+            self.denied = true;
             return self.leave("trust has changed");
         }
         match policy.decide(self.permit.local(), self.permit.peer().clone(), self.channel) {
@@ -200,12 +224,13 @@ impl<'a> Carry<'a> {
                     stream.id = self.id, peer.domain = %self.permit.peer().domain(),
                     direction = "out", reason = %denial, "stream closed: policy has changed"
                 );
+                self.denied = true;
                 self.leave("policy has changed");
             }
         }
     }
 
-    fn take(&mut self, step: Result<Option<Step<S2sEvent>>, ConnectionError>) -> State {
+    async fn take(&mut self, step: Result<Option<Step<S2sEvent>>, ConnectionError>) -> State {
         match step {
             Ok(None) => {
                 self.flushed();
@@ -222,7 +247,22 @@ impl<'a> Carry<'a> {
                 State::Running
             }
             Ok(Some(Step::Event(S2sEvent::Acknowledged(len)))) => {
-                self.delivered(len);
+                let safe = self.held.acknowledged(len);
+                self.delivered(&safe);
+                State::Running
+            }
+            Ok(Some(Step::Event(S2sEvent::Stanza(stanza, number)))) => {
+                // On the heap, so that an idle stream does not keep the room.
+                Box::pin(self.came_back(stanza, number)).await;
+                State::Running
+            }
+            Ok(Some(Step::Event(S2sEvent::Malformed { answer, reason }))) => {
+                self.handle.note_error(&reason);
+                metrics::counter!("gatehouse_s2s_dropped_total").increment(1);
+                debug!(stream.id = self.id, reason, "a stanza was not taken");
+                if let Some(answer) = answer {
+                    send_back(self.edge, *answer);
+                }
                 State::Running
             }
             Ok(Some(Step::Event(event))) => {
@@ -246,25 +286,57 @@ impl<'a> Carry<'a> {
         }
     }
 
+    /// A stanza of the partner on the stream that we opened (XEP-0288). The machine has checked that
+    /// it is from the domain that was proved to be there, for ours.
+    async fn came_back(&mut self, stanza: Stanza, number: Option<u64>) {
+        let is_ours = match (stanza.from(), stanza.to()) {
+            (Some(from), Some(to)) => {
+                self.permit.peer().domain().0 == *from.domain()
+                    && self.permit.local().0 == *to.domain()
+            }
+            _ => false,
+        };
+        if self.denied || !is_ours {
+            // Without a receipt: who counts learns that it was not taken.
+            metrics::counter!("gatehouse_s2s_dropped_total").increment(1);
+            return;
+        }
+        let receipt = number.map(|number| self.receipts.receipt(number)).unwrap_or_default();
+        debug!(
+            stanza.id = %stanza.trace(), stream.id = self.id,
+            peer.domain = %self.permit.peer().domain(), kind = ?stanza.kind(),
+            "a stanza came from the partner, on our own stream"
+        );
+        self.handle.stanza_in();
+        self.note_traffic();
+        keep_to_rate(self.edge, &self.permit).await;
+        forward(self.edge, &self.permit, stanza, receipt).await;
+        self.connection.machine_mut().excuse_silence(now());
+    }
+
     /// All that was sent has been handed to the operating system. If nobody will acknowledge it,
     /// that has to do.
     fn flushed(&mut self) {
-        self.unflushed = 0;
         if !self.connection.machine().is_managed() {
-            self.delivered(self.held.len());
+            self.held.nobody_counts();
+        }
+        let safe = self.held.flushed();
+        if !safe.is_empty() {
+            self.delivered(&safe);
         }
     }
 
-    /// The oldest `len` are safe: their receipts are given back.
-    fn delivered(&mut self, len: usize) {
-        for _ in self.held.drain(..len.min(self.held.len())) {
+    /// These are safe: their receipts are given back.
+    fn delivered(&mut self, safe: &[Waiting]) {
+        for _ in safe {
             self.handle.stanza_out();
             self.delivered_any = true;
         }
-        self.unflushed = self.unflushed.min(self.held.len());
-        if self.held.is_empty() && self.part_at.is_some() && self.leave_at.is_none() {
-            self.part();
-        }
+        self.part_if_done();
+        self.note_traffic();
+    }
+
+    fn note_traffic(&mut self) {
         let traffic = self.connection.traffic();
         self.handle.bytes(traffic.read, traffic.written);
         self.idle_at = now() + self.edge.config.limits.idle_timeout;

@@ -5,7 +5,6 @@ use gatehouse_net::now;
 use gatehouse_policy::{Denial, Permit};
 use gatehouse_telemetry::{StreamHandle, StreamInfo, StreamKind, StreamState};
 use gatehouse_xmpp::s2s::Purpose;
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::carry::{Carried, Carry};
@@ -28,7 +27,6 @@ pub(super) struct Link {
     queue: Arc<Queue>,
     links: Arc<Links>,
     memory: Arc<Memory>,
-    drained: CancellationToken,
     fruitless: u8,
 }
 
@@ -45,13 +43,15 @@ impl Link {
         queue: Arc<Queue>,
         links: Arc<Links>,
         memory: Arc<Memory>,
-        drained: CancellationToken,
     ) -> Self {
-        Self { edge, pair, queue, links, memory, drained, fruitless: 0 }
+        Self { edge, pair, queue, links, memory, fruitless: 0 }
     }
 
     pub(super) async fn run(mut self) {
         while !self.links.end_if_empty(&self.pair) {
+            if self.go_back().await {
+                continue;
+            }
             // What came while the link gave up.
             if let Some((refusal, _)) = self.memory.refusal(&self.pair, now()) {
                 self.bounce_all(&refusal).await;
@@ -66,6 +66,21 @@ impl Link {
                 self.give_up(failure).await;
             }
         }
+    }
+
+    /// Sends what waits on a stream that the partner opened (XEP-0288), if there is one, until that
+    /// stream ends. There is no point in dialling as long as it lasts.
+    async fn go_back(&mut self) -> bool {
+        if self.edge.drained.is_cancelled() {
+            return false;
+        }
+        let Some(carried) = self.edge.returns.lend(&self.pair, &self.queue) else { return false };
+        // The stream may have ended before it took the queue.
+        let Ok(carried) = carried.await else { return true };
+        if let Some(failure) = self.carried(carried).await {
+            self.give_up(failure).await;
+        }
+        true
     }
 
     /// Shows the stream in the status while it is being made, too.
@@ -91,7 +106,7 @@ impl Link {
         let call = Call::new(local.clone(), remote.clone(), Purpose::Stanzas, conditions);
         let dialled = tokio::select! {
             biased;
-            () = self.drained.cancelled() => return Err(LinkFailure::GoingDown),
+            () = self.edge.drained.cancelled() => return Err(LinkFailure::GoingDown),
             dialled = call.dial(&self.edge) => dialled,
         };
         match dialled.map_err(LinkFailure::Dial)? {
@@ -114,8 +129,14 @@ impl Link {
         permit: Permit,
     ) -> Option<LinkFailure> {
         self.memory.succeeded(&self.pair);
-        let carry = Carry::open(&self.edge, &self.queue, &self.drained, listed, *stream, permit);
-        let Carried { delivered_any, held, reason } = carry.run().await;
+        let carry = Carry::open(&self.edge, &self.queue, listed, *stream, permit);
+        let carried = carry.run().await;
+        self.carried(carried).await
+    }
+
+    /// What follows from how a stream ended: `Some` if there is no point in making another.
+    async fn carried(&mut self, carried: Carried) -> Option<LinkFailure> {
+        let Carried { delivered_any, held, reason } = carried;
         self.requeue(held, &reason).await;
         if delivered_any || self.queue.is_empty() {
             self.fruitless = 0;

@@ -10,7 +10,6 @@ use gatehouse_types::{Domain, Local, Remote};
 use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition};
 use tokio::sync::mpsc;
 use tokio::time;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info_span, warn};
 
 use super::link::Link;
@@ -29,14 +28,12 @@ pub(crate) struct Pool {
     edge: Arc<Edge>,
     links: Arc<Links>,
     memory: Arc<Memory>,
-    /// Cancelled once nothing more will be queued: links send what they have and leave.
-    drained: CancellationToken,
 }
 
 impl Pool {
     pub(crate) fn new(edge: Arc<Edge>) -> Self {
         let links = Arc::new(Links::new(edge.config.queue_len_max));
-        Self { edge, links, memory: Arc::default(), drained: CancellationToken::new() }
+        Self { edge, links, memory: Arc::default() }
     }
 
     /// Whom to ask which partners could not be reached.
@@ -71,7 +68,7 @@ impl Pool {
         if time::timeout(DRAIN_TOTAL, drain).await.is_err() {
             debug!("stopping: the core still sends");
         }
-        self.drained.cancel();
+        self.edge.drained.cancel();
     }
 
     /// Never waits, least of all for the core: see [`bounce::queue`](crate::bounce::queue).
@@ -92,7 +89,8 @@ impl Pool {
             return;
         }
         // Behind what a link still has to bounce, so that authors are told in order.
-        let refusal = (!self.links.has(&pair)).then(|| self.memory.refusal(&pair, now())).flatten();
+        let reachable = self.links.has(&pair) || self.edge.returns.has(&pair);
+        let refusal = (!reachable).then(|| self.memory.refusal(&pair, now())).flatten();
         if let Some((refusal, rest)) = refusal {
             debug!(
                 peer.domain = %pair.remote,
@@ -113,7 +111,6 @@ impl Pool {
                     queue,
                     Arc::clone(&self.links),
                     Arc::clone(&self.memory),
-                    self.drained.clone(),
                 );
                 self.edge.tasks.spawn(span, link.run());
             }

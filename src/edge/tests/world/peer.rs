@@ -8,7 +8,7 @@ use gatehouse_tls::Connector;
 use gatehouse_types::{Domain, Local, Remote, StreamLimits};
 use gatehouse_xmpp::dialback::DialbackSecret;
 use gatehouse_xmpp::s2s::{
-    Authentication, Encryption, InitiatorConfig, Purpose, S2sEvent, S2sInitiator, Terms,
+    Authentication, Bidi, Encryption, InitiatorConfig, Purpose, S2sEvent, S2sInitiator, Terms,
 };
 use gatehouse_xmpp::stream::CloseReason;
 use gatehouse_xmpp::{Entry, Seed, Stanza};
@@ -25,6 +25,26 @@ impl Peer {
     /// Connects to an edge as `from` with `certificate`, by STARTTLS; the reason if it is not let in.
     pub(crate) async fn connect(
         address: SocketAddr,
+        domains: (&'static str, &str),
+        certificate: &TestCertificate,
+        ca: &TestCa,
+    ) -> Result<Self, CloseReason> {
+        Self::connect_with(Bidi::Off, address, domains, certificate, ca).await
+    }
+
+    /// The same, asking for stanzas on its stream (XEP-0288).
+    pub(crate) async fn connect_both_ways(
+        address: SocketAddr,
+        domains: (&'static str, &str),
+        certificate: &TestCertificate,
+        ca: &TestCa,
+    ) -> Result<Self, CloseReason> {
+        Self::connect_with(Bidi::Wanted, address, domains, certificate, ca).await
+    }
+
+    async fn connect_with(
+        bidi: Bidi,
+        address: SocketAddr,
         (from, to): (&'static str, &str),
         certificate: &TestCertificate,
         ca: &TestCa,
@@ -35,6 +55,7 @@ impl Peer {
         let config = InitiatorConfig {
             limits: StreamLimits::default(),
             dialback_secret: DialbackSecret::new(b"a secret of thirty-two bytes....".to_vec()),
+            bidi,
         };
         let terms = Terms {
             authentication: Authentication::CertificateOrDialback,
@@ -70,7 +91,24 @@ impl Peer {
     }
 
     pub(crate) fn send(&mut self, stanza: &Stanza) {
-        self.connection.machine_mut().send(stanza, now());
+        self.connection.machine_mut().send(stanza, now()).unwrap();
+    }
+
+    /// The next stanza that comes back, and its number, if it is counted.
+    pub(crate) async fn stanza(&mut self) -> (Stanza, Option<u64>) {
+        loop {
+            match self.next().await {
+                Step::Event(S2sEvent::Stanza(stanza, number)) => return (stanza, number),
+                Step::Event(_) | Step::Upgrade => {}
+                Step::Closed => panic!("closed before a stanza came"),
+            }
+        }
+    }
+
+    /// Acknowledges a stanza that came back.
+    pub(crate) fn handled(&mut self, number: Option<u64>) {
+        let number = number.expect("stream management");
+        self.connection.machine_mut().handled(number, now());
     }
 
     /// How the other side ends the stream.

@@ -8,7 +8,8 @@ use gatehouse_tls::Acceptor;
 use gatehouse_types::{Domain, Local, Machine as _, Remote, StreamLimits};
 use gatehouse_xmpp::dialback::DialbackSecret;
 use gatehouse_xmpp::s2s::{
-    Authentication, DialbackAnswer, Encryption, Gate, ReceiverConfig, S2sEvent, S2sReceiver, Terms,
+    Authentication, Bidi, DialbackAnswer, Encryption, Gate, ReceiverConfig, S2sEvent, S2sReceiver,
+    Terms,
 };
 use gatehouse_xmpp::{Entry, Seed, Stanza, StreamCondition, StreamError};
 use tokio::net::TcpListener;
@@ -66,6 +67,7 @@ impl Receiver {
         let config = ReceiverConfig {
             limits: StreamLimits::default(),
             dialback_secret: DialbackSecret::new(b"another secret, also 32 bytes...".to_vec()),
+            bidi: Bidi::Off,
         };
         let machine = S2sReceiver::new(
             Arc::new(config),

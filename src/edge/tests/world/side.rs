@@ -11,6 +11,7 @@ use gatehouse_testkit::{TestCa, TestCertificate};
 use gatehouse_tls::{Acceptor, Connector, KeyEntry, Keys, Roots, SystemRoots};
 use gatehouse_trunk::Trunk;
 use gatehouse_types::{Domain, Local, Secret, StreamLimits};
+use gatehouse_xmpp::s2s::Bidi;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time;
@@ -61,6 +62,7 @@ pub(crate) struct SideConfig {
     pub(crate) connections_max: usize,
     pub(crate) private_targets: PrivateTargets,
     pub(crate) limits: StreamLimits,
+    pub(crate) bidi: Bidi,
 }
 
 impl SideConfig {
@@ -80,6 +82,7 @@ impl SideConfig {
             connections_max: 64,
             private_targets: PrivateTargets::Allow,
             limits: StreamLimits::default(),
+            bidi: Bidi::Off,
         }
     }
 
@@ -119,6 +122,7 @@ impl Side {
                 target_timeout: config.target_timeout,
                 connect_timeout: config.connect_timeout,
                 private_targets: config.private_targets,
+                bidi: config.bidi,
             },
             starttls_listeners: ports.starttls.into_iter().collect(),
             direct_tls_listeners: ports.direct.into_iter().collect(),

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use gatehouse_config::{Roles, Settings};
 use gatehouse_core::{CoreConfig, CoreParts};
-use gatehouse_edge::{EdgeConfig, EdgeParts, PrivateTargets};
+use gatehouse_edge::{Bidi, EdgeConfig, EdgeParts, PrivateTargets};
 use gatehouse_net::Tasks;
 use gatehouse_policy::Policy;
 use gatehouse_resolve::Resolver;
@@ -121,6 +121,7 @@ fn edge_parts(
             } else {
                 PrivateTargets::Refuse
             },
+            bidi: if settings.s2s.bidi { Bidi::Wanted } else { Bidi::Off },
         },
         starttls_listeners: bind_all(&settings.listen.s2s, "listen.s2s")?,
         direct_tls_listeners: bind_all(&settings.listen.s2s_direct_tls, "listen.s2s-direct-tls")?,

@@ -10,8 +10,8 @@ use super::world::{Shown, domain, limits, message, moment};
 use crate::dialback::DialbackSecret;
 use crate::framing::{ContentNamespace, Frame};
 use crate::s2s::{
-    Authentication, DialbackAnswer, DialbackQuestion, Encryption, Gate, InitiatorConfig, Purpose,
-    ReceiverConfig, S2sEvent, S2sInitiator, S2sReceiver, Terms,
+    Authentication, Bidi, DialbackAnswer, DialbackQuestion, Encryption, Gate, InitiatorConfig,
+    Purpose, ReceiverConfig, S2sEvent, S2sInitiator, S2sReceiver, Terms,
 };
 use crate::{Entry, Seed, StreamCondition, StreamError};
 
@@ -194,7 +194,7 @@ fn play_receiver(data: &[u8]) -> Truth {
     let (entry, tls) = entry(world);
     let mut truth = Truth::new(terms(world), tls);
     let policy = Policy(terms(world));
-    let config = ReceiverConfig { limits: limits(), dialback_secret: secret() };
+    let config = ReceiverConfig { limits: limits(), dialback_secret: secret(), bidi: Bidi::Wanted };
     let (gate, now) = (Arc::new(Policy(terms(world))), moment());
     let machine = S2sReceiver::new(Arc::new(config), gate, entry, Seed::new([7; 32]), now);
     let mut watch = Watch::new(machine, now, (ContentNamespace::Server, Manners::Strict), is_end);
@@ -261,7 +261,8 @@ fn play_initiator(data: &[u8]) -> bool {
     } else {
         Purpose::Stanzas
     };
-    let config = InitiatorConfig { limits: limits(), dialback_secret: secret() };
+    let config =
+        InitiatorConfig { limits: limits(), dialback_secret: secret(), bidi: Bidi::Wanted };
     let (config, seed, now) = (Arc::new(config), Seed::new([8; 32]), moment());
     let (from, to) = (us.clone(), them.clone());
     let machine = S2sInitiator::new(config, from, to, purpose, truth.terms, entry, seed, now);

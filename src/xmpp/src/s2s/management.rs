@@ -167,7 +167,7 @@ impl Management {
                     let text = "an acknowledgement needs a number in `h`";
                     StreamError::new(StreamCondition::BadFormat, text)
                 })?;
-                return self.acknowledged(h, now);
+                return self.acknowledged(h, wire, now);
             }
             "enabled" => self.counting = true,
             "failed" if !self.counting => return Ok(Heard::Failed),
@@ -178,10 +178,15 @@ impl Management {
         Ok(Heard::Nothing)
     }
 
-    fn acknowledged(&mut self, h: u32, now: Instant) -> Result<Heard, StreamError> {
+    fn acknowledged(
+        &mut self,
+        h: u32,
+        wire: &mut Wire,
+        now: Instant,
+    ) -> Result<Heard, StreamError> {
         let done = self.sent.acknowledge(h).map_err(|error| {
-            let text = format!("handled-count-too-high: {error}");
-            StreamError::new(StreamCondition::UndefinedCondition, text)
+            wire.note_too_high(error);
+            StreamError::new(StreamCondition::UndefinedCondition, error.to_string())
         })?;
         self.asked = false;
         self.ask_at = None;
@@ -195,6 +200,23 @@ impl Management {
             self.ask_at = Some(now + ASK_PAUSE);
         }
         Ok(Heard::Acknowledged(done.len()))
+    }
+
+    /// True once the peer counts what it sends.
+    pub(super) fn counts(&self) -> bool {
+        self.counting
+    }
+
+    /// True if nothing that was sent waits for an acknowledgement.
+    pub(super) fn is_settled(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// We have not read until now: the peer could not have been heard earlier.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        if self.answer_by.is_some() {
+            self.answer_by = Some(now + self.patience);
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

@@ -3,6 +3,7 @@
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing;
 mod initiator;
+mod intake;
 mod key;
 mod management;
 mod pairs;
@@ -49,6 +50,25 @@ pub enum Encryption {
     Required,
     /// TLS where the partner offers it.
     Optional,
+}
+
+/// Whether a stream may carry stanzas in both directions (XEP-0288).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Bidi {
+    /// Offered by receivers, asked for by initiators. Only within TLS.
+    #[default]
+    Wanted,
+    /// From the initiator to the receiver only.
+    Off,
+}
+
+/// What became of a stanza that a machine was given to send.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sent {
+    /// The peer will acknowledge it: [`S2sEvent::Acknowledged`].
+    Counted,
+    /// Nobody will say that it arrived.
+    Uncounted,
 }
 
 /// Asked by a receiver; answered at once, from configuration and policy.

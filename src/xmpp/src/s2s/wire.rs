@@ -10,6 +10,7 @@ use crate::framing::{
     ContentNamespace, Frame, Framer, Leftover, StreamHeader, write_element, write_error,
     write_footer, write_header,
 };
+use crate::sm::HandledCountTooHigh;
 use crate::stream::CloseReason;
 use crate::{Stanza, StreamCondition, StreamError};
 
@@ -19,6 +20,8 @@ pub(super) struct Wire {
     out: BytesMut,
     events: VecDeque<S2sEvent>,
     voice: Voice,
+    /// Why the stream ends, if the peer acknowledged what it was never sent.
+    too_high: Option<HandledCountTooHigh>,
 }
 
 /// What we may still write.
@@ -41,6 +44,7 @@ impl Wire {
             out: BytesMut::new(),
             events: VecDeque::new(),
             voice: Voice::BeforeHeader,
+            too_high: None,
         }
     }
 
@@ -102,6 +106,11 @@ impl Wire {
         self.voice = Voice::Free;
     }
 
+    /// The stream error to come has a condition of its own (XEP-0198, section 4).
+    pub(super) fn note_too_high(&mut self, error: HandledCountTooHigh) {
+        self.too_high = Some(error);
+    }
+
     /// Ends our half of the stream, once, with the words that `reason` asks for.
     pub(super) fn say_farewell(&mut self, reason: &CloseReason) {
         let error = match reason {
@@ -128,8 +137,10 @@ impl Wire {
                 write_footer(&mut self.out);
             }
             (Voice::Free, error) => {
-                if let Some(error) = error {
-                    write_error(&mut self.out, &error);
+                match (error, self.too_high.take()) {
+                    (Some(_), Some(too_high)) => self.write(&too_high.to_element()),
+                    (Some(error), None) => write_error(&mut self.out, &error),
+                    (None, _) => {}
                 }
                 write_footer(&mut self.out);
             }

@@ -7,7 +7,6 @@ use rxml::{Namespace, NcNameStr, xml_ncname};
 
 use super::{ANNOUNCED_MAX, accepting, dialling};
 use crate::framing::{ContentNamespace, write_element};
-use crate::sm::HandledCountTooHigh;
 use crate::{Stanza, StreamCondition, StreamError, ns};
 
 pub(in crate::trunk) fn write(out: &mut BytesMut, element: &Element) {
@@ -114,17 +113,6 @@ pub(in crate::trunk) fn resume(name: &str, id: &str, h: u32) -> Element {
 pub(in crate::trunk) fn failed() -> Element {
     Element::builder("failed", ns::SM)
         .append(Element::bare("item-not-found", ns::STANZA_ERRORS))
-        .build()
-}
-
-/// The stream error of XEP-0198, section 4, with its own condition.
-pub(in crate::trunk) fn handled_count_too_high(error: HandledCountTooHigh) -> Element {
-    let (h, sent) = (error.h.to_string(), error.sent.to_string());
-    let attributes = [(xml_ncname!("h"), &*h), (xml_ncname!("send-count"), &*sent)];
-    let detail = with(Element::bare("handled-count-too-high", ns::SM), &attributes);
-    Element::builder("error", ns::STREAM)
-        .append(Element::bare(StreamCondition::UndefinedCondition.as_str(), ns::STREAM_ERRORS))
-        .append(detail)
         .build()
 }
 

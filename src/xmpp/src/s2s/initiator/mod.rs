@@ -3,17 +3,21 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use gatehouse_identity::{AuthenticatedPeer, TlsFacts};
-use gatehouse_types::{Domain, Local, Machine, Remote, StreamLimits};
+use gatehouse_types::{Domain, Local, Machine, Remote, StreamId, StreamLimits};
 use minidom::Element;
 
+use super::intake::{Intake, is_stanza};
+use super::key::{KeyContent, KeyElement, KeyKind};
 use super::management::{Heard, Management};
+use super::pairs::Pairs;
 use super::peer_limits::PeerLimits;
+use super::receiver::next_id;
 use super::wire::{Channel, Wire};
-use super::{Authentication, DialbackQuestion, S2sEvent, Terms, TooLong};
+use super::{Authentication, Bidi, DialbackQuestion, S2sEvent, Sent, Terms, TooLong};
 use crate::dialback::DialbackSecret;
 use crate::framing::{Frame, Leftover, StreamHeader};
 use crate::stream::CloseReason;
-use crate::{Entry, Seed, Stanza, StreamCondition, StreamError, ns};
+use crate::{Entry, Seed, Stanza, StanzaCondition, StreamCondition, StreamError, ns};
 
 mod negotiation;
 
@@ -24,6 +28,8 @@ pub struct InitiatorConfig {
     pub limits: StreamLimits,
     /// For making dialback keys.
     pub dialback_secret: DialbackSecret,
+    /// Whether to ask for stanzas to come back on our streams.
+    pub bidi: Bidi,
 }
 
 /// Why we dial.
@@ -48,13 +54,20 @@ pub struct S2sInitiator {
     wire: Wire,
     state: State,
     setup_deadline: Instant,
-    /// When the stream opened or a stanza was last sent.
+    /// When the stream opened or last carried a stanza.
     last_sent: Instant,
     heard_at: Instant,
     /// What the responder's features said last.
     limits: PeerLimits,
     /// Once we have asked for it, and until the responder cannot do it.
     management: Option<Management>,
+    /// True once we have asked that stanzas come back on this stream (XEP-0288).
+    bidi: bool,
+    /// For whom they may: the domain that was proved to be there. Nobody before the stream is open.
+    pairs: Pairs,
+    /// Of our own, for the ids of stanzas.
+    stream_id: StreamId,
+    stanzas: u64,
 }
 
 /// How far the stream has come. Each state holds what is true in it.
@@ -77,6 +90,9 @@ enum State {
     AwaitVerdict,
     /// Stanzas may go.
     Open,
+    /// The responder said its farewell; ours waits until all that came is done with, so that the
+    /// responder learns what it need not send again.
+    Settling { until: Instant },
     /// We said our farewell; the responder may still have one.
     Closing { until: Instant },
     /// Over.
@@ -122,11 +138,9 @@ impl S2sInitiator {
         purpose: Purpose,
         terms: Terms,
         entry: Entry,
-        seed: Seed,
+        mut seed: Seed,
         now: Instant,
     ) -> Self {
-        // The responder makes the ids of a stream; nothing here is random.
-        drop(seed);
         let mut machine = Self {
             wire: Wire::new(&config.limits),
             state: State::Closed,
@@ -135,6 +149,10 @@ impl S2sInitiator {
             heard_at: now,
             limits: PeerLimits::default(),
             management: None,
+            bidi: false,
+            pairs: Pairs::default(),
+            stream_id: next_id(&mut seed),
+            stanzas: 0,
             config,
             from,
             to,
@@ -161,17 +179,51 @@ impl S2sInitiator {
     }
 
     /// Writes a stanza; only once opened. The bytes are in the next `poll_transmit`.
-    pub fn send(&mut self, stanza: &Stanza, now: Instant) -> Result<(), TooLong> {
+    pub fn send(&mut self, stanza: &Stanza, now: Instant) -> Result<Sent, TooLong> {
         if !matches!(self.state, State::Open) {
-            return Ok(());
+            return Ok(Sent::Uncounted);
         }
         let bytes_max = self.limits.bytes_max.unwrap_or(usize::MAX);
         let bytes = self.wire.write_stanza(stanza, bytes_max).ok_or(TooLong { bytes_max })?;
         self.last_sent = now;
-        if let Some(management) = &mut self.management {
-            management.sent(bytes, now);
+        let Some(management) = &mut self.management else { return Ok(Sent::Uncounted) };
+        management.sent(bytes, now);
+        Ok(Sent::Counted)
+    }
+
+    /// True while the responder takes stanzas.
+    pub fn takes_stanzas(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
+    /// True if stanzas may come back on this stream (XEP-0288), or could until it ended.
+    pub fn is_bidirectional(&self) -> bool {
+        self.bidi && !self.pairs.is_empty()
+    }
+
+    /// The stanza with this number, from [`S2sEvent::Stanza`], is handed on, stored or answered.
+    pub fn handled(&mut self, number: u64, now: Instant) {
+        let Some(management) = &mut self.management else { return };
+        if matches!(self.state, State::Closed | State::Closing { .. }) {
+            return;
         }
-        Ok(())
+        management.handled(number, &mut self.wire, now);
+        if matches!(self.state, State::Settling { .. }) && !self.owes() {
+            self.finish(CloseReason::PeerClosed);
+        }
+    }
+
+    /// True while stanzas that came are not [`handled`](Self::handled).
+    pub fn owes(&self) -> bool {
+        self.management.as_ref().is_some_and(|management| management.open_len() > 0)
+    }
+
+    /// The responder was not read from until now, so its acknowledgements could not be heard
+    /// earlier.
+    pub fn excuse_silence(&mut self, now: Instant) {
+        if let Some(management) = &mut self.management {
+            management.excuse(now);
+        }
     }
 
     /// True if the responder acknowledges stanzas ([`S2sEvent::Acknowledged`]): until it has, it is
@@ -202,8 +254,11 @@ impl S2sInitiator {
         self.state = State::AwaitHeader { session: Session { channel, responder } };
     }
 
-    fn idle_at(&self) -> Instant {
-        self.last_sent + self.limits.idle(self.config.limits.idle_timeout)
+    /// When the stream is left for a silence; with a stanza on its way there is none.
+    fn idle_at(&self) -> Option<Instant> {
+        let settled = self.management.as_ref().is_none_or(Management::is_settled);
+        let idle = self.limits.idle(self.config.limits.idle_timeout);
+        settled.then(|| self.last_sent + idle)
     }
 
     fn send_header(&mut self) {
@@ -236,6 +291,12 @@ impl S2sInitiator {
     }
 
     fn finish(&mut self, reason: CloseReason) {
+        // The last word is how far we have come.
+        if let (true, Some(management)) = (self.bidi, &mut self.management)
+            && management.counts()
+        {
+            management.acknowledge(&mut self.wire);
+        }
         self.wire.say_farewell(&reason);
         self.wire.tell(S2sEvent::Closed(reason));
         self.state = State::Closed;
@@ -243,14 +304,29 @@ impl S2sInitiator {
 
     fn open(&mut self, peer: AuthenticatedPeer) -> State {
         let (local, rule) = (self.from.clone(), String::new());
+        if self.bidi {
+            self.wire.allow_bytes(self.config.limits.stanza_bytes_max);
+            self.pairs.insert(peer.clone(), local.clone());
+        }
         self.wire.tell(S2sEvent::Opened { peer, local, rule });
         State::Open
     }
 
     fn step(&mut self, state: State, frame: Frame) -> Result<State, CloseReason> {
         match (state, frame) {
+            (State::Open, Frame::Footer) if self.owes() => {
+                let until = self.heard_at + self.config.limits.write_timeout / 3;
+                Ok(State::Settling { until })
+            }
+            (state @ State::Settling { .. }, _) => Ok(state),
             (_, Frame::Footer) => Err(CloseReason::PeerClosed),
             (state, Frame::Header(header)) => self.on_header(state, header),
+            (state @ (State::Open | State::Closing { .. }), Frame::Element(element))
+                if self.bidi && !element.has_ns(ns::SM) && !element.has_ns(ns::STREAM) =>
+            {
+                self.on_return(&state, element).map_err(CloseReason::WeRefused)?;
+                Ok(state)
+            }
             (state, Frame::Element(element)) => self.on_element(state, &element),
         }
     }
@@ -280,6 +356,56 @@ impl S2sInitiator {
             // Without bidi, stanzas flow from the initiator only: what comes here is nobody's.
             state => Ok(state),
         }
+    }
+
+    /// What comes back on a stream that carries stanzas in both directions.
+    fn on_return(&mut self, state: &State, element: Element) -> Result<(), StreamError> {
+        if let Some(key) = KeyElement::read(&element).transpose()? {
+            self.on_key(&key);
+            return Ok(());
+        }
+        // With stream management, what crosses our farewell is left to the responder: it could not
+        // be acknowledged any more.
+        let taken = matches!(state, State::Open) || self.management.is_none();
+        if !taken && is_stanza(&element) {
+            return Ok(());
+        }
+        self.last_sent = self.heard_at;
+        let from = &self.from.0;
+        let intake = Intake {
+            wire: &mut self.wire,
+            management: self.management.as_mut(),
+            pairs: &self.pairs,
+            stream_id: &self.stream_id,
+            stanzas: &mut self.stanzas,
+            now: self.heard_at,
+        };
+        intake.take(element, |domain| domain == from)
+    }
+
+    /// The responder asks over our stream whether a key of ours is ours, as it may; what would open
+    /// another pair is refused.
+    fn on_key(&mut self, key: &KeyElement) {
+        let answer = match (key.kind, &key.content) {
+            (KeyKind::Verify, KeyContent::Key(_)) if key.to != self.from.0 => KeyContent::Error(
+                StanzaCondition::ItemNotFound,
+                format!("this stream is for {}", self.from.0),
+            ),
+            (KeyKind::Verify, KeyContent::Key(text)) => {
+                let id = key.id.as_deref().unwrap_or_default();
+                if self.config.dialback_secret.is_valid(text, &key.from, &key.to, id) {
+                    KeyContent::Valid
+                } else {
+                    KeyContent::Invalid
+                }
+            }
+            (KeyKind::Result, KeyContent::Key(_)) => KeyContent::Error(
+                StanzaCondition::NotAcceptable,
+                "this stream is for one pair of domains; open another".to_owned(),
+            ),
+            (_, KeyContent::Valid | KeyContent::Invalid | KeyContent::Error(..)) => return,
+        };
+        self.wire.write(&key.answer(answer).to_element());
     }
 
     fn on_management(&mut self, state: &State, element: &Element) -> Result<(), StreamError> {
@@ -330,7 +456,7 @@ impl Machine for S2sInitiator {
                 if let Some(Err(gone)) = tick {
                     return self.close(CloseReason::WeRefused(gone.into()));
                 }
-                if now < self.idle_at() {
+                if self.idle_at().is_none_or(|idle_at| now < idle_at) {
                     return;
                 }
                 // The owner sends nothing more; the connection stays for what is on its way, until
@@ -338,6 +464,7 @@ impl Machine for S2sInitiator {
                 self.finish(CloseReason::Idle);
                 self.state = State::Closing { until: now + self.config.limits.write_timeout };
             }
+            State::Settling { .. } => self.finish(CloseReason::PeerClosed),
             State::Closing { .. } => self.state = State::Closed,
             _ => self.close(CloseReason::SetupTimeout),
         }
@@ -367,9 +494,9 @@ impl Machine for S2sInitiator {
             State::Closed => None,
             State::Open => {
                 let deadline = self.management.as_ref().and_then(Management::deadline);
-                Some(deadline.into_iter().fold(self.idle_at(), Instant::min))
+                deadline.into_iter().chain(self.idle_at()).min()
             }
-            State::Closing { until } => Some(until),
+            State::Closing { until } | State::Settling { until } => Some(until),
             _ => Some(self.setup_deadline),
         }
     }

@@ -13,7 +13,7 @@ use crate::framing::{Leftover, StreamHeader};
 use crate::s2s::key::{KeyContent, KeyElement, KeyKind};
 use crate::s2s::peer_limits::PeerLimits;
 use crate::s2s::receiver::is_old;
-use crate::s2s::{Authentication, Encryption, S2sEvent};
+use crate::s2s::{Authentication, Bidi, Encryption, S2sEvent};
 use crate::stream::{CloseReason, readable};
 use crate::{StanzaCondition, StreamCondition, ns};
 
@@ -70,6 +70,7 @@ impl S2sInitiator {
                 .children()
                 .any(|child| child.is("mechanism", ns::SASL) && child.text().trim() == "EXTERNAL")
         });
+        self.ask_for_bidi(&session, features);
         match self.purpose {
             Purpose::Stanzas if external && session.channel.is_tls() => {
                 let identity = STANDARD.encode(self.from.0.to_unicode().as_bytes());
@@ -81,6 +82,18 @@ impl S2sInitiator {
                 Ok(State::AwaitSasl { session, stream })
             }
             Purpose::Stanzas | Purpose::VerifyKey(_) => self.prove_ourselves(session, stream),
+        }
+    }
+
+    /// Asks that stanzas come back on this stream, before we prove ourselves (XEP-0288).
+    fn ask_for_bidi(&mut self, session: &Session, features: &Element) {
+        // COMPAT(ejabberd, 24.12): offers it in the namespace of the request.
+        let offered =
+            features.has_child("bidi", ns::BIDI_FEATURE) || features.has_child("bidi", ns::BIDI);
+        let wanted = matches!(self.purpose, Purpose::Stanzas) && self.config.bidi == Bidi::Wanted;
+        if offered && wanted && session.channel.is_tls() {
+            self.wire.write(&Element::bare("bidi", ns::BIDI));
+            self.bidi = true;
         }
     }
 

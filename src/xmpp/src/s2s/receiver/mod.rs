@@ -6,20 +6,20 @@ use gatehouse_identity::{AuthenticatedPeer, TlsFacts};
 use gatehouse_types::{Domain, Local, Machine, Remote, StreamId, StreamLimits};
 use minidom::Element;
 
+use super::intake::{Intake, is_stanza};
 use super::key::KeyElement;
 use super::management::Management;
 use super::pairs::Pairs;
 use super::wire::{Channel, Wire};
-use super::{DialbackAnswer, DialbackQuestion, Gate, S2sEvent, Terms};
+use super::{Bidi, DialbackAnswer, DialbackQuestion, Gate, S2sEvent, Sent, Terms};
 use crate::dialback::DialbackSecret;
 use crate::framing::{Frame, Leftover};
 use crate::stream::CloseReason;
-use crate::{Entry, Seed, StreamCondition, StreamError, ns};
+use crate::{Entry, Seed, Stanza, StreamCondition, StreamError, ns};
 
 mod dialback;
 mod management;
 mod negotiation;
-mod stanzas;
 
 pub(super) use self::negotiation::is_old;
 
@@ -30,6 +30,8 @@ pub struct ReceiverConfig {
     pub limits: StreamLimits,
     /// For answering `db:verify`.
     pub dialback_secret: DialbackSecret,
+    /// Whether the initiator may ask for stanzas to come back on its stream.
+    pub bidi: Bidi,
 }
 
 /// The receiving side of an S2S stream: the partner dialled us.
@@ -50,6 +52,9 @@ pub struct S2sReceiver {
     told: Option<Addresses>,
     setup_deadline: Instant,
     last_heard: Instant,
+    /// When the stream last carried a stanza to the peer.
+    last_sent: Option<Instant>,
+    direction: Direction,
     /// Once the peer has asked for it.
     management: Option<Management>,
 }
@@ -108,6 +113,17 @@ impl From<StreamError> for Over {
     }
 }
 
+/// Where stanzas may go on the stream (XEP-0288).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Direction {
+    /// To us.
+    In,
+    /// To us; the peer may ask for more.
+    Offered,
+    /// Both ways: the peer has asked, before it proved itself.
+    Both,
+}
+
 /// Failed tries to authenticate on one stream.
 const FAILURES_MAX: usize = 3;
 
@@ -134,6 +150,8 @@ impl S2sReceiver {
             told: None,
             setup_deadline: now + config.limits.setup_timeout,
             last_heard: now,
+            last_sent: None,
+            direction: Direction::In,
             management: None,
             config,
             gate,
@@ -168,6 +186,35 @@ impl S2sReceiver {
     /// Ends the stream with `error` (policy was reloaded, the partner is too fast, ...).
     pub fn close_with(&mut self, error: StreamError, _now: Instant) {
         self.close(CloseReason::WeRefused(error));
+    }
+
+    /// Writes a stanza to the peer; only between a pair that is open here, and only while
+    /// [`takes_stanzas`](Self::takes_stanzas). The bytes are in the next `poll_transmit`.
+    pub fn send(&mut self, stanza: &Stanza, now: Instant) -> Sent {
+        // An initiator has no way to say how much it takes.
+        let bytes = self.wire.write_stanza(stanza, usize::MAX).unwrap_or_default();
+        self.last_sent = Some(now);
+        let Some(management) = &mut self.management else { return Sent::Uncounted };
+        management.sent(bytes, now);
+        Sent::Counted
+    }
+
+    /// True while the peer takes stanzas on this stream (XEP-0288), between the pairs that are open
+    /// on it.
+    pub fn takes_stanzas(&self) -> bool {
+        self.direction == Direction::Both && matches!(self.state, State::Open { .. })
+    }
+
+    /// True if another stanza may be sent before the next acknowledgement.
+    pub fn has_room(&self) -> bool {
+        self.management.as_ref().is_none_or(Management::has_room)
+    }
+
+    /// The peer was not read from until now, so its acknowledgements could not be heard earlier.
+    pub fn excuse_silence(&mut self, now: Instant) {
+        if let Some(management) = &mut self.management {
+            management.excuse(now);
+        }
     }
 
     /// The id of the current stream.
@@ -216,6 +263,13 @@ impl S2sReceiver {
             (State::AwaitRestart { channel, peer }, Frame::Header(header)) => {
                 self.on_restart(channel, peer, header).map_err(Over::Refuse)
             }
+            // What we sent may be acknowledged still.
+            (state @ State::Settling { .. }, Frame::Element(element))
+                if element.is("a", ns::SM) && self.direction == Direction::Both =>
+            {
+                self.on_management(&element)?;
+                Ok(state)
+            }
             (state @ State::Settling { .. }, _) => Ok(state),
             (state, Frame::Element(element)) => self.on_element(state, element),
             (State::Open { .. }, Frame::Footer)
@@ -236,6 +290,10 @@ impl S2sReceiver {
         }
         if element.has_ns(ns::BIDI) {
             // COMPAT(ejabberd, 24.12): offered or not, some ask; both sides work without.
+            let asked = element.is("bidi", ns::BIDI) && self.direction == Direction::Offered;
+            if asked && matches!(state, State::Negotiating { .. }) {
+                self.direction = Direction::Both;
+            }
             return Ok(state);
         }
         let key = KeyElement::read(&element).transpose()?;
@@ -265,8 +323,24 @@ impl S2sReceiver {
 }
 
 impl S2sReceiver {
-    fn idle_at(&self) -> Instant {
-        self.last_heard + self.config.limits.idle_timeout
+    /// When the stream is left for a silence; not while the peer owes an acknowledgement.
+    fn idle_at(&self) -> Option<Instant> {
+        let last = self.last_sent.map_or(self.last_heard, |sent| sent.max(self.last_heard));
+        let settled = self.management.as_ref().is_none_or(Management::is_settled);
+        settled.then(|| last + self.config.limits.idle_timeout)
+    }
+
+    fn on_stanza(&mut self, pairs: &Pairs, element: Element) -> Result<(), StreamError> {
+        let gate = Arc::clone(&self.gate);
+        let intake = Intake {
+            wire: &mut self.wire,
+            management: self.management.as_mut(),
+            pairs,
+            stream_id: &self.stream_id,
+            stanzas: &mut self.stanzas,
+            now: self.last_heard,
+        };
+        intake.take(element, |domain| gate.serves(domain))
     }
 }
 
@@ -296,7 +370,9 @@ impl Machine for S2sReceiver {
         }
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => {}
-            State::Open { channel, pairs } if now < self.idle_at() => {
+            State::Open { channel, pairs }
+                if self.idle_at().is_none_or(|idle_at| now < idle_at) =>
+            {
                 self.state = State::Open { channel, pairs };
                 self.tick(now);
             }
@@ -335,6 +411,9 @@ impl Machine for S2sReceiver {
     }
 
     fn poll_transmit(&mut self) -> Option<Bytes> {
+        if let (State::Open { .. }, Some(management)) = (&self.state, &mut self.management) {
+            management.ask(&mut self.wire);
+        }
         self.wire.next_bytes()
     }
 
@@ -343,7 +422,7 @@ impl Machine for S2sReceiver {
             State::Closed => None,
             State::Open { .. } => {
                 let deadline = self.management.as_ref().and_then(Management::deadline);
-                Some(deadline.into_iter().fold(self.idle_at(), Instant::min))
+                deadline.into_iter().chain(self.idle_at()).min()
             }
             State::Settling { until, .. } => {
                 let deadline = self.management.as_ref().and_then(Management::deadline);
@@ -366,14 +445,10 @@ impl Machine for S2sReceiver {
     }
 }
 
-fn next_id(seed: &mut Seed) -> StreamId {
+pub(super) fn next_id(seed: &mut Seed) -> StreamId {
     let mut id = [0; 16];
     for (to, from) in id.iter_mut().zip(seed.next_bytes()) {
         *to = from;
     }
     StreamId::from_random(id)
-}
-
-fn is_stanza(element: &Element) -> bool {
-    element.has_ns(ns::CLIENT) && matches!(element.name(), "message" | "presence" | "iq")
 }

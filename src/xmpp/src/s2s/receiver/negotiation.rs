@@ -6,9 +6,10 @@ use gatehouse_identity::AuthenticatedPeer;
 use gatehouse_types::{Domain, Local, Remote};
 use minidom::Element;
 
-use super::{Claim, FAILURES_MAX, S2sReceiver, State, is_stanza};
+use super::{Claim, Direction, FAILURES_MAX, S2sReceiver, State};
 use crate::features::{CertificateState, S2sChannel, S2sOffer, S2sProgress, S2sState};
 use crate::framing::{Leftover, StreamHeader};
+use crate::s2s::intake::is_stanza;
 use crate::s2s::pairs::Pairs;
 use crate::s2s::wire::Channel;
 use crate::s2s::{Authentication, Encryption, S2sEvent};
@@ -140,7 +141,11 @@ impl S2sReceiver {
             },
             terms: claim.map(|claim| claim.terms),
             progress,
+            bidi: self.config.bidi,
         });
+        if offer.bidi {
+            self.direction = Direction::Offered;
+        }
         self.wire.write(&offer.to_element(&self.config.limits));
     }
 

@@ -253,7 +253,11 @@ fn a_key_made_with_another_secret_is_denied() {
     let mut link = Link::starttls(DIALBACK, DIALBACK);
     link.shown_to_receiver = no_certificate();
     // The real authoritative server has the secret of `them.example`; this one has not.
-    let config = crate::s2s::InitiatorConfig { limits: limits(), dialback_secret: secret("evil") };
+    let config = crate::s2s::InitiatorConfig {
+        limits: limits(),
+        dialback_secret: secret("evil"),
+        bidi: crate::s2s::Bidi::Wanted,
+    };
     link.initiator = crate::s2s::S2sInitiator::new(
         std::sync::Arc::new(config),
         gatehouse_types::Local(domain("them.example")),

@@ -302,11 +302,20 @@ fn an_initiator_sends_nothing_before_it_is_open() {
 
 #[test]
 fn an_initiator_ignores_stanzas() {
-    let mut link = Link::starttls(CERTIFICATE, CERTIFICATE);
-    link.run();
-    link.initiator.handle_data(b"<message from='b@us.example' to='a@them.example'/>", link.now);
-    assert_eq!(events(&mut link.initiator), []);
-    assert!(!link.initiator.is_closed());
+    let entry = Entry::Direct(verified("us.example"));
+    let mut machine = initiator("them.example", "us.example", Purpose::Stanzas, DIALBACK, entry);
+    for text in [
+        "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
+         xmlns:db='jabber:server:dialback' id='1' version='1.0'>",
+        "<stream:features/>",
+        "<db:result from='us.example' to='them.example' type='valid'/>",
+    ] {
+        machine.handle_data(text.as_bytes(), start());
+    }
+    assert!(opened(&events(&mut machine)).is_some());
+    machine.handle_data(b"<message from='b@us.example' to='a@them.example'/>", start());
+    assert_eq!(events(&mut machine), []);
+    assert!(!machine.is_closed());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Both ends against each other and against hand-written peers, in memory.
 
+mod bidi;
 mod flows;
 mod hostile;
 mod management;

@@ -12,8 +12,8 @@ use gatehouse_types::{Domain, Local, Machine, Remote, StreamLimits};
 
 use crate::dialback::DialbackSecret;
 use crate::s2s::{
-    Authentication, DialbackAnswer, DialbackQuestion, Encryption, Gate, InitiatorConfig, Purpose,
-    ReceiverConfig, S2sEvent, S2sInitiator, S2sReceiver, Terms,
+    Authentication, Bidi, DialbackAnswer, DialbackQuestion, Encryption, Gate, InitiatorConfig,
+    Purpose, ReceiverConfig, S2sEvent, S2sInitiator, S2sReceiver, Terms,
 };
 use crate::stream::CloseReason;
 use crate::{Entry, Seed, Stanza, StreamCondition, StreamError};
@@ -112,7 +112,8 @@ pub(super) fn secret(of: &str) -> DialbackSecret {
 }
 
 pub(super) fn receiver(of: &str, gate: TestGate, entry: Entry) -> S2sReceiver {
-    let config = ReceiverConfig { limits: limits(), dialback_secret: secret(of) };
+    let config =
+        ReceiverConfig { limits: limits(), dialback_secret: secret(of), bidi: Bidi::Wanted };
     S2sReceiver::new(Arc::new(config), Arc::new(gate), entry, Seed::new([7; 32]), start())
 }
 
@@ -123,7 +124,8 @@ pub(super) fn initiator(
     terms: Terms,
     entry: Entry,
 ) -> S2sInitiator {
-    let config = InitiatorConfig { limits: limits(), dialback_secret: secret(from) };
+    let config =
+        InitiatorConfig { limits: limits(), dialback_secret: secret(from), bidi: Bidi::Wanted };
     let (from, to) = (Local(domain(from)), Remote(domain(to)));
     let seed = Seed::new([8; 32]);
     S2sInitiator::new(Arc::new(config), from, to, purpose, terms, entry, seed, start())

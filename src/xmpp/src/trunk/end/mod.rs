@@ -354,7 +354,7 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
         }
         match fault {
             Fault::Count(error) => {
-                wire::write(&mut self.out, &wire::handled_count_too_high(error));
+                wire::write(&mut self.out, &error.to_element());
             }
             Fault::Stanza(_) if self.flow.is_extended() => {
                 let number = self.flow.session.inbound.next();

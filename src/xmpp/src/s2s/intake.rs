@@ -1,39 +1,56 @@
-//! Stanzas on an open stream.
+//! Stanzas that come in on an open stream, whoever opened it.
 
-use gatehouse_types::{Jid, TraceId};
+use std::time::Instant;
+
+use gatehouse_types::{Domain, Jid, StreamId, TraceId};
 use minidom::Element;
 use rxml::xml_ncname;
 
-use super::{S2sReceiver, is_stanza};
-use crate::s2s::S2sEvent;
-use crate::s2s::management::Management;
-use crate::s2s::pairs::Pairs;
+use super::S2sEvent;
+use super::management::Management;
+use super::pairs::Pairs;
+use super::wire::Wire;
 use crate::stanza::InvalidStanza;
-use crate::{ErrorKind, Stanza, StanzaCondition, StreamCondition, StreamError};
+use crate::{ErrorKind, Stanza, StanzaCondition, StreamCondition, StreamError, ns};
 
-impl S2sReceiver {
+/// What a machine lends while it takes a stanza.
+pub(super) struct Intake<'a> {
+    pub(super) wire: &'a mut Wire,
+    pub(super) management: Option<&'a mut Management>,
+    pub(super) pairs: &'a Pairs,
+    /// For the ids of the stanzas, together with their number.
+    pub(super) stream_id: &'a StreamId,
+    pub(super) stanzas: &'a mut u64,
+    pub(super) now: Instant,
+}
+
+impl Intake<'_> {
     /// Hands on a stanza between an open pair; anything else ends the stream.
-    pub(super) fn on_stanza(&mut self, pairs: &Pairs, element: Element) -> Result<(), StreamError> {
+    pub(super) fn take(
+        mut self,
+        element: Element,
+        serves: impl Fn(&Domain) -> bool,
+    ) -> Result<(), StreamError> {
         if !is_stanza(&element) {
             return Err(StreamCondition::UnsupportedStanzaType.into());
         }
         let mut stanza = match Stanza::read(element) {
             Ok(stanza) => stanza,
             Err(refused) => {
-                self.on_malformed(pairs, refused.1, &refused.0)?;
+                self.on_malformed(refused.1, &refused.0)?;
                 // It gets no further than this.
-                if let Some(management) = &mut self.management
+                if let Some(management) = self.management
                     && let Some(number) = management.arrived()
                 {
-                    management.handled(number, &mut self.wire, self.last_heard);
+                    management.handled(number, self.wire, self.now);
                 }
                 return Ok(());
             }
         };
-        self.check_addresses(pairs, &stanza)?;
-        self.stanzas += 1;
-        stanza.set_trace(TraceId::of(&self.stream_id, self.stanzas));
-        let number = self.management.as_mut().and_then(Management::arrived);
+        self.check_addresses(&stanza, serves)?;
+        *self.stanzas += 1;
+        stanza.set_trace(TraceId::of(self.stream_id, *self.stanzas));
+        let number = self.management.and_then(Management::arrived);
         self.wire.tell(S2sEvent::Stanza(stanza, number));
         Ok(())
     }
@@ -42,7 +59,6 @@ impl S2sReceiver {
     /// or laxer rules than we do.
     fn on_malformed(
         &mut self,
-        pairs: &Pairs,
         mut element: Element,
         error: &InvalidStanza,
     ) -> Result<(), StreamError> {
@@ -56,7 +72,7 @@ impl S2sReceiver {
             self.wire.tell(S2sEvent::Malformed { answer: None, reason });
             return Ok(());
         };
-        let Some(local) = pairs.local_for(from.domain()) else {
+        let Some(local) = self.pairs.local_for(from.domain()) else {
             let text = format!("{} was not proved on this stream", from.domain());
             return Err(StreamError::new(StreamCondition::InvalidFrom, text));
         };
@@ -69,23 +85,31 @@ impl S2sReceiver {
         Ok(())
     }
 
-    fn check_addresses(&self, pairs: &Pairs, stanza: &Stanza) -> Result<(), StreamError> {
+    fn check_addresses(
+        &self,
+        stanza: &Stanza,
+        serves: impl Fn(&Domain) -> bool,
+    ) -> Result<(), StreamError> {
         let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else {
             // RFC 6120, section 4.9.3.7.
             let text = "a stanza between servers needs `from` and `to`";
             return Err(StreamError::new(StreamCondition::ImproperAddressing, text));
         };
         let (from, to) = (from.domain(), to.domain());
-        if pairs.contains(from, to) {
+        if self.pairs.contains(from, to) {
             return Ok(());
         }
-        let (condition, text) = if !pairs.proves(from) {
+        let (condition, text) = if !self.pairs.proves(from) {
             (StreamCondition::InvalidFrom, format!("{from} was not proved on this stream"))
-        } else if !self.gate.serves(to) {
+        } else if !serves(to) {
             (StreamCondition::HostUnknown, format!("{to} is not served here"))
         } else {
             (StreamCondition::NotAuthorized, format!("{from} has not asked to talk to {to} here"))
         };
         Err(StreamError::new(condition, text))
     }
+}
+
+pub(super) fn is_stanza(element: &Element) -> bool {
+    element.has_ns(ns::CLIENT) && matches!(element.name(), "message" | "presence" | "iq")
 }
