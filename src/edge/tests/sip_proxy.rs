@@ -13,6 +13,7 @@ mod world;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use gatehouse_edge::PrivateTargets;
 use gatehouse_net::now;
 use gatehouse_policy::{SipMode, SipPartner, SipRoute};
 use gatehouse_sip::{HeaderName, Message, Status};
@@ -389,4 +390,75 @@ async fn a_row_with_a_rate_is_kept_to_it() {
     let took = now().saturating_duration_since(began);
     assert!(took >= Duration::from_millis(900), "{took:?}");
     drop(world.ca);
+}
+
+#[tokio::test]
+async fn a_partner_that_does_not_read_costs_answers_and_no_memory() {
+    const REQUESTS: usize = 1500;
+    let mut world = World::new().await;
+    // More than the kernel takes, and more than the queues hold.
+    let body = vec![b'x'; 30_000];
+    world.inside.send(0, 0, request_inside(0, "MESSAGE", BOB, "first"));
+    let mut phone = world.peer.accept(&world.listener).await;
+    phone.next().await;
+    let mut failed = std::collections::HashSet::new();
+    for number in 0..REQUESTS {
+        let mut message = request_inside(0, "MESSAGE", BOB, &format!("m{number}"));
+        message.set_body("text/plain", body.clone());
+        world.inside.send_slowly(0, 0, message).await;
+        tokio::task::yield_now().await;
+        while let Ok(heard) = world.inside.heard.try_recv() {
+            assert_eq!(told(&heard.message), "503 5");
+            assert!(failed.insert(heard.message.call_id().unwrap()));
+        }
+    }
+    assert!(!failed.is_empty(), "all of it was kept somewhere");
+    // It hangs up: each of the others is told as well, once.
+    drop(phone);
+    while failed.len() < REQUESTS + 1 {
+        let heard = world.inside.hear().await;
+        assert_eq!(heard.message.status(), Some(Status::of(503)));
+        assert!(failed.insert(heard.message.call_id().unwrap()));
+    }
+    world.inside.assert_silence();
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_sent_away() {
+    let world = World::new().await;
+    let io = world.peer.dial_raw(world.inside.edges[0].address).await;
+    let mut io = io;
+    // It is heard, and is no message.
+    io.write_all(b"\r\n\r\n").await.unwrap();
+    let mut answer = [0; 2];
+    io.read_exact(&mut answer).await.unwrap();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    assert_eq!(say_all(io, b"").await, "");
+}
+
+#[tokio::test]
+async fn sips_records_lead_to_partners_that_are_no_lync() {
+    let ca = TestCa::new();
+    let listener = port().await;
+    let theirs = listener.local_addr().unwrap().port();
+    let (resolver, _dns) =
+        Zone::new().sips("them.example", "proxy.them.example", theirs).serve().await;
+    let rows = || policy(vec![row(&["them.example"], SipMode::Enhanced)]);
+    let mut inside = Inside::start(&ca, &resolver, rows()).await;
+    let peer = SipPeer::new(Some(&ca.issue().dns("them.example").make()), &ca, &Wire::default());
+    inside.send(0, 0, request_inside(0, "MESSAGE", BOB, "one"));
+    let mut phone = peer.accept(&listener).await;
+    let sent = phone.next().await;
+    phone.send(&Message::response_to(&sent, Status::of(200), Some("t"))).await;
+    assert_eq!(told(&inside.hear().await.message), "200");
+
+    // Where private addresses are refused, DNS leads to none: the edge is nobody's way in.
+    let refuse = PrivateTargets::Refuse;
+    let mut inside = Inside::start_with(&ca, &resolver, rows(), refuse).await;
+    inside.send(0, 0, request_inside(0, "MESSAGE", BOB, "two"));
+    assert_eq!(told(&inside.hear().await.message), "504");
+    let none = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
+    assert!(none.is_err(), "a private address was dialled");
 }

@@ -47,11 +47,6 @@ impl Face {
 
     /// True if a URI points at us.
     pub(crate) fn is_at(&self, uri: &Uri) -> bool {
-        self.is_host(&uri.host)
-    }
-
-    /// True if this is our host.
-    pub(crate) fn is_host(&self, host: &Host) -> bool {
-        matches!(host, Host::Name(name) if name.eq_ignore_ascii_case(self.host.as_str()))
+        matches!(&uri.host, Host::Name(name) if name.eq_ignore_ascii_case(self.host.as_str()))
     }
 }

@@ -19,6 +19,7 @@ mod routing;
 mod scrub;
 mod shared;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +112,7 @@ pub fn start(parts: SipParts, tasks: &Tasks) {
         let face = Face::of(local, &config.host_label, config.public_port)?;
         Some((local.0.clone(), face))
     });
+    let faces: HashMap<Domain, Face> = faces.collect();
     let secrets: Vec<&[u8]> =
         config.token_secrets.iter().map(|secret| secret.reveal().as_slice()).collect();
     let pat = match Pat::new(&secrets) {
@@ -122,7 +124,8 @@ pub fn start(parts: SipParts, tasks: &Tasks) {
     };
     let order = config.routing_nodes.iter().map(|name| Arc::from(name.as_str())).collect();
     let edge = Arc::new(SipEdge {
-        faces: faces.collect(),
+        face_hosts: faces.values().map(|face| face.host().to_string()).collect(),
+        faces,
         policy,
         resolver,
         acceptor,

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use gatehouse_net::Tasks;
@@ -29,6 +29,8 @@ pub(crate) struct SipEdge {
     pub(crate) config: SipConfig,
     /// Our IM domains, each with what partners see of it.
     pub(crate) faces: HashMap<Domain, Face>,
+    /// Their hosts.
+    pub(crate) face_hosts: HashSet<String>,
     pub(crate) policy: watch::Receiver<Arc<Policy>>,
     pub(crate) resolver: Resolver,
     pub(crate) acceptor: Acceptor,
@@ -60,7 +62,7 @@ impl SipEdge {
 
     /// True if this is how partners know one of our domains.
     pub(crate) fn is_face(&self, host: &Host) -> bool {
-        self.faces.values().any(|face| face.is_host(host))
+        matches!(host, Host::Name(name) if self.face_hosts.contains(name))
     }
 
     /// What partners see of one of our domains.

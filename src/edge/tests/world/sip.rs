@@ -195,6 +195,15 @@ pub(crate) fn secret() -> Secret<Vec<u8>> {
 
 impl Inside {
     pub(crate) async fn start(ca: &TestCa, resolver: &Resolver, policy: Policy) -> Self {
+        Self::start_with(ca, resolver, policy, PrivateTargets::Allow).await
+    }
+
+    pub(crate) async fn start_with(
+        ca: &TestCa,
+        resolver: &Resolver,
+        policy: Policy,
+        private_targets: PrivateTargets,
+    ) -> Self {
         let (cores, ends) = mesh(&NODES, &EDGES);
         let (sender, heard) = mpsc::channel(4096);
         let nodes = NODES
@@ -220,7 +229,7 @@ impl Inside {
                     token_secrets: vec![secret()],
                     routing_nodes: NODES.iter().map(|name| (*name).to_owned()).collect(),
                     connections_max: 64,
-                    private_targets: PrivateTargets::Allow,
+                    private_targets: private_targets.clone(),
                 },
                 listeners: vec![listener],
                 node_listeners: vec![(NODES[2].to_owned(), own)],
@@ -247,6 +256,13 @@ impl Inside {
     /// What a node hears next.
     pub(crate) async fn hear(&mut self) -> Heard {
         time::timeout(PATIENCE, self.heard.recv()).await.expect("no node heard anything").unwrap()
+    }
+
+    /// A node sends through an edge; waits while the edge does not keep up.
+    pub(crate) async fn send_slowly(&self, node: usize, edge: usize, message: Message) {
+        while self.nodes[node].edges.send(Edge::Named(EDGES[edge]), message.clone()).is_err() {
+            tokio::task::yield_now().await;
+        }
     }
 
     pub(crate) fn assert_silence(&mut self) {
