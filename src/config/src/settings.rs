@@ -175,6 +175,8 @@ pub struct Sip {
     pub public_port: u16,
     /// The cores that take new sessions, the preferred one first; those left out come last, by name.
     pub routing_nodes: Vec<Domain>,
+    /// Further ports that lead to one core each, for partners that insist on ports.
+    pub node_ports: Vec<NodePort>,
     /// What a partner runs of which neither the policy nor its messages say it.
     pub default_kind: SipKind,
     /// How a busy Lync user looks to XMPP clients.
@@ -183,6 +185,15 @@ pub struct Sip {
     pub undelivered: String,
     /// Silence after which an IM session is ended.
     pub session_idle: Duration,
+}
+
+/// A port of the edge that leads to one core.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NodePort {
+    /// The core's name on the trunk.
+    pub node: Domain,
+    /// Where the edge listens for it.
+    pub address: SocketAddr,
 }
 
 /// How a busy Lync user looks to XMPP clients.
@@ -246,6 +257,7 @@ impl Default for Sip {
             host_label: "sip".into(),
             public_port: 5061,
             routing_nodes: Vec::new(),
+            node_ports: Vec::new(),
             default_kind: SipKind::Lync,
             busy_as: BusyAs::Dnd,
             undelivered: "Your IM could not be delivered.".into(),

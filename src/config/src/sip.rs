@@ -8,7 +8,7 @@ use gatehouse_types::Domain;
 
 use crate::read::domain;
 use crate::reader::{Form, Section};
-use crate::settings::{BusyAs, Roles, Settings, Sip, Trunk};
+use crate::settings::{BusyAs, NodePort, Roles, Settings, Sip, Trunk};
 
 /// What an edge and a core in one process call the core.
 const ONLY_CORE: &str = "core";
@@ -42,11 +42,13 @@ pub(crate) fn read(mut section: Section<'_>, roles: Roles, trunk: &Trunk) -> Sip
     let second = Duration::from_secs(1);
     let session_idle = section.duration("session-idle", 30 * second, 86_400 * second, "\"10m\"");
     let routing_nodes = routing_nodes(&mut section, roles, trunk);
+    let node_ports = node_ports(&mut section, roles, trunk);
     section.finish();
     Sip {
         host_label: host_label.unwrap_or(default.host_label),
         public_port: port.and_then(|port| u16::try_from(port).ok()).unwrap_or(default.public_port),
         routing_nodes,
+        node_ports,
         default_kind: default_kind.map_or(default.default_kind, |found| found.value),
         busy_as: busy_as.map_or(default.busy_as, |found| found.value),
         undelivered: undelivered.map_or(default.undelivered, |found| found.value),
@@ -67,25 +69,69 @@ fn routing_nodes(section: &mut Section<'_>, roles: Roles, trunk: &Trunk) -> Vec<
     let mut nodes: Vec<Domain> = Vec::new();
     for found in found {
         let node = found.value;
-        let is_known = match roles {
-            Roles::EdgeAndCore => node.as_str() == ONLY_CORE,
-            Roles::Edge | Roles::Core => trunk.cores.contains(&node),
-        };
         if nodes.contains(&node) {
             let what = format!("{node} stands in `sip.routing-nodes` twice");
             section.note(found.span, what, "remove one of them".into());
-        } else if !is_known {
-            let what = format!("no core that this edge lets in is called {node}");
-            let remedy = match roles {
-                Roles::EdgeAndCore => "routing-nodes = [\"core\"], or remove it: there is one core",
-                Roles::Edge | Roles::Core => "name cores that stand in `trunk.cores`",
-            };
-            section.note(found.span, what, remedy.into());
+        } else if !is_known(&node, roles, trunk) {
+            note_unknown(section, found.span, &node, roles);
         } else {
             nodes.push(node);
         }
     }
     nodes
+}
+
+fn node_ports(section: &mut Section<'_>, roles: Roles, trunk: &Trunk) -> Vec<NodePort> {
+    let form = Form {
+        kind: "a list of ports, each with node and address",
+        example: "[{ node = \"core\", address = \"[::]:45061\" }]",
+    };
+    let place = section.place("node-ports");
+    let Some(found) = section.sections("node-ports", form) else { return Vec::new() };
+    let mut ports: Vec<NodePort> = Vec::new();
+    for (mut port, span) in found {
+        let node = port.text("node", Form { kind: "a core's name", example: "\"core\"" }, domain);
+        let form = Form {
+            kind: "an IP address with a port (IPv6 in brackets)",
+            example: "\"[::]:45061\"",
+        };
+        let address = port.text("address", form, |text| text.parse().ok());
+        for key in ["node", "address"] {
+            if port.place(key).is_none() {
+                let remedy = "node-ports = [{ node = \"core\", address = \"[::]:45061\" }]";
+                port.note(span.clone(), format!("this port has no `{key}`"), remedy.into());
+            }
+        }
+        port.finish();
+        let (Some(node), Some(address)) = (node, address) else { continue };
+        if roles != Roles::Core && !is_known(&node.value, roles, trunk) {
+            note_unknown(section, node.span, &node.value, roles);
+            continue;
+        }
+        ports.push(NodePort { node: node.value, address: address.value });
+    }
+    if let (Roles::Core, Some(place)) = (roles, place) {
+        let what = "`sip.node-ports` belongs to the edge, which does not run here".to_owned();
+        section.note(place, what, "write it in the settings of every edge, and remove it".into());
+        return Vec::new();
+    }
+    ports
+}
+
+fn is_known(node: &Domain, roles: Roles, trunk: &Trunk) -> bool {
+    match roles {
+        Roles::EdgeAndCore => node.as_str() == ONLY_CORE,
+        Roles::Edge | Roles::Core => trunk.cores.contains(node),
+    }
+}
+
+fn note_unknown(section: &Section<'_>, span: Range<usize>, node: &Domain, roles: Roles) {
+    let what = format!("no core that this edge lets in is called {node}");
+    let remedy = match roles {
+        Roles::EdgeAndCore => "write `core`: there is one core",
+        Roles::Edge | Roles::Core => "name cores that stand in `trunk.cores`",
+    };
+    section.note(span, what, remedy.into());
 }
 
 fn host_label(text: &str) -> Option<String> {
@@ -191,6 +237,12 @@ mod tests {
         assert_eq!(good.sip.routing_nodes.len(), 2);
         let found = problems(&format!("{edge}routing-nodes = [\"c3\"]\n"));
         assert_eq!(found, [(5, "no core that this edge lets in is called c3".to_owned())]);
+        let port = |node: &str| {
+            format!("{edge}node-ports = [{{ node = \"{node}\", address = \"[::]:45061\" }}]\n")
+        };
+        assert_eq!(settings(&port("c1")).sip.node_ports.len(), 1);
+        assert_eq!(problems(&port("c3")).len(), 1);
+        assert_eq!(problems(&format!("{edge}node-ports = [{{ nod = \"c1\" }}]\n")).len(), 3);
         let core = "roles = [\"core\"]\n[trunk]\nedges = [{ name = \"e\", address = \"e:1\" }]\n\
                     [sip]\nrouting-nodes = [\"core\"]\n[listen]\nsip = [\"[::]:5061\"]\n";
         let found = problems(core);

@@ -53,10 +53,11 @@ data = "gatehouse-data"
 
 [sip]
 # Partners that speak SIP, such as Lync; `[[sip]]` rows of the policy say who. See
-# docs/protocols/sip.md for the DNS records and certificate names they look for.
+# docs/operate/sip-partners.md for the DNS records and certificate names they look for.
 # host-label = "sip"            # partners see `sip.` and the domain; SRV records name it
 # public-port = 5061            # what partners see, behind a port mapping perhaps
 # routing-nodes = ["core"]      # the cores that take new sessions, the preferred one first
+# node-ports = [{ node = "core", address = "[::]:45061" }]  # ports that lead to one core each
 # default-kind = "lync"         # a partner that says nothing of itself; or "standard"
 # busy-as = "dnd"               # how a busy Lync user looks to XMPP clients; or "away"
 # undelivered = "Your IM could not be delivered."

@@ -24,7 +24,11 @@ pub(crate) fn directory(setup: &Setup) -> Result<CertDir, Failure> {
 /// The names that the certificate of `domain` shall hold.
 pub(crate) fn plan(setup: &Setup, domain: &Domain) -> NamePlan {
     let options = PlanOptions { xmpp_addr: setup.settings.certificates.xmpp_addr };
-    NamePlan::for_domain(domain, &setup.settings.edge_host, options)
+    let plan = NamePlan::for_domain(domain, &setup.settings.edge_host, options);
+    match setup.settings.sip.host(domain) {
+        Some(host) => plan.with_sip_host(&host),
+        None => plan,
+    }
 }
 
 /// Issues what is missing or outdated. An edge by itself has no authority and issues nothing.
@@ -57,10 +61,13 @@ pub(crate) fn load(setup: &Setup) -> Result<Vec<KeyEntry>, Failure> {
             // Where there is an authority, `ensure` renews or warns.
             warn_of_end(&directory, domain);
         }
-        // Other names of the certificate are served too, so that a room service is found by SNI.
-        let conference = format!("conference.{domain}").parse::<Domain>();
+        // Other names of the certificate are served too, so that a room service and the host of SIP
+        // are found by SNI; one that is a domain of ours has a certificate of its own.
+        let conference = format!("conference.{domain}").parse::<Domain>().ok();
+        let others = conference.into_iter().chain(setup.settings.sip.host(domain));
+        let others = others.filter(|name| !setup.settings.domains.contains(name));
         entries.push(KeyEntry {
-            domains: std::iter::once(domain.clone()).chain(conference).collect(),
+            domains: std::iter::once(domain.clone()).chain(others).collect(),
             chain_pem: stored.chain_pem.clone(),
             key_pem: stored.key_pem.reveal().clone(),
         });

@@ -50,6 +50,48 @@ pub(crate) fn dialback_secret(data: &Path) -> Result<Secret<Vec<u8>>, Failure> {
     Ok(Secret::new(text.reveal().clone().into_bytes()))
 }
 
+/// Where the secrets stand that seal what SIP partners send back to us.
+pub(crate) fn sip_secrets_path(data: &Path) -> PathBuf {
+    data.join("sip-tokens.secret")
+}
+
+/// The secrets that all edges of one deployment share, one in each line, the newest first; made at
+/// the first call. What an older one has sealed is still opened, so they can be replaced while
+/// partners talk.
+pub(crate) fn sip_secrets(data: &Path) -> Result<Vec<Secret<Vec<u8>>>, Failure> {
+    let path = sip_secrets_path(data);
+    let remedy =
+        "write one of 64 hexadecimal digits in each line, the newest first, the same on every edge";
+    let text = secret_text(&path, remedy)?;
+    let mut secrets = Vec::new();
+    for (number, line) in text.reveal().lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() {
+            continue;
+        }
+        if line.len() < SECRET_DIGITS_MIN {
+            return Err(Failure::new(format!(
+                "{}:{}: too short to be a secret: {remedy}",
+                path.display(),
+                number + 1
+            )));
+        }
+        secrets.push(Secret::new(line.as_bytes().to_vec()));
+    }
+    if secrets.len() > gatehouse_edge::SIP_SECRETS_MAX {
+        return Err(Failure::new(format!(
+            "{} holds {} secrets: keep the newest {}",
+            path.display(),
+            secrets.len(),
+            gatehouse_edge::SIP_SECRETS_MAX
+        )));
+    }
+    Ok(secrets)
+}
+
+/// Fewer are no secret.
+const SECRET_DIGITS_MIN: usize = 64;
+
 /// 64 hexadecimal digits or more from a file that only we may read.
 fn secret_text(path: &Path, remedy: &str) -> Result<Secret<String>, Failure> {
     let text = match fs::read_to_string(path) {
@@ -63,7 +105,7 @@ fn secret_text(path: &Path, remedy: &str) -> Result<Secret<String>, Failure> {
         Err(error) => return Err(Failure::new(format!("cannot read {}: {error}", path.display()))),
     };
     let text = Secret::new(text.trim().to_owned());
-    if text.reveal().len() < 64 {
+    if text.reveal().len() < SECRET_DIGITS_MIN {
         return Err(Failure::new(format!(
             "{} is too short to be a secret: {remedy}",
             path.display()

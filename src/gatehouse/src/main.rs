@@ -10,6 +10,7 @@ mod passwords;
 mod random;
 mod run;
 mod setup;
+mod sip;
 mod trunk;
 
 use std::process::ExitCode;

@@ -7,7 +7,10 @@ use gatehouse_net::Tasks;
 use gatehouse_pki::TrunkDir;
 use gatehouse_telemetry::{StreamHandle, StreamInfo, StreamKind, StreamState, Streams};
 use gatehouse_tls::{Acceptor, Connector, KeyEntry, Keys, Roots, SystemRoots};
-use gatehouse_trunk::{ALPN, DialConfig, EdgeAddress, ListenConfig, Trunk, TrunkObserver, Tuning};
+use gatehouse_trunk::sip::{self, SipCoreEnd, SipEdgeEnd};
+use gatehouse_trunk::{
+    ALPN, DialConfig, EdgeAddress, ListenConfig, Trunk, TrunkObserver, Tuning, listen_with_sip,
+};
 use gatehouse_types::Domain;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -22,13 +25,15 @@ pub(crate) fn directory(setup: &Setup) -> Result<TrunkDir, Failure> {
     TrunkDir::open(setup.settings.data.join("trunk")).map_err(|error| Failure::from(&error))
 }
 
-/// The core's end: dials every edge of the settings.
+/// The core's end: dials every edge of the settings, with a second link to each for SIP if that is
+/// wanted.
 pub(crate) fn dial(
     setup: &Setup,
     domains: watch::Receiver<Vec<Domain>>,
+    has_sip: bool,
     streams: Streams,
     tasks: &Tasks,
-) -> Result<Trunk, Failure> {
+) -> Result<(Trunk, Option<SipCoreEnd>), Failure> {
     let own = &setup.settings.trunk.name;
     directory(setup)?
         .ensure_node(own, clock::unix_seconds())
@@ -42,34 +47,52 @@ pub(crate) fn dial(
         .edges
         .iter()
         .map(|edge| EdgeAddress { name: edge.name.clone(), address: edge.address.clone() });
+    let edges: Vec<EdgeAddress> = edges.collect();
+    let sip = if has_sip {
+        let connector =
+            Connector::new(&keys, &roots, &[sip::ALPN]).map_err(|error| Failure::from(&error))?;
+        let observer: Arc<dyn TrunkObserver> =
+            Listed::new(setup, StreamKind::SipTrunk, streams.clone());
+        Some(sip::dial(own, edges.clone(), &connector, &observer, tasks))
+    } else {
+        None
+    };
     let config = DialConfig {
         own: own.clone(),
-        edges: edges.collect(),
+        edges,
         domains,
         tuning: Tuning::default(),
-        observer: Listed::new(setup, streams),
+        observer: Listed::new(setup, StreamKind::Trunk, streams),
     };
-    Ok(gatehouse_trunk::dial(config, connector, tasks))
+    Ok((gatehouse_trunk::dial(config, connector, tasks), sip))
 }
 
-/// The edge's end: lets in the cores of the settings.
+/// The edge's end: lets in the cores of the settings, for SIP, too, if that is wanted.
 pub(crate) fn listen(
     setup: &Setup,
     listeners: Vec<TcpListener>,
+    has_sip: bool,
     streams: Streams,
     tasks: &Tasks,
-) -> Result<Trunk, Failure> {
+) -> Result<(Trunk, Option<SipEdgeEnd>), Failure> {
     let (keys, roots) = tls(setup)?;
-    let acceptor = Acceptor::new(&keys, &roots, &[ALPN]).map_err(|error| Failure::from(&error))?;
+    let protocols: &[&str] = if has_sip { &[ALPN, sip::ALPN] } else { &[ALPN] };
+    let acceptor =
+        Acceptor::new(&keys, &roots, protocols).map_err(|error| Failure::from(&error))?;
+    let sip_observer = Listed::new(setup, StreamKind::SipTrunk, streams.clone());
     let config = ListenConfig {
         own: setup.settings.trunk.name.clone(),
         listeners,
         cores: setup.settings.trunk.cores.clone(),
         domains: setup.settings.domains.clone(),
         tuning: Tuning::default(),
-        observer: Listed::new(setup, streams),
+        observer: Listed::new(setup, StreamKind::Trunk, streams),
     };
-    Ok(gatehouse_trunk::listen(config, acceptor, tasks))
+    if has_sip {
+        let (trunk, sip) = listen_with_sip(config, acceptor, sip_observer, tasks);
+        return Ok((trunk, Some(sip)));
+    }
+    Ok((gatehouse_trunk::listen(config, acceptor, tasks), None))
 }
 
 /// Nobody but the trunk's own authority is trusted here.
@@ -103,14 +126,16 @@ const SHOWN_MAX: usize = 5;
 /// Lists the trunk's connections among the live streams.
 struct Listed {
     own: String,
+    kind: StreamKind,
     streams: Streams,
     live: Mutex<HashMap<String, StreamHandle>>,
 }
 
 impl Listed {
-    fn new(setup: &Setup, streams: Streams) -> Arc<Self> {
+    fn new(setup: &Setup, kind: StreamKind, streams: Streams) -> Arc<Self> {
         Arc::new(Self {
             own: setup.settings.trunk.name.to_string(),
+            kind,
             streams,
             live: Mutex::default(),
         })
@@ -120,8 +145,8 @@ impl Listed {
 impl TrunkObserver for Listed {
     fn up(&self, peer: &str, address: &str, tls: &'static str) {
         let handle = self.streams.open(StreamInfo {
-            kind: StreamKind::Trunk,
-            id: format!("trunk-{peer}"),
+            kind: self.kind,
+            id: format!("{}-{peer}", self.kind.as_str()),
             local: self.own.clone(),
             peer: peer.to_owned(),
             address: address.to_owned(),

@@ -53,6 +53,10 @@ fn export(setup: &Setup, out: &Path, name: &Domain) -> Result<(), Failure> {
     }
     let secret = String::from_utf8_lossy(secret.reveal()).into_owned();
     files::write_private(&files::dialback_secret_path(out), &secret)?;
+    let secrets = files::sip_secrets(&setup.settings.data)?;
+    let lines = secrets.iter().map(|secret| String::from_utf8_lossy(secret.reveal()).into_owned());
+    let lines = lines.collect::<Vec<_>>().join("\n");
+    files::write_private(&files::sip_secrets_path(out), &lines)?;
     say(format!(
         "Wrote {}: the data directory of the edge `{name}`.\nCopy it to the edge over a safe way, then remove it here: it holds private keys.",
         out.display()

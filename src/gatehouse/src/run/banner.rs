@@ -29,6 +29,9 @@ pub(super) fn show(setup: &Setup) -> Result<(), Failure> {
             addresses(&settings.listen.s2s),
             addresses(&settings.listen.s2s_direct_tls)
         );
+        if !settings.listen.sip.is_empty() {
+            let _ = writeln!(text, "SIP partners on     {} (TLS)", addresses(&settings.listen.sip));
+        }
     }
     text.push_str(&dns(settings));
     text.push_str(&certificates::overview(setup)?);
@@ -57,6 +60,13 @@ fn dns(settings: &Settings) -> String {
         }
         for (service, priority, port) in rows {
             let _ = writeln!(text, "  {service}.{domain}. 3600 IN SRV {priority} 0 {port} {host}.");
+        }
+        if let (false, Some(host)) = (listen.sip.is_empty(), settings.sip.host(domain)) {
+            let port = settings.sip.public_port;
+            let _ = writeln!(
+                text,
+                "  _sipfederationtls._tcp.{domain}. 3600 IN SRV 0 0 {port} {host}.  (and an A or AAAA record for {host})"
+            );
         }
     }
     text

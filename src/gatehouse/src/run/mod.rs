@@ -13,7 +13,7 @@ use gatehouse_types::Chain;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, Interval, interval_at};
-use tracing::{Span, error, info};
+use tracing::{Span, error, info, warn};
 
 use self::reload::Reloader;
 use self::roles::Shared;
@@ -33,6 +33,9 @@ pub(crate) async fn run(place: Place) -> Result<(), Failure> {
     let setup = Setup::read(&place)?;
     let policy = setup.policy()?;
     start_log(&setup)?;
+    for remark in gatehouse_config::remarks(&setup.settings, &policy) {
+        warn!("{remark}");
+    }
     files::make_private_directory(&setup.settings.data)?;
 
     let streams = Streams::default();

@@ -12,6 +12,7 @@ use crate::certificates;
 use crate::cli::Place;
 use crate::commands::Failure;
 use crate::setup::Setup;
+use crate::sip;
 
 /// Reads policy, certificates and trust again, without a restart and without dropping a stream that
 /// is still allowed.
@@ -22,6 +23,8 @@ pub(super) struct Reloader {
     roots: Roots,
     domains: watch::Sender<Vec<Domain>>,
     started_with: Settings,
+    /// Whether SIP was spoken then.
+    sip_was_on: bool,
 }
 
 impl Reloader {
@@ -33,6 +36,7 @@ impl Reloader {
             roots: shared.roots.clone(),
             domains: shared.domains.clone(),
             started_with: setup.settings.clone(),
+            sip_was_on: sip::is_on(&setup.settings, &shared.policy.borrow()),
         }
     }
 
@@ -60,14 +64,15 @@ impl Reloader {
     }
 
     /// Whether something changed that a reload does not reach.
-    fn needs_restart(&self, now: &Settings) -> bool {
+    fn needs_restart(&self, now: &Settings, policy: &Policy) -> bool {
         let reached = Settings {
             policy: now.policy.clone(),
             tls: now.tls.clone(),
             certificates: now.certificates,
             ..self.started_with.clone()
         };
-        *now != reached
+        // A core by itself opens its links for SIP when its policy first names a partner.
+        *now != reached || sip::is_on(now, policy) != self.sip_was_on
     }
 
     /// Tells the edges which domains this core still serves: one that is no longer in the settings is
@@ -92,9 +97,13 @@ impl Reloader {
         Roots::new(&trust, system).map_err(|error| Failure::from(&error))?;
         self.keys.replace(certificates::load(&setup)?).map_err(|error| Failure::from(&error))?;
         self.roots.replace(&trust, system).map_err(|error| Failure::from(&error))?;
-        self.policy.send_replace(Arc::new(policy));
+        let policy = Arc::new(policy);
+        self.policy.send_replace(Arc::clone(&policy));
         self.announce(&setup.settings);
-        if self.needs_restart(&setup.settings) {
+        for remark in gatehouse_config::remarks(&setup.settings, &policy) {
+            warn!("{remark}");
+        }
+        if self.needs_restart(&setup.settings, &policy) {
             warn!(
                 "settings besides policy, certificates and trust have changed: they need a restart"
             );

@@ -1,9 +1,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use gatehouse_config::{Roles, Settings};
+use gatehouse_config::{NodePort, Roles, Settings};
 use gatehouse_core::{CoreConfig, CoreParts};
-use gatehouse_edge::{Bidi, EdgeConfig, EdgeParts, PrivateTargets};
+use gatehouse_edge::{Bidi, EdgeConfig, EdgeParts, PrivateTargets, SipParts};
 use gatehouse_net::Tasks;
 use gatehouse_policy::Policy;
 use gatehouse_resolve::Resolver;
@@ -11,6 +11,7 @@ use gatehouse_store::{OfflineLimits, Store};
 use gatehouse_telemetry::{Reach, Streams};
 use gatehouse_tls::{Acceptor, Connector, Keys, Roots};
 use gatehouse_trunk::Trunk;
+use gatehouse_trunk::sip::{SipCoreEnd, SipEdgeEnd};
 use gatehouse_types::{Domain, Local, Secret, StreamLimits};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use tokio::sync::watch;
 use super::bind;
 use crate::commands::Failure;
 use crate::setup::Setup;
-use crate::{certificates, files, random, trunk};
+use crate::{certificates, files, random, sip, trunk};
 
 /// ALPN of direct TLS (XEP-0368).
 const ALPN_CLIENT: &str = "xmpp-client";
@@ -57,32 +58,75 @@ pub(super) async fn start(
     reach: Reach,
     tasks: &Tasks,
 ) -> Result<Option<Store>, Failure> {
+    let has_sip = sip::is_on(&setup.settings, &shared.policy.borrow());
     let store = match setup.settings.roles {
         Roles::EdgeAndCore => {
             let (core_end, edge_end) = gatehouse_trunk::in_process();
+            let (sip_core, sip_edge) = has_sip.then(gatehouse_trunk::sip::in_process).unzip();
             let edge = edge_parts(setup, &shared, reach, edge_end)?;
-            let core = core_parts(setup, &shared, core_end).await?;
+            let sip = sip_parts(setup, &shared, &edge.resolver, sip_edge)?;
+            let core = core_parts(setup, &shared, core_end, sip_core).await?;
             let store = core.store.clone();
-            gatehouse_edge::start(edge, tasks);
+            start_edge(edge, sip, tasks);
             gatehouse_core::start(core, tasks);
             Some(store)
         }
         Roles::Edge => {
             let listeners = bind_all(&setup.settings.listen.trunk, "listen.trunk")?;
-            let end = trunk::listen(setup, listeners, shared.streams.clone(), tasks)?;
-            gatehouse_edge::start(edge_parts(setup, &shared, reach, end)?, tasks);
+            let (end, sip_end) =
+                trunk::listen(setup, listeners, has_sip, shared.streams.clone(), tasks)?;
+            let edge = edge_parts(setup, &shared, reach, end)?;
+            let sip = sip_parts(setup, &shared, &edge.resolver, sip_end)?;
+            start_edge(edge, sip, tasks);
             None
         }
         Roles::Core => {
-            let end =
-                trunk::dial(setup, shared.domains.subscribe(), shared.streams.clone(), tasks)?;
-            let core = core_parts(setup, &shared, end).await?;
+            let domains = shared.domains.subscribe();
+            let (end, sip_end) =
+                trunk::dial(setup, domains, has_sip, shared.streams.clone(), tasks)?;
+            let core = core_parts(setup, &shared, end, sip_end).await?;
             let store = core.store.clone();
             gatehouse_core::start(core, tasks);
             Some(store)
         }
     };
     Ok(store)
+}
+
+fn start_edge(edge: EdgeParts, sip: Option<SipParts>, tasks: &Tasks) {
+    gatehouse_edge::start(edge, tasks);
+    if let Some(sip) = sip {
+        gatehouse_edge::start_sip(sip, tasks);
+    }
+}
+
+/// Nothing where no SIP is spoken.
+fn sip_parts(
+    setup: &Setup,
+    shared: &Shared,
+    resolver: &Resolver,
+    trunk: Option<SipEdgeEnd>,
+) -> Result<Option<SipParts>, Failure> {
+    let Some(trunk) = trunk else { return Ok(None) };
+    let settings = &setup.settings;
+    let secrets = files::sip_secrets(&settings.data)?;
+    let node_port = |port: &NodePort| -> Result<(String, TcpListener), Failure> {
+        Ok((port.node.to_string(), bind(port.address, "sip.node-ports")?))
+    };
+    // Partners of this kind know no ALPN.
+    let acceptor = Acceptor::new(&shared.keys, &shared.roots, &[]);
+    let connector = Connector::new(&shared.keys, &shared.roots, &[]);
+    Ok(Some(SipParts {
+        config: sip::edge_config(settings, local(&settings.domains), secrets),
+        listeners: bind_all(&settings.listen.sip, "listen.sip")?,
+        node_listeners: settings.sip.node_ports.iter().map(node_port).collect::<Result<_, _>>()?,
+        acceptor: acceptor.map_err(|error| Failure::from(&error))?,
+        connector: connector.map_err(|error| Failure::from(&error))?,
+        resolver: resolver.clone(),
+        policy: shared.policy.subscribe(),
+        streams: shared.streams.clone(),
+        trunk,
+    }))
 }
 
 fn edge_parts(
@@ -137,7 +181,12 @@ fn edge_parts(
     })
 }
 
-async fn core_parts(setup: &Setup, shared: &Shared, trunk: Trunk) -> Result<CoreParts, Failure> {
+async fn core_parts(
+    setup: &Setup,
+    shared: &Shared,
+    trunk: Trunk,
+    sip: Option<SipCoreEnd>,
+) -> Result<CoreParts, Failure> {
     let settings = &setup.settings;
     let acceptor = |alpn: &[&str]| {
         Acceptor::new(&shared.keys, &shared.roots, alpn).map_err(|error| Failure::from(&error))
@@ -154,7 +203,7 @@ async fn core_parts(setup: &Setup, shared: &Shared, trunk: Trunk) -> Result<Core
         store,
         streams: shared.streams.clone(),
         trunk,
-        sip: None,
+        sip: sip.map(|end| sip::gateway_parts(settings, shared.policy.subscribe(), end)),
     })
 }
 
