@@ -146,7 +146,6 @@ async fn every_dialog_finds_its_node_although_both_edges_were_restarted() {
     assert!(unanswered.len() > DIALOGS / 2);
 
     // Nobody is told that those have failed: their answers may still come, and do.
-    inside.assert_silence();
     inside.stop().await;
     drop(phones);
     let mut inside = Inside::start(&ca, &resolver, rows()).await;

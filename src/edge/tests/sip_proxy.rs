@@ -115,6 +115,11 @@ async fn what_goes_no_further_is_answered_here() {
         ),
         ("two tags", set(to_alice("MESSAGE", "m"), HeaderName::CSeq, "1 INVITE"), "400"),
         ("a question", to_alice("OPTIONS", "n"), "200"),
+        (
+            "a question by the name that its administrator knows us by",
+            set(to_alice("OPTIONS", "q"), HeaderName::Route, "<sip:edge.hoster.example;lr>"),
+            "200",
+        ),
     ];
     for (case, request, expected) in rows {
         assert_eq!(phone.ask(&request).await, expected, "{case}");

@@ -17,7 +17,7 @@ use gatehouse_sip::HeaderName;
 use gatehouse_testkit::TestCa;
 use tokio::time;
 use world::Zone;
-use world::sip::{Inside, Phone, SipPeer, Wire, policy, request, row, set, told, with_uri};
+use world::sip::{Heard, Inside, Phone, SipPeer, Wire, policy, request, row, set, told, with_uri};
 
 const ALICE: &str = "sip:alice@ours.example";
 const NOBODY: &str = "503 1007;reason=\"The service is temporarily not available\" 10";
@@ -85,6 +85,17 @@ async fn new_sessions_move_within_five_seconds_and_dialogs_stay() {
         assert_eq!(heard.node, "core-3");
         inside.answer(&heard, 200);
         assert_eq!(told(&phone.next().await), "200");
+    }
+    // The CANCEL of an invitation in a dialog goes where that went.
+    phone.send(&in_dialog("INVITE", "b3")).await;
+    phone.send(&in_dialog("CANCEL", "b3")).await;
+    let (invite, cancel) = (inside.hear().await, inside.hear().await);
+    let branch = |heard: &Heard| heard.message.vias().unwrap()[0].to_string();
+    assert_eq!((invite.node, cancel.node), ("core-3", "core-3"));
+    assert_eq!(branch(&invite), branch(&cancel));
+    for (heard, code) in [(&cancel, 200), (&invite, 487)] {
+        inside.answer(heard, code);
+        assert_eq!(told(&phone.next().await), code.to_string());
     }
     // It comes back, and is trusted again only after a while.
     inside.nodes[0].is_silent.store(false, Ordering::Relaxed);

@@ -111,11 +111,12 @@ fn route(
 }
 
 /// A Route that leads past us, and a Via of ours below the partner's, are no way in: what goes in
-/// ends here (RFC 3261 sections 16.3, step 4, and 16.4; RFC 5393).
+/// ends here (RFC 3261 sections 16.3, step 4, and 16.4; RFC 5393). The first Route brought it here,
+/// by whatever name the partner's administrator entered.
 fn no_relay(connection: &PartnerConnection, request: &Message) -> Result<(), Refused> {
     let edge = &connection.edge;
     let routes = request.routes().unwrap_or_default();
-    if !routes.iter().all(|route| edge.is_face(&route.uri.host)) {
+    if !routes.iter().skip(1).all(|route| edge.is_face(&route.uri.host)) {
         return Err(Refused::new(403, "relay", "a Route leads on from here")
             .told(1003, "Requests are not relayed to other hosts"));
     }

@@ -247,10 +247,11 @@ impl Inside {
     }
 
     /// Both edges stop; the nodes and what they know stay.
-    pub(crate) async fn stop(self) {
-        for edge in self.edges {
+    pub(crate) async fn stop(mut self) {
+        for edge in std::mem::take(&mut self.edges) {
             edge.stop().await;
         }
+        self.assert_silence();
     }
 
     /// What a node hears next.
