@@ -20,6 +20,7 @@ use tracing::debug;
 
 use crate::carbons::Copied;
 use crate::delivery::Reach;
+use crate::ended::Ended;
 use crate::outbox::Outbox;
 use crate::pep::Personal;
 use crate::watchers::Watchers;
@@ -47,6 +48,8 @@ pub(crate) struct Account {
     /// Rings when what a session left was taken care of.
     settled: Notify,
     blocked: Mutex<BlockedCache>,
+    /// Sessions whose clients did not come back.
+    pub(crate) ended: Ended,
     pub(crate) copied: Copied,
     pub(crate) watchers: Watchers,
     pub(crate) personal: Personal,
@@ -147,6 +150,13 @@ impl Session {
         self.with(|state| state.name.as_deref() == Some(name))
     }
 
+    /// Its client did not come back; `handled` of what that sent were handled.
+    pub(crate) fn remember_end(&self, handled: u32) {
+        if let Some(name) = self.with(|state| state.name.clone()) {
+            self.account.ended.remember(self.version, name, handled);
+        }
+    }
+
     /// Whether its client is away and may come back.
     pub(crate) fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::Release);
@@ -190,6 +200,7 @@ impl Account {
             replaced: Mutex::default(),
             settled: Notify::new(),
             blocked: Mutex::default(),
+            ended: Ended::default(),
             copied: Copied::default(),
             watchers: Watchers::default(),
             personal: Personal::default(),
@@ -366,6 +377,11 @@ impl Accounts {
     /// All accounts that somebody is connected to.
     pub(crate) fn all_connected(&self) -> Vec<Arc<Account>> {
         self.0.lock().values().filter(|account| account.is_connected()).cloned().collect()
+    }
+
+    /// The live state of an account that was used since the start.
+    pub(crate) fn known(&self, bare: &Jid) -> Option<Arc<Account>> {
+        self.0.lock().get(bare).cloned()
     }
 
     /// The live state of an account that somebody is connected to.

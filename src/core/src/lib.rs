@@ -6,6 +6,8 @@ mod backlog;
 mod bind;
 mod carbons;
 mod delivery;
+mod ended;
+mod entry;
 mod held;
 mod inbound;
 mod incoming;
@@ -32,6 +34,8 @@ mod subscription;
 mod subscriptions;
 mod sweep;
 mod watchers;
+mod wishes;
+mod writing;
 mod xml;
 
 #[cfg(test)]

@@ -1,28 +1,21 @@
 //! A client's managed stream (XEP-0198) and its state (XEP-0352), on its connection.
 
-use std::time::Duration;
-
 use aws_lc_rs::rand;
 use gatehouse_net::now;
-use gatehouse_telemetry::StreamState;
-use gatehouse_xmpp::{Seed, StanzaCondition};
+use gatehouse_types::Jid;
+use gatehouse_xmpp::{C2sServer, Seed, StanzaCondition};
 use tracing::{debug, info};
 
-use crate::resume::{AWAY_MAX, HandOver, Managed};
+use crate::resume::{Bound, HandOver};
 use crate::session::Client;
 
 impl Client {
     /// From here on the client counts; with `resume` it may come back within `seconds`.
     pub(crate) fn manage(&mut self, resume: bool, seconds: Option<u64>) {
         let Some(bound) = &mut self.bound else { return };
-        let wanted = seconds.map_or(AWAY_MAX, Duration::from_secs);
-        let away_max = wanted.min(AWAY_MAX);
-        let name = resume.then(unguessable_name).flatten();
-        let away_max = name.is_some().then_some(away_max);
-        bound.managed = Some(Managed { away_max, ..Managed::default() });
-        let resume = name.as_deref().zip(away_max.map(|it| it.as_secs()));
+        let resume = bound.manage(resume, seconds);
+        let resume = resume.as_ref().map(|(name, seconds)| (name.as_str(), *seconds));
         self.connection.machine_mut().manage(resume, now());
-        bound.session.with(|state| state.name = name);
     }
 
     /// The client has `h` stanzas.
@@ -71,24 +64,32 @@ impl Client {
 
     /// The client wants the session `id` back, of which it has `h` stanzas.
     pub(crate) async fn resume(&mut self, id: &str, h: u32) {
-        let router = self.ports.router.clone();
-        let taken = match (&self.account, self.version) {
-            (Some(account), Some(version)) => router.take_over(account, version, id).await,
-            _ => None,
-        };
-        let Some(bound) = taken else {
-            debug!("a client asked for a session that is not there");
-            let condition = StanzaCondition::ItemNotFound;
-            return self.connection.machine_mut().refuse_resume(condition, None, now());
-        };
-        let jid = bound.session.jid.clone();
-        self.row.update(|row| {
-            row.peer = jid.to_string();
-            row.state = StreamState::Open;
-        });
+        let Some((account, version)) = self.proved() else { return };
+        match self.ports.router.take_over(&account, version, id).await {
+            Ok(bound) => self.take_up(bound, h, |machine, full, handled| {
+                machine.resume(full, id, handled, now());
+            }),
+            Err(handled) => {
+                debug!("a client asked for a session that is not there");
+                let condition = StanzaCondition::ItemNotFound;
+                self.connection.machine_mut().refuse_resume(condition, handled, now());
+            }
+        }
+    }
+
+    /// Goes on with a session of before, of which the client has `h` stanzas. `tell` tells it its
+    /// address and how many of its own were handled.
+    pub(crate) fn take_up(
+        &mut self,
+        bound: Box<Bound>,
+        h: u32,
+        tell: impl FnOnce(&mut C2sServer, Jid, u32),
+    ) {
+        let full = bound.session.jid.clone();
+        self.open_as(&full);
         let handled = bound.managed.as_ref().map_or(0, |managed| managed.handled);
         self.bound = Some(bound);
-        self.connection.machine_mut().resume(jid, id, handled, now());
+        tell(self.connection.machine_mut(), full, handled);
         metrics::counter!("gatehouse_c2s_resumed_total").increment(1);
         let Some(bound) = &mut self.bound else { return };
         match bound.acknowledge(h) {

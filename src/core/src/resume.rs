@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::account::Session;
 use crate::backlog::Backlog;
+use crate::management::unguessable_name;
 use crate::outbox::{OutboxReceiver, Outgoing};
 use crate::router::Router;
 
@@ -59,6 +60,17 @@ impl Bound {
     pub(crate) fn new(session: Arc<Session>, outbox: OutboxReceiver) -> Self {
         let backlog = Backlog::default();
         Self { session, outbox, inactive: false, backlog, managed: None }
+    }
+
+    /// From here on the client counts; with `resume` it may come back within `seconds`: its name, and
+    /// how many it gets.
+    pub(crate) fn manage(&mut self, resume: bool, seconds: Option<u64>) -> Option<(String, u64)> {
+        let wanted = seconds.map_or(AWAY_MAX, Duration::from_secs);
+        let name = resume.then(unguessable_name).flatten();
+        let away_max = name.is_some().then_some(wanted.min(AWAY_MAX));
+        self.managed = Some(Managed { away_max, ..Managed::default() });
+        self.session.with(|state| state.name.clone_from(&name));
+        name.zip(away_max.map(|it| it.as_secs()))
     }
 
     /// True if more may be under way.
@@ -144,6 +156,7 @@ impl Router {
                 }
             }
         }
+        bound.session.remember_end(bound.managed.as_ref().map_or(0, |it| it.handled));
         self.give_up(*bound, Some(since_ms), []).await;
     }
 
@@ -161,26 +174,30 @@ impl Router {
         self.unbind(&session, outbox, sent.chain(held)).await;
     }
 
-    /// Takes over the session of `account` that is called `id`, wherever it is. `None` if there is no
-    /// such session (XEP-0198, section 5).
+    /// Takes over the session of `account` that is called `id`, wherever it is.
+    ///
+    /// # Errors
+    /// There is no such session (XEP-0198, section 5); how much of it was handled, if it ended not
+    /// long ago.
     pub(crate) async fn take_over(
         &self,
         account: &Jid,
         version: AccountVersion,
         id: &str,
-    ) -> Option<Box<Bound>> {
-        let account = self.accounts.connected(account)?;
-        let session = account.sessions().into_iter().find(|session| session.is_called(id))?;
+    ) -> Result<Box<Bound>, Option<u32>> {
+        let account = self.accounts.known(account).ok_or(None)?;
+        let session = account.sessions().into_iter().find(|session| session.is_called(id));
+        let session = session.ok_or_else(|| account.ended.handled(version, id))?;
         // With the password of before nobody goes on.
         if session.version != version {
             session.outbox.end(StreamError::new(
                 StreamCondition::NotAuthorized,
                 "the account is gone or has a new password",
             ));
-            return None;
+            return Err(None);
         }
         let (give, mut take) = oneshot::channel();
-        session.outbox.hand_over(give)?;
+        session.outbox.hand_over(give).ok_or(None)?;
         let taken = time::timeout(HAND_OVER_MAX, &mut take).await;
         let bound = match taken {
             Ok(given) => given.ok(),
@@ -189,9 +206,10 @@ impl Router {
                 take.close();
                 take.try_recv().ok()
             }
-        }?;
+        };
+        let bound = bound.ok_or_else(|| account.ended.handled(version, id))?;
         bound.session.set_away(false);
-        Some(bound)
+        Ok(bound)
     }
 }
 

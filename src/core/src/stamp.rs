@@ -41,17 +41,22 @@ impl fmt::Debug for WallClock {
     }
 }
 
-/// The stamp of a message that `domain` kept since `received_ms`; `None` for a time that no
-/// calendar has.
-pub(crate) fn delay(domain: &Domain, received_ms: i64) -> Option<Element> {
-    let nanos = i128::from(received_ms) * 1_000_000;
+/// Unix milliseconds as XEP-0082 writes them; `None` for a time that no calendar has.
+pub(crate) fn text(unix_ms: i64) -> Option<String> {
+    let nanos = i128::from(unix_ms) * 1_000_000;
     let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?;
     // XEP-0082, section 3.2.
     let format =
         format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    time.format(format).ok()
+}
+
+/// The stamp of a message that `domain` kept since `received_ms`; `None` for a time that no
+/// calendar has.
+pub(crate) fn delay(domain: &Domain, received_ms: i64) -> Option<Element> {
     let mut delay = xml::text("delay", ns::DELAY, "Offline storage");
     xml::set(&mut delay, xml_ncname!("from"), domain.to_unicode());
-    xml::set(&mut delay, xml_ncname!("stamp"), time.format(format).ok()?);
+    xml::set(&mut delay, xml_ncname!("stamp"), text(received_ms)?);
     Some(delay)
 }
 

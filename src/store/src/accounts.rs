@@ -32,8 +32,8 @@ impl fmt::Debug for StoredKeys {
 /// is removed and made anew; who logged in under another one must log in again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AccountVersion {
-    id: i64,
-    generation: i64,
+    pub(crate) id: i64,
+    pub(crate) generation: i64,
 }
 
 /// What a log-in is checked against, all of one moment.

@@ -23,7 +23,7 @@ pub mod trunk;
 pub use minidom::{Element, Node};
 pub use xmpp_parsers as parsers;
 
-pub use self::c2s::{C2sConfig, C2sEvent, C2sServer};
+pub use self::c2s::{BindWish, C2sConfig, C2sEvent, C2sServer, Granted, GrantedSession, Wishes};
 pub use self::s2s::{Gate, S2sEvent, S2sInitiator, S2sReceiver};
 pub use gatehouse_types::Seed;
 pub use self::stanza::{ErrorKind, Stanza, StanzaCondition, StanzaKind};

@@ -14,6 +14,12 @@ pub const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
 /// SASL (RFC 6120).
 pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+/// Extended SASL (XEP-0388).
+pub const SASL2: &str = "urn:xmpp:sasl:2";
+/// Binding within a log-in (XEP-0386).
+pub const BIND2: &str = "urn:xmpp:bind:0";
+/// Tokens for log-ins (XEP-0484).
+pub const FAST: &str = "urn:xmpp:fast:0";
 /// SASL channel-binding types (XEP-0440).
 pub const SASL_CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
 /// Resource binding.

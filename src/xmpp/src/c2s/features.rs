@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use minidom::Element;
+use minidom::{Element, ElementBuilder};
 use rxml::xml_ncname;
 
 use crate::ns;
-use crate::sasl::Mechanism;
+use crate::sasl::{Mechanism, TokenMechanism};
 
 /// What a stream takes (XEP-0478).
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ impl Advertised {
         });
         Element::builder("limits", ns::STREAM_LIMITS)
             .append(bytes.append(self.bytes_max.to_string()).build())
-            .append_all(idle.map(minidom::ElementBuilder::build))
+            .append_all(idle.map(ElementBuilder::build))
             .build()
     }
 }
@@ -35,6 +35,8 @@ pub(super) enum Offer<'a> {
     Login { exporter: Option<&'a [u8; 32]> },
     /// Bind a resource.
     Session,
+    /// A resource is bound; the stream is `managed` or not.
+    Open { managed: bool },
 }
 
 /// The one place where a client's stream features are made.
@@ -54,6 +56,7 @@ pub(super) fn features(offer: &Offer<'_>, limits: Advertised) -> Element {
             let binding = exporter.map(|_| channel_binding());
             features
                 .append(mechanisms.build())
+                .append(extended(*exporter))
                 .append_all(binding)
                 .append(limits.to_element())
                 .build()
@@ -61,17 +64,43 @@ pub(super) fn features(offer: &Offer<'_>, limits: Advertised) -> Element {
         Offer::Session => {
             let optional = Element::bare("optional", ns::SESSION);
             let session = Element::builder("session", ns::SESSION).append(optional);
-            features
-                .append(Element::bare("bind", ns::BIND))
-                .append(session.build())
-                .append(Element::bare("ver", ns::ROSTER_VERSIONING))
-                .append(Element::bare("sub", ns::PRE_APPROVAL))
-                .append(Element::bare("sm", ns::SM))
-                .append(Element::bare("csi", ns::CSI))
-                .append(limits.to_element())
-                .build()
+            let bind = [Element::bare("bind", ns::BIND), session.build()];
+            in_session(features.append_all(bind), true, limits)
         }
+        Offer::Open { managed } => in_session(features, !managed, limits),
     }
+}
+
+/// What a client may do beside stanzas once it is bound.
+fn in_session(features: ElementBuilder, sm: bool, limits: Advertised) -> Element {
+    features
+        .append(Element::bare("ver", ns::ROSTER_VERSIONING))
+        .append(Element::bare("sub", ns::PRE_APPROVAL))
+        .append_all(sm.then(|| Element::bare("sm", ns::SM)))
+        .append(Element::bare("csi", ns::CSI))
+        .append(limits.to_element())
+        .build()
+}
+
+/// Extended SASL (XEP-0388), and what may be wished for with it.
+fn extended(exporter: Option<&[u8; 32]>) -> Element {
+    let mechanisms = Mechanism::offered(exporter)
+        .map(|mechanism| Element::builder("mechanism", ns::SASL2).append(mechanism.name()).build());
+    let features = [ns::SM, ns::CARBONS, ns::CSI].map(|feature| {
+        let name = xml_ncname!("var").to_owned();
+        Element::builder("feature", ns::BIND2).attr(name, feature).build()
+    });
+    let within = Element::builder("inline", ns::BIND2).append_all(features).build();
+    let tokens = TokenMechanism::offered(exporter)
+        .map(|mechanism| Element::builder("mechanism", ns::FAST).append(mechanism.name()).build());
+    let inline = Element::builder("inline", ns::SASL2)
+        .append(Element::builder("bind", ns::BIND2).append(within).build())
+        .append(Element::bare("sm", ns::SM))
+        .append(Element::builder("fast", ns::FAST).append_all(tokens).build());
+    Element::builder("authentication", ns::SASL2)
+        .append_all(mechanisms)
+        .append(inline.build())
+        .build()
 }
 
 /// XEP-0440, section 3.

@@ -16,7 +16,7 @@ use crate::stream::CloseReason;
 use crate::{StanzaCondition, StreamCondition, StreamError, ns};
 
 /// The longest id of a session that a client may name.
-const ID_BYTES_MAX: usize = 128;
+pub(super) const ID_BYTES_MAX: usize = 128;
 
 /// Stream management (XEP-0198) and client state (XEP-0352).
 ///
@@ -30,18 +30,7 @@ impl C2sServer {
         if !matches!(self.state, State::Bound(_)) {
             return;
         }
-        let mut enabled = Element::bare("enabled", ns::SM);
-        if let Some((id, seconds)) = resume {
-            enabled = with(
-                enabled,
-                &[
-                    (xml_ncname!("id"), id),
-                    (xml_ncname!("resume"), "true"),
-                    (xml_ncname!("max"), &seconds.to_string()),
-                ],
-            );
-        }
-        self.write(&enabled);
+        self.write(&enabled(resume));
     }
 
     /// The session goes on at `full`, where the client sent `h` stanzas that were handled. Answers
@@ -55,13 +44,7 @@ impl C2sServer {
     pub fn refuse_resume(&mut self, condition: StanzaCondition, h: Option<u32>, _now: Instant) {
         self.go_on(|server, state| {
             let State::AwaitResume(session) = state else { return Ok(state) };
-            let h = h.map(|h| h.to_string());
-            let mut failed = Element::bare("failed", ns::SM);
-            if let Some(h) = &h {
-                failed = with(failed, &[(xml_ncname!("h"), h)]);
-            }
-            failed.append_child(Element::bare(condition.as_str(), ns::STANZA_ERRORS));
-            server.write(&failed);
+            server.write(&with_h(failed(condition), h));
             Ok(State::AwaitBind(session))
         });
     }
@@ -186,7 +169,32 @@ impl C2sServer {
     }
 }
 
-fn with(mut element: Element, attributes: &[(&NcNameStr, &str)]) -> Element {
+/// `<enabled/>`, with a name and seconds if the client can come back.
+pub(super) fn enabled(resume: Option<(&str, u64)>) -> Element {
+    let enabled = Element::bare("enabled", ns::SM);
+    let Some((id, seconds)) = resume else { return enabled };
+    let seconds = seconds.to_string();
+    let attributes = [
+        (xml_ncname!("id"), id),
+        (xml_ncname!("resume"), "true"),
+        (xml_ncname!("max"), seconds.as_str()),
+    ];
+    with(enabled, &attributes)
+}
+
+/// The session is not there; how much of it was handled, if that is known.
+pub(super) fn not_resumed(h: Option<u32>) -> Element {
+    with_h(failed(StanzaCondition::ItemNotFound), h)
+}
+
+fn with_h(element: Element, h: Option<u32>) -> Element {
+    match h {
+        Some(h) => with(element, &[(xml_ncname!("h"), &h.to_string())]),
+        None => element,
+    }
+}
+
+pub(super) fn with(mut element: Element, attributes: &[(&NcNameStr, &str)]) -> Element {
     for (name, value) in attributes {
         let name: NcName = (*name).to_owned();
         element.attrs_mut().insert(rxml::Namespace::NONE, name, (*value).to_owned());

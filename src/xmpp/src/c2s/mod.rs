@@ -1,6 +1,7 @@
 //! Client-to-server streams, the server's side (RFC 6120).
 
 mod features;
+mod inline;
 mod liveness;
 mod login;
 mod management;
@@ -10,11 +11,14 @@ mod session;
 mod state;
 #[cfg(test)]
 mod tests;
+mod welcome;
 
 use gatehouse_types::{Domain, Jid, Local, Secret, StreamLimits};
 
+pub use self::inline::{BindWish, Granted, GrantedSession, Wishes};
 pub use self::server::C2sServer;
 use crate::Stanza;
+use crate::sasl::TokenMechanism;
 use crate::stream::CloseReason;
 
 /// What all client streams share.
@@ -37,6 +41,18 @@ pub enum C2sEvent {
         /// The bare address of the account that it names, prepared.
         account: Jid,
     },
+    /// An installation of a client logs in with a token: answer with [`C2sServer::tokens`] or
+    /// [`C2sServer::credentials_unavailable`].
+    Token {
+        /// The bare address of the account that it names, prepared.
+        account: Jid,
+        /// The installation; the client's word for it.
+        client: String,
+        /// What the tokens must be good for.
+        mechanism: TokenMechanism,
+    },
+    /// Who proved to be that account wants something at once: answer with [`C2sServer::grant`].
+    Wishes(Box<Wishes>),
     /// A try failed; for the log and the rate limits.
     AuthenticationFailed {
         /// The account, as far as it was named.

@@ -36,7 +36,7 @@ impl C2sServer {
                     return Err(other_domain());
                 }
                 self.offer(&Offer::Login { exporter: exporter.as_ref() });
-                Ok(State::AwaitAuth(Login { domain, exporter, failures: 0 }))
+                Ok(State::AwaitAuth(Login { domain, exporter, failures: 0, wishes: None }))
             }
             Stage::Authenticated(session) => {
                 if session.domain != domain {
@@ -51,7 +51,7 @@ impl C2sServer {
     pub(super) fn offer(&mut self, offer: &Offer<'_>) {
         let limits = &self.config.limits;
         let limits = match offer {
-            Offer::Session => {
+            Offer::Session | Offer::Open { .. } => {
                 Advertised { bytes_max: limits.stanza_bytes_max, idle: Some(limits.idle_timeout) }
             }
             Offer::StartTls | Offer::Login { .. } => {
@@ -67,9 +67,11 @@ impl C2sServer {
         failures: u8,
         element: &Element,
     ) -> Result<State, StreamError> {
-        if element.is("auth", ns::SASL) {
+        let tried = [("auth", ns::SASL), ("authenticate", ns::SASL2)];
+        if let Some((_, namespace)) = tried.into_iter().find(|(name, ns)| element.is(*name, *ns)) {
             // It may have given a password away already; at least it learns that.
-            let failures = self.fail(failures, None, "", Failure::EncryptionRequired)?;
+            let failure = Failure::EncryptionRequired;
+            let failures = self.fail((failures, namespace), None, "", failure)?;
             return Ok(State::AwaitStartTls { domain, failures });
         }
         if !element.is("starttls", ns::TLS) {

@@ -94,9 +94,18 @@ impl C2sServer {
         self.go_on(|server, state| server.check(state, Some(keys)));
     }
 
-    /// The stored keys cannot be looked up at the moment: the client is told to try again later.
+    /// The tokens of the installation that was named; an empty list if there are none, or there is no
+    /// such account. Answers [`C2sEvent::Token`].
+    pub fn tokens(&mut self, tokens: &[String], _now: Instant) {
+        self.go_on(|server, state| server.check_token(state, Some(tokens)));
+    }
+
+    /// The stored keys or tokens cannot be looked up at the moment: the client is told to try again later.
     pub fn credentials_unavailable(&mut self, _now: Instant) {
-        self.go_on(|server, state| server.check(state, None));
+        self.go_on(|server, state| match state {
+            State::AwaitTokens { .. } => server.check_token(state, None),
+            state => server.check(state, None),
+        });
     }
 
     /// Binds the session to this full address.
@@ -208,6 +217,8 @@ impl C2sServer {
             State::AwaitHeader(_)
             | State::Upgrading { .. }
             | State::AwaitKeys { .. }
+            | State::AwaitTokens { .. }
+            | State::AwaitGrant { .. }
             | State::AwaitResource { .. }
             | State::AwaitResume(_)
             | State::Closed => Err(unexpected(&element)),
@@ -280,7 +291,7 @@ impl C2sServer {
     /// How much a client may send while the owner is asked something.
     fn held_bytes_max(&self) -> usize {
         match self.state {
-            State::AwaitResource { .. } | State::AwaitResume(_) => {
+            State::AwaitResource { .. } | State::AwaitResume(_) | State::AwaitGrant { .. } => {
                 self.config.limits.stanza_bytes_max
             }
             _ => self.config.limits.unauthenticated_element_bytes_max,

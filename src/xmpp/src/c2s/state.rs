@@ -1,7 +1,9 @@
 use gatehouse_types::{Domain, Jid, Local};
 
+use super::inline::Wishes;
 use super::liveness::Liveness;
-use crate::sasl::{AwaitProof, Mechanism, Opening};
+use crate::ns;
+use crate::sasl::{AwaitProof, Mechanism, Opening, TokenFirst};
 
 /// How far a client's stream has come. Each state holds what is true in it.
 pub(super) enum State {
@@ -17,8 +19,12 @@ pub(super) enum State {
     AwaitInitial { login: Login, mechanism: Mechanism },
     /// Said who it is; the owner looks up the keys.
     AwaitKeys { login: Login, opening: Opening },
+    /// Showed that it has a token; the owner looks up which there are.
+    AwaitTokens { login: Login, first: TokenFirst },
     /// Challenged.
     AwaitProof { login: Login, account: Jid, mechanism: Mechanism, proof: AwaitProof },
+    /// Authenticated, and wants more at once; the owner decides. `proof` is ours.
+    AwaitGrant { session: Session, proof: Option<Vec<u8>> },
     /// Authenticated; must bind a resource.
     AwaitBind(Session),
     /// Asked for a resource; the owner decides.
@@ -52,6 +58,15 @@ pub(super) struct Login {
     pub(super) exporter: Option<[u8; 32]>,
     /// Tries that failed.
     pub(super) failures: u8,
+    /// What else the client wants; only of a try that goes on in the extended way (XEP-0388).
+    pub(super) wishes: Option<Box<Wishes>>,
+}
+
+impl Login {
+    /// The namespace of the try that goes on.
+    pub(super) fn namespace(&self) -> &'static str {
+        if self.wishes.is_some() { ns::SASL2 } else { ns::SASL }
+    }
 }
 
 /// Who the client proved to be.
@@ -92,9 +107,11 @@ impl State {
             | Self::AwaitProof { .. }
             | Self::AwaitBind(_)
             | Self::Bound(_) => Reading::Frames,
-            Self::AwaitKeys { .. } | Self::AwaitResource { .. } | Self::AwaitResume(_) => {
-                Reading::Held
-            }
+            Self::AwaitKeys { .. }
+            | Self::AwaitTokens { .. }
+            | Self::AwaitGrant { .. }
+            | Self::AwaitResource { .. }
+            | Self::AwaitResume(_) => Reading::Held,
             Self::Upgrading { .. } => Reading::Forbidden,
             Self::Closed => Reading::Ignored,
         }
@@ -109,10 +126,12 @@ impl State {
             Self::AwaitAuth(login)
             | Self::AwaitInitial { login, .. }
             | Self::AwaitKeys { login, .. }
+            | Self::AwaitTokens { login, .. }
             | Self::AwaitProof { login, .. } => Some(&login.domain),
             Self::AwaitHeader(Stage::Authenticated(session))
             | Self::AwaitBind(session)
             | Self::AwaitResume(session)
+            | Self::AwaitGrant { session, .. }
             | Self::AwaitResource { session, .. } => Some(&session.domain),
             Self::Bound(bound) => Some(&bound.domain),
         }
@@ -129,7 +148,9 @@ impl State {
             Self::AwaitAuth(_) => "AwaitAuth",
             Self::AwaitInitial { .. } => "AwaitInitial",
             Self::AwaitKeys { .. } => "AwaitKeys",
+            Self::AwaitTokens { .. } => "AwaitTokens",
             Self::AwaitProof { .. } => "AwaitProof",
+            Self::AwaitGrant { .. } => "AwaitGrant",
             Self::AwaitBind(_) => "AwaitBind",
             Self::AwaitResource { .. } => "AwaitResource",
             Self::AwaitResume(_) => "AwaitResume",

@@ -7,7 +7,7 @@ use gatehouse_types::{Jid, Local, Machine as _, Secret, StreamLimits};
 use super::script::{self, Step};
 use super::watch::{Manners, Watch};
 use super::world::{EXPORTER, Shown, domain, limits, message, moment};
-use crate::c2s::{C2sConfig, C2sEvent, C2sServer};
+use crate::c2s::{C2sConfig, C2sEvent, C2sServer, Granted, GrantedSession};
 use crate::framing::{ContentNamespace, Frame};
 use crate::sasl::test_client::ScramClient;
 use crate::sasl::{ScramHash, ScramKeys};
@@ -61,6 +61,15 @@ fn phrase(name: u8) -> &'static str {
         b'q' => "<r xmlns='urn:xmpp:sm:3'/>",
         b'k' => "<a xmlns='urn:xmpp:sm:3' h='1'/>",
         b'n' => "<inactive xmlns='urn:xmpp:csi:0'/>",
+        b'x' => {
+            "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'>\
+             <initial-response>AGFsaWNlAGd1ZXNz</initial-response></authenticate>"
+        }
+        b'T' => {
+            "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='HT-SHA-256-NONE'>\
+             <initial-response>YWxpY2UAMDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=</initial-response>\
+             <user-agent id='phone'/><bind xmlns='urn:xmpp:bind:0'/></authenticate>"
+        }
         b'E' => "<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>",
         b'.' => "</stream:stream>",
         _ => "",
@@ -78,6 +87,18 @@ impl Client {
     /// The first message of somebody who knows the password.
     fn first(&mut self, mechanism: u8) -> String {
         let (name, hash, flag, binding): (_, _, _, &[u8]) = match mechanism & 7 {
+            5 => {
+                self.knows = true;
+                let message = STANDARD.encode(format!("\0alice\0{PASSWORD}"));
+                return format!(
+                    "<authenticate xmlns='{}' mechanism='PLAIN'>\
+                     <initial-response>{message}</initial-response>\
+                     <bind xmlns='{}'><enable xmlns='{}'/></bind></authenticate>",
+                    ns::SASL2,
+                    ns::BIND2,
+                    ns::SM
+                );
+            }
             0 => {
                 self.knows = true;
                 return auth("PLAIN", &format!("\0alice\0{PASSWORD}"));
@@ -124,6 +145,8 @@ struct Truth {
     authenticated: bool,
     asked_for_keys: bool,
     gave_keys: bool,
+    asked_for_tokens: bool,
+    has_wishes: bool,
     asked_for_resource: bool,
     asked_for_session: bool,
     managed: bool,
@@ -140,7 +163,18 @@ impl Truth {
                 assert_eq!(account.domain(), alice.domain());
                 (self.asked_for_keys, self.gave_keys) = (true, false);
             }
+            C2sEvent::Token { account, client, .. } => {
+                assert!(!self.authenticated && !self.asked_for_keys && !self.asked_for_tokens);
+                assert!(account.is_bare() && account.domain() == alice.domain());
+                assert!(!client.is_empty());
+                self.asked_for_tokens = true;
+            }
+            C2sEvent::Wishes(_) => {
+                assert!(self.authenticated && !self.bound && !self.has_wishes);
+                self.has_wishes = true;
+            }
             C2sEvent::AuthenticationFailed { .. } => {
+                self.asked_for_tokens = false;
                 assert!(!self.authenticated);
                 (self.asked_for_keys, self.gave_keys) = (false, false);
                 client.scram = None;
@@ -225,6 +259,18 @@ fn play(data: &[u8]) -> Truth {
                 watch.call(|machine, now| machine.credentials(Vec::new(), now))
             }
             Step::Owner(b'x', _) => watch.call(C2sServer::credentials_unavailable),
+            Step::Owner(b'T', _) => {
+                watch.call(|machine, now| machine.tokens(&["a token".to_owned()], now))
+            }
+            Step::Owner(b'G', managed) => {
+                let granted = std::mem::take(&mut truth.has_wishes);
+                let managed = (managed & 1 == 1).then_some(None);
+                truth.bound |= granted;
+                truth.managed |= granted && managed.is_some();
+                let session = GrantedSession::Bound { full: FULL.parse().unwrap(), managed };
+                let granted = Granted { session, not_resumed: None, token: None };
+                watch.call(|machine, now| machine.grant(granted, now))
+            }
             Step::Owner(b'b', _) => {
                 // What came behind the request is read before the call is over.
                 truth.bound |= std::mem::take(&mut truth.asked_for_resource);
@@ -292,6 +338,9 @@ mod tests {
         }
         let resume = "A@h\n!11\n!k\n!2\n@h\n@R\n!R\n@m\n@q\n!a\n";
         assert!(play(resume.as_bytes()).managed);
+        let extended = play(b"A@h\n!15\n!k\n!G1\n@m\n@q\n!a\n");
+        assert!(extended.bound && extended.managed);
+        assert!(!play(b"A@h\n@T\n!T\n!G1\n@m\n").bound);
         assert!(!play(b"A@h\n@p\n!k\n@h\n@b\n!b\n").authenticated);
     }
 }

@@ -47,6 +47,15 @@ fn whole_dialogue() {
     <proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>
     <?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' from='ours.example' to='alice@ours.example' id='ID' xml:lang='en' version='1.0'>
     <stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>SCRAM-SHA-256-PLUS</mechanism><mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism>SCRAM-SHA-256</mechanism><mechanism>SCRAM-SHA-1</mechanism><mechanism>PLAIN</mechanism></mechanisms>
+    <authentication xmlns='urn:xmpp:sasl:2'><mechanism>SCRAM-SHA-256-PLUS</mechanism><mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism>SCRAM-SHA-256</mechanism><mechanism>SCRAM-SHA-1</mechanism><mechanism>PLAIN</mechanism><inline><bind xmlns='urn:xmpp:bind:0'><inline><feature var='urn:xmpp:sm:3'/>
+    <feature var='urn:xmpp:carbons:2'/>
+    <feature var='urn:xmpp:csi:0'/>
+    </inline>
+    </bind>
+    <sm xmlns='urn:xmpp:sm:3'/>
+    <fast xmlns='urn:xmpp:fast:0'><mechanism>HT-SHA-256-EXPR</mechanism><mechanism>HT-SHA-256-NONE</mechanism></fast>
+    </inline>
+    </authentication>
     <sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'><channel-binding type='tls-exporter'/>
     </sasl-channel-binding>
     <limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>10000</max-bytes></limits>

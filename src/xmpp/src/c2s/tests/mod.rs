@@ -1,5 +1,6 @@
 //! Whole dialogues with a client that is scripted here, in memory.
 
+mod extended;
 mod login;
 mod management;
 mod property;

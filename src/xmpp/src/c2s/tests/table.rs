@@ -2,13 +2,14 @@ use std::collections::BTreeMap;
 
 use gatehouse_types::Machine as _;
 
+use super::extended::{agent, grant, with_plain, with_token};
 use super::world::*;
-use crate::c2s::{C2sEvent, C2sServer};
+use crate::c2s::{C2sEvent, C2sServer, GrantedSession};
 use crate::stream::CloseReason;
 use crate::{StanzaCondition, StreamCondition, StreamError};
 
 /// Every state, reached as a client reaches it.
-fn states() -> [fn() -> World; 15] {
+fn states() -> [fn() -> World; 17] {
     [
         World::clear,
         || after(World::clear(), &[HEADER]),
@@ -19,6 +20,8 @@ fn states() -> [fn() -> World; 15] {
         || after(silent(World::offered()), &[&auth("SCRAM-SHA-1", "n,,n=alice,r=x")]),
         || after(World::offered(), &[&auth("SCRAM-SHA-1", "n,,n=alice,r=x")]),
         || after(World::offered(), &[&plain("alice", PASSWORD)]),
+        || after(silent(World::offered()), &[&with_token("HT-SHA-256-NONE", "t", b"", agent())]),
+        || granting(),
         World::authenticated,
         || after(silent(World::authenticated()), &[BIND]),
         || after(silent(World::authenticated()), &[RESUME]),
@@ -30,11 +33,12 @@ fn states() -> [fn() -> World; 15] {
 
 type Input = (&'static str, fn(&mut World));
 
-fn inputs() -> [Input; 23] {
+fn inputs() -> [Input; 26] {
     [
         ("header", |world| drop(world.says(HEADER))),
         ("starttls", |world| drop(world.says(STARTTLS))),
         ("auth", |world| drop(world.says(&plain("alice", PASSWORD)))),
+        ("authenticate", |world| drop(world.says(&with_plain("")))),
         ("response", |world| drop(world.says(&response("n,,n=alice,r=x")))),
         ("abort", |world| {
             world.says("<abort xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>");
@@ -60,7 +64,14 @@ fn inputs() -> [Input; 23] {
             world.owner(|server, now| server.handle_tls(facts(None), now));
         }),
         ("keys", |world| drop(world.owner(|server, now| server.credentials(keys(), now)))),
+        ("tokens", |world| {
+            world.owner(|server, now| server.tokens(&["t".to_owned()], now));
+        }),
         ("no keys now", |world| drop(world.owner(C2sServer::credentials_unavailable))),
+        ("grant", |world| {
+            let session = GrantedSession::Bound { full: jid(FULL), managed: None };
+            grant(world, session);
+        }),
         ("address", |world| drop(world.owner(|server, now| server.bind(jid(FULL), now)))),
         ("no address", |world| {
             let condition = StanzaCondition::Conflict;
@@ -71,6 +82,14 @@ fn inputs() -> [Input; 23] {
             world.owner(|server, now| server.close_with(error, now));
         }),
     ]
+}
+
+/// Logged in in the extended way; what it wants is not there yet.
+fn granting() -> World {
+    let mut world = silent(after(World::offered(), &[]));
+    world.says(&with_plain(""));
+    world.owner(|server, now| server.credentials(keys(), now));
+    world
 }
 
 fn silent(mut world: World) -> World {
@@ -90,6 +109,8 @@ fn shown(event: &C2sEvent) -> String {
         C2sEvent::Credentials { .. } => "Credentials".to_owned(),
         C2sEvent::AuthenticationFailed { condition, .. } => format!("Failed({condition})"),
         C2sEvent::Authenticated { .. } => "Authenticated".to_owned(),
+        C2sEvent::Token { .. } => "Token".to_owned(),
+        C2sEvent::Wishes(_) => "Wishes".to_owned(),
         C2sEvent::Bind { .. } => "Bind".to_owned(),
         C2sEvent::Stanza(_) => "Stanza".to_owned(),
         C2sEvent::Reply(_) => "Reply".to_owned(),
@@ -132,10 +153,10 @@ fn transition_table() {
         header -> AwaitStartTls
         eof -> Closed Disconnected
         owner's error -> Closed conflict
-        starttls, auth, response, abort, bind iq, message, other element, enable, resume, a, r -> Closed invalid-namespace
+        starttls, auth, authenticate, response, abort, bind iq, message, other element, enable, resume, a, r -> Closed invalid-namespace
         stream error, footer -> Closed not-well-formed
     AwaitStartTls
-        auth -> AwaitStartTls Failed(encryption-required)
+        auth, authenticate -> AwaitStartTls Failed(encryption-required)
         eof -> Closed Disconnected
         footer -> Closed PeerClosed
         stream error -> Closed PeerRefused
@@ -148,17 +169,17 @@ fn transition_table() {
         tls done -> AwaitHeader(Encrypted)
         eof -> Closed Disconnected
         owner's error -> Closed conflict
-        header, starttls, auth, response, abort, bind iq, message, other element, enable, resume, a, r, stream error, footer -> Closed policy-violation
+        header, starttls, auth, authenticate, response, abort, bind iq, message, other element, enable, resume, a, r, stream error, footer -> Closed policy-violation
     AwaitHeader(Encrypted)
         header -> AwaitAuth
         eof -> Closed Disconnected
         owner's error -> Closed conflict
-        starttls, auth, response, abort, bind iq, message, other element, enable, resume, a, r -> Closed invalid-namespace
+        starttls, auth, authenticate, response, abort, bind iq, message, other element, enable, resume, a, r -> Closed invalid-namespace
         stream error, footer -> Closed not-well-formed
     AwaitAuth
         abort -> AwaitAuth Failed(aborted)
         response -> AwaitAuth Failed(malformed-request)
-        auth -> AwaitKeys Credentials
+        auth, authenticate -> AwaitKeys Credentials
         eof -> Closed Disconnected
         footer -> Closed PeerClosed
         stream error -> Closed PeerRefused
@@ -176,7 +197,7 @@ fn transition_table() {
         owner's error -> Closed conflict
         bind iq, message -> Closed not-authorized
         header -> Closed restricted-xml
-        starttls, other element, enable, resume, a, r -> Closed unsupported-stanza-type
+        starttls, authenticate, other element, enable, resume, a, r -> Closed unsupported-stanza-type
     AwaitKeys
         no keys now -> AwaitAuth Failed(temporary-auth-failure)
         keys -> AwaitProof
@@ -191,13 +212,22 @@ fn transition_table() {
         owner's error -> Closed conflict
         bind iq, message -> Closed not-authorized
         header -> Closed restricted-xml
-        starttls, other element, enable, resume, a, r -> Closed unsupported-stanza-type
+        starttls, authenticate, other element, enable, resume, a, r -> Closed unsupported-stanza-type
     AwaitHeader(Authenticated)
         header -> AwaitBind
         eof -> Closed Disconnected
         owner's error -> Closed conflict
-        starttls, auth, response, abort, bind iq, message, other element, enable, resume, a, r -> Closed invalid-namespace
+        starttls, auth, authenticate, response, abort, bind iq, message, other element, enable, resume, a, r -> Closed invalid-namespace
         stream error, footer -> Closed not-well-formed
+    AwaitTokens
+        no keys now -> AwaitAuth Failed(temporary-auth-failure)
+        tokens -> AwaitGrant Authenticated Wishes
+        eof -> Closed Disconnected
+        owner's error -> Closed conflict
+    AwaitGrant
+        grant -> Bound
+        eof -> Closed Disconnected
+        owner's error -> Closed conflict
     AwaitBind
         bind iq -> AwaitResource Bind
         resume -> AwaitResume Resume
@@ -207,7 +237,7 @@ fn transition_table() {
         owner's error -> Closed conflict
         message -> Closed not-authorized
         header -> Closed restricted-xml
-        starttls, auth, response, abort, other element, a, r -> Closed unsupported-stanza-type
+        starttls, auth, authenticate, response, abort, other element, a, r -> Closed unsupported-stanza-type
     AwaitResource
         no address -> AwaitBind
         address -> Bound
@@ -226,7 +256,7 @@ fn transition_table() {
         stream error -> Closed PeerRefused
         owner's error -> Closed conflict
         header -> Closed restricted-xml
-        starttls, auth, response, abort, other element, a, r -> Closed unsupported-stanza-type
+        starttls, auth, authenticate, response, abort, other element, a, r -> Closed unsupported-stanza-type
     Bound
         r -> Bound AckRequested
         a -> Bound Acked(0)
@@ -237,7 +267,7 @@ fn transition_table() {
         stream error -> Closed PeerRefused
         owner's error -> Closed conflict
         header -> Closed restricted-xml
-        starttls, auth, response, abort, other element -> Closed unsupported-stanza-type
+        starttls, auth, authenticate, response, abort, other element -> Closed unsupported-stanza-type
     Closed
     ");
 }
