@@ -113,3 +113,35 @@ fn secret_text(path: &Path, remedy: &str) -> Result<Secret<String>, Failure> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(text: &str) -> Result<Vec<String>, String> {
+        let place = tempfile::TempDir::new().unwrap();
+        fs::write(sip_secrets_path(place.path()), text).unwrap();
+        let found = sip_secrets(place.path()).map_err(|failure| failure.text().to_owned())?;
+        Ok(found.iter().map(|one| String::from_utf8(one.reveal().clone()).unwrap()).collect())
+    }
+
+    #[test]
+    fn the_secrets_of_tokens_stand_in_lines_the_newest_first() {
+        let (new, old) = ("a".repeat(64), "b".repeat(64));
+        assert_eq!(secrets(&format!("{new}\n\n {old} \n")), Ok(vec![new.clone(), old]));
+        let short = secrets(&format!("{new}\nabc\n")).unwrap_err();
+        assert!(short.contains("sip-tokens.secret:2: too short"), "{short}");
+        assert!(!short.contains("abc"), "a secret must not be told: {short}");
+        assert!(secrets("").unwrap_err().contains("too short"));
+        let many = format!("{new}\n").repeat(gatehouse_edge::SIP_SECRETS_MAX + 1);
+        assert!(secrets(&many).unwrap_err().contains("keep the newest"));
+    }
+
+    #[test]
+    fn a_secret_is_made_once() {
+        let place = tempfile::TempDir::new().unwrap();
+        let told = |secrets: &[Secret<Vec<u8>>]| secrets[0].reveal().clone();
+        let first = told(&sip_secrets(place.path()).unwrap());
+        assert_eq!(told(&sip_secrets(place.path()).unwrap()), first);
+    }
+}

@@ -60,6 +60,26 @@ per-account-max = -1
 }
 
 #[test]
+fn one_half_of_sip_without_the_other_is_a_warning() {
+    let place = TempDir::new().expect("directory");
+    fs::write(place.path().join("gatehouse.toml"), "[listen]\nsip = [\"[::]:5061\"]\n")
+        .expect("write");
+    let (code, said, _) = output(&mut gatehouse(&place, &["check-config"]));
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("warning: `listen.sip` is open"), "{said}");
+    let rows = "[[sip]]\nname = \"them\"\nremote = [\"them.example\"]\nmode = \"direct\"\n\
+                host = \"edge.them.example\"\n";
+    fs::write(place.path().join("policy.toml"), rows).expect("write");
+    fs::write(place.path().join("gatehouse.toml"), "[policy]\nfile = \"policy.toml\"\n")
+        .expect("write");
+    let (code, said, _) = output(&mut gatehouse(&place, &["check-config"]));
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("warning: the policy has [[sip]] rows"), "{said}");
+    let (_, said, _) = output(&mut gatehouse(&place, &["policy", "them.example"]));
+    assert!(said.contains("SIP allowed by `them` with a certificate for edge.them"), "{said}");
+}
+
+#[test]
 fn run_refuses_a_mistake_before_it_opens_a_port() {
     let place = TempDir::new().expect("directory");
     fs::write(place.path().join("gatehouse.toml"), "domain = [\"a.example\"]\n").expect("write");

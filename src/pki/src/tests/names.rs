@@ -54,3 +54,18 @@ fn what_a_certificate_lacks_is_told() {
         ["conference.ours.example", "sip.ours.example", "_xmpp-client.ours.example"]
     );
 }
+
+#[test]
+fn the_host_of_sip_stands_in_the_plan_once() {
+    let plan =
+        || NamePlan::for_domain(&domain("ours.example"), &domain("e.example"), <_>::default());
+    let names = |plan: &NamePlan| {
+        let names = plan.names().iter().filter(|name| name.kind == NameKind::Dns);
+        names.map(|name| name.value.clone()).collect::<Vec<_>>()
+    };
+    let as_ever = plan().with_sip_host(&domain("sip.ours.example"));
+    assert_eq!(as_ever, plan());
+    let other = names(&plan().with_sip_host(&domain("im.ours.example")));
+    assert!(other.contains(&"im.ours.example".to_owned()), "{other:?}");
+    assert_eq!(other.len(), names(&plan()).len() + 1);
+}
