@@ -14,6 +14,7 @@ mod peer;
 mod pin;
 mod presented;
 mod printable;
+mod purposes;
 mod sip;
 
 pub use self::certificate::{CertificateSummary, UnreadableCertificate};
@@ -21,4 +22,6 @@ pub use self::names::CertificateNames;
 pub use self::peer::{AuthenticatedPeer, IdentityError, Proof, prove};
 pub use self::pin::{InvalidPin, KeyPin};
 pub use self::presented::{ChainFault, Presented, TlsFacts, TlsVersion, VerifiedLeaf, Vouched};
+pub use self::printable::printable;
+pub use self::purposes::CertificatePurposes;
 pub use self::sip::{Lacking, SipCertificate, SipGrounds, SipIdentityError};

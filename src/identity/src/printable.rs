@@ -1,6 +1,6 @@
 /// `text` with everything that could move a cursor, hide other text or turn it around replaced by
 /// U+FFFD, which no domain name can contain; cut after `chars_max` characters.
-pub(crate) fn printable(text: &str, chars_max: usize) -> String {
+pub fn printable(text: &str, chars_max: usize) -> String {
     let mut safe: String = text
         .chars()
         .take(chars_max)

@@ -25,6 +25,11 @@ pub fn summary_of(pem: &str) -> Result<CertificateSummary, ImportFault> {
     Chain::parse(pem).map(|chain| chain.leaf)
 }
 
+/// The certificates in a PEM text, DER, the leaf first.
+pub fn ders_of(pem: &str) -> Result<Vec<Vec<u8>>, ImportFault> {
+    Chain::parse(pem).map(|chain| chain.ders.iter().map(|der| der.to_vec()).collect())
+}
+
 impl Chain {
     /// Reads the certificates in `text`. Whatever else stands there, perhaps a key, is dropped.
     pub(crate) fn parse(text: &str) -> Result<Self, ImportFault> {

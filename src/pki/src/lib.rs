@@ -24,7 +24,7 @@ mod trunk_dir;
 mod tests;
 
 pub use self::cert_dir::{CertDir, NewKey};
-pub use self::chain::summary_of;
+pub use self::chain::{ders_of, summary_of};
 pub use self::error::{ImportFault, PkiError};
 pub use self::import::Imported;
 pub use self::name_plan::{NameKind, NamePlan, PlanOptions, PlannedName};

@@ -11,7 +11,9 @@ mod lookup;
 mod order;
 mod resolver;
 mod sip;
+mod survey;
 
 pub use self::endpoint::{Endpoint, Host, Place, Transport};
 pub use self::error::{ResolveError, ResolverSetupError};
 pub use self::resolver::Resolver;
+pub use self::survey::{HostSurvey, SrvRecord, SrvSurvey};

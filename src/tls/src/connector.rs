@@ -8,6 +8,7 @@ use rustls::client::Resumption;
 use rustls::{ClientConfig, SupportedProtocolVersion};
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::facts::facts;
 use crate::provider::{VERSIONS, provider};
@@ -20,6 +21,15 @@ pub struct Connector {
     keys: Keys,
     roots: Roots,
     config: Arc<ClientConfig>,
+}
+
+/// What a handshake settled that no protocol asks about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Inspection {
+    /// The name of the cipher suite (IANA), as far as it is known.
+    pub cipher_suite: &'static str,
+    /// How many certificates the other side showed, its own included.
+    pub chain_len: usize,
 }
 
 impl Connector {
@@ -65,13 +75,40 @@ impl Connector {
         server_name: &Domain,
         own: &Domain,
     ) -> io::Result<(Box<dyn Io>, TlsFacts)> {
+        let stream = self.shake(io, server_name, own).await?;
+        let facts = facts(stream.get_ref().1, &self.roots.current())?;
+        Ok((Box::new(stream), facts))
+    }
+
+    /// As [`connect`](Self::connect), and also tells what only a person asks about.
+    pub async fn inspect<S: Io + 'static>(
+        &self,
+        io: S,
+        server_name: &Domain,
+        own: &Domain,
+    ) -> io::Result<(Box<dyn Io>, TlsFacts, Inspection)> {
+        let stream = self.shake(io, server_name, own).await?;
+        let session = stream.get_ref().1;
+        let facts = facts(session, &self.roots.current())?;
+        let suite = session.negotiated_cipher_suite();
+        let inspection = Inspection {
+            cipher_suite: suite.and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
+            chain_len: session.peer_certificates().map_or(0, <[_]>::len),
+        };
+        Ok((Box::new(stream), facts, inspection))
+    }
+
+    async fn shake<S: Io + 'static>(
+        &self,
+        io: S,
+        server_name: &Domain,
+        own: &Domain,
+    ) -> io::Result<TlsStream<S>> {
         let name = ServerName::try_from(server_name.as_str().to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let mut config = ClientConfig::clone(&self.config);
         config.client_auth_cert_resolver = self.keys.for_client(own);
-        let stream = Box::pin(TlsConnector::from(Arc::new(config)).connect(name, io)).await?;
-        let facts = facts(stream.get_ref().1, &self.roots.current())?;
-        Ok((Box::new(stream), facts))
+        Box::pin(TlsConnector::from(Arc::new(config)).connect(name, io)).await
     }
 }
 

@@ -24,7 +24,7 @@ mod verifier;
 mod tests;
 
 pub use self::acceptor::Acceptor;
-pub use self::connector::Connector;
+pub use self::connector::{Connector, Inspection};
 pub use self::error::TlsError;
 pub use self::io::Io;
 pub use self::keys::{KeyEntry, Keys};

@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use tracing::{debug, warn};
 
 use crate::TlsError;
-use crate::judgement::judge_again;
+use crate::judgement::{judge, judge_again};
 
 /// The authorities we trust, replaceable while streams run. Clones share one set.
 ///
@@ -47,6 +47,13 @@ impl Roots {
     /// be trusted no longer, and it may have expired.
     pub fn judge_again(&self, presented: &Presented) -> Presented {
         judge_again(presented, &self.current(), UnixTime::now())
+    }
+
+    /// What a chain (DER, the leaf first) that somebody may show is worth now; of ours, for one.
+    pub fn judge(&self, chain: &[Vec<u8>]) -> Presented {
+        let shown: Vec<CertificateDer<'_>> =
+            chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        judge(&shown, &self.current(), UnixTime::now())
     }
 
     pub(crate) fn current(&self) -> Arc<Trust> {
