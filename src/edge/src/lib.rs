@@ -17,6 +17,7 @@ mod lanes;
 mod outbound;
 mod parts;
 mod places;
+pub mod probe;
 mod random;
 mod shared;
 mod sip;
