@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use gatehouse_types::{Domain, Jid};
 
 /// Federation edge gateway with its own presence and IM core.
@@ -50,6 +50,9 @@ pub(crate) enum Command {
     /// Prepare edge and core as two processes
     #[command(subcommand)]
     Trunk(TrunkCommand),
+    /// Find out whether federation with a partner would work
+    #[command(subcommand)]
+    Partner(PartnerCommand),
     /// Say what the policy makes of a partner domain
     Policy {
         /// The partner's domain
@@ -157,6 +160,38 @@ pub(crate) enum CertCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PartnerCommand {
+    /// Ask DNS, dial every target, read its certificate, and look at our own side with its eyes.
+    /// The exit code is 0 only if federation would work
+    Check {
+        /// The partner's domain
+        partner: Domain,
+        /// The domain of ours that asks [default: the first one]
+        #[arg(long = "as", value_name = "OURDOMAIN")]
+        as_domain: Option<Domain>,
+        /// What to try
+        #[arg(long, value_enum, default_value = "both")]
+        protocol: ProbeProtocol,
+        /// For machines
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// What `partner check` tries.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ProbeProtocol {
+    /// XMPP alone
+    Xmpp,
+    /// SIP alone
+    Sip,
+    /// Both, at the same time
+    Both,
 }
 
 #[derive(Debug, Subcommand)]

@@ -14,6 +14,11 @@ pub(crate) fn failure(failure: &Failure) {
     let _ = writeln!(io::stderr().lock(), "gatehouse: {}", failure.text());
 }
 
+/// Tells on standard error what a person waits for.
+pub(crate) fn hint(text: impl AsRef<str>) {
+    let _ = writeln!(io::stderr().lock(), "gatehouse: {}", text.as_ref());
+}
+
 /// Clears the terminal for the next view.
 pub(crate) fn clear_screen() {
     let _ = write!(io::stdout().lock(), "\x1b[2J\x1b[H");

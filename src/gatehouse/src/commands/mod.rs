@@ -4,6 +4,7 @@ mod admin;
 mod cert;
 mod check;
 mod init;
+mod partner;
 mod policy;
 mod reach;
 mod status;
@@ -72,6 +73,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::User(command) => block_on(user::user(command)),
         Command::Cert(command) => cert::cert(command),
         Command::Trunk(command) => trunk::trunk(command),
+        Command::Partner(command) => block_on(partner::partner(command)),
         Command::Policy { partner, place } => policy::policy(&partner, &place),
         Command::Reach(command) => reach::reach(command),
         Command::Status { place, json, watch } => status::status(&place, json, watch),
