@@ -12,6 +12,7 @@ mod world;
 use gatehouse_policy::{Action, SipMode, SipPartner, SipProof};
 use gatehouse_sip::{HeaderName, Message};
 use gatehouse_testkit::{Issue, TestCa, TestCertificate};
+use gatehouse_tls::SystemRoots;
 use world::Zone;
 use world::sip::{Inside, SipPeer, Wire, policy, request_from, row, say_all, set, told};
 
@@ -124,6 +125,21 @@ async fn one_connection_speaks_for_many_and_for_no_more() {
     inside.policy.send_replace(policy(blocks).into());
     assert_eq!(phone.ask(&options("rfc.example")).await, NOT_ALLOWED);
     assert_eq!(phone.ask(&options("them.example")).await, PROVED);
+}
+
+#[tokio::test]
+async fn an_authority_that_is_trusted_no_longer_proves_nothing_on_open_connections() {
+    let ca = TestCa::new();
+    let (resolver, _dns) = zone().serve().await;
+    let inside = Inside::start(&ca, &resolver, policy(rows())).await;
+    let peer = SipPeer::new(Some(&ca.issue().dns("rfc.example").make()), &ca, &Wire::default());
+    let mut phone = peer.dial(inside.edges[0].address).await;
+    assert_eq!(phone.ask(&options("rfc.example")).await, PROVED);
+    // As SIGHUP does: authorities and policy are read again.
+    let other = TestCa::new();
+    inside.roots[0].replace(&[other.root_pem().to_owned()], SystemRoots::Ignore).unwrap();
+    inside.policy.send_replace(policy(rows()).into());
+    assert_eq!(phone.ask(&options("rfc.example")).await, NOT_PROVED);
 }
 
 #[tokio::test]

@@ -300,7 +300,9 @@ fn forward(
 async fn response(connection: &mut PartnerConnection, response: Message) {
     let edge = Arc::clone(&connection.edge);
     if let Err(invalid) = response.check() {
-        debug!(peer.addr = %connection.address, %invalid, "dropped: a malformed response");
+        if edge.peer_warnings.may_warn(connection.address.ip(), now()) {
+            warn!(peer.addr = %connection.address, %invalid, "dropped: a malformed response");
+        }
         return;
     }
     let Some(pair) = edge.pair_out_of_response(&response) else {

@@ -35,6 +35,9 @@ const TARGET_MAX: Duration = Duration::from_secs(5);
 const TOTAL_MAX: Duration = Duration::from_secs(20);
 /// A partner that could not be reached is not tried again before.
 const REMEMBERED: Duration = Duration::from_secs(5);
+/// After this long the next request takes a new connection: certificates expire, and DNS and the
+/// authorities that we trust change.
+const PROVED_FOR: Duration = Duration::from_secs(3600);
 /// The port of a host that an administrator named without one.
 const PORT: u16 = 5061;
 
@@ -67,7 +70,7 @@ pub(crate) fn send(edge: &Arc<SipEdge>, pair: Pair, outgoing: Outgoing) {
     pairs.insert(pair.clone(), queue);
     drop(pairs);
     let span = info_span!("sip-out", peer.domain = %pair.remote, local.domain = %pair.local);
-    let sender = Sender { edge: Arc::clone(edge), pair, handle: None, conditions: None };
+    let sender = Sender { edge: Arc::clone(edge), pair, handle: None, made: None };
     edge.tasks.spawn(span, sender.run(receiver));
 }
 
@@ -86,8 +89,8 @@ struct Sender {
     edge: Arc<SipEdge>,
     pair: Pair,
     handle: Option<Handle>,
-    /// What the policy said when the connection was made.
-    conditions: Option<SipConditions>,
+    /// What the policy said when the connection was made, and when that was.
+    made: Option<(SipConditions, Instant)>,
 }
 
 impl Sender {
@@ -143,16 +146,21 @@ impl Sender {
                 Err(refused) => return Err(Box::new((outgoing, refused))),
             };
             // A connection that was made on other grounds, or to another host, is not for this.
-            let stands = self.conditions.as_ref() == Some(&conditions);
+            let stands = self
+                .made
+                .as_ref()
+                .is_some_and(|(then, at)| *then == conditions && at.elapsed() < PROVED_FOR);
             let handle = self.handle.take().filter(|handle| stands && !handle.is_gone());
             let handle = match handle {
                 Some(handle) => handle,
                 None => match self.dial(&conditions).await {
-                    Ok(handle) => handle,
+                    Ok(handle) => {
+                        self.made = Some((conditions, Instant::now()));
+                        handle
+                    }
                     Err(refused) => return Err(Box::new((outgoing, refused))),
                 },
             };
-            self.conditions = Some(conditions);
             match handle.send(outgoing) {
                 Ok(()) => {
                     self.handle = Some(handle);

@@ -23,7 +23,7 @@ const VERDICTS_MAX: usize = 256;
 /// What a connection's certificate proves, remembered per pair of domains while the policy stands.
 #[derive(Debug)]
 pub(crate) struct Partner {
-    certificate: SipCertificate,
+    presented: Presented,
     fingerprint: Option<[u8; 32]>,
     verdicts: HashMap<(Domain, Domain), Verdict>,
     policy: Option<Arc<Policy>>,
@@ -39,11 +39,11 @@ struct Verdict {
 impl Partner {
     /// From what was shown in the handshake.
     pub(crate) fn new(presented: &Presented) -> Self {
-        let certificate = SipCertificate::read(presented);
+        let presented = presented.clone();
         let fingerprint = presented
             .leaf()
             .and_then(|leaf| digest::digest(&digest::SHA256, leaf).as_ref().try_into().ok());
-        Self { certificate, fingerprint, verdicts: HashMap::new(), policy: None, has_proved: false }
+        Self { presented, fingerprint, verdicts: HashMap::new(), policy: None, has_proved: false }
     }
 
     /// SHA-256 of its certificate.
@@ -53,7 +53,7 @@ impl Partner {
 
     /// True if an authority that we trust stands behind its certificate.
     pub(crate) fn is_trusted(&self) -> bool {
-        self.certificate.is_trusted()
+        SipCertificate::read(&self.presented).is_trusted()
     }
 
     /// True once one of its requests was let in on this connection.
@@ -101,16 +101,19 @@ impl Partner {
                 .told(1012, "This domain is not allowed to communicate with the recipient")
         };
         let conditions = policy.sip_conditions(local, remote).map_err(|denial| denied(&denial))?;
+        // It may have expired since the handshake, or its authority may be trusted no longer.
+        let roots = edge.connector.roots();
+        let certificate = SipCertificate::read(&roots.judge_again(&self.presented));
         // What holds without DNS needs no look-up, and lives through its failures.
-        let peer = match self.certificate.prove(remote, &conditions.grounds(&[])) {
+        let peer = match certificate.prove(remote, &conditions.grounds(&[])) {
             Ok(peer) => Ok(peer),
-            Err(_) if conditions.needs_srv() && self.certificate.is_trusted() => {
+            Err(_) if conditions.needs_srv() && certificate.is_trusted() => {
                 let hosts = edge.resolver.sip_federation_hosts(&remote.0).await;
                 let hosts = hosts.map_err(|error| {
                     Refused::new(504, "dns", Chain(&error).to_string())
                         .told(1008, "The sender's federation record cannot be resolved")
                 })?;
-                self.certificate.prove(remote, &conditions.grounds(&hosts))
+                certificate.prove(remote, &conditions.grounds(&hosts))
             }
             Err(error) => Err(error),
         };

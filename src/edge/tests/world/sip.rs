@@ -187,6 +187,8 @@ pub(crate) struct Inside {
     pub(crate) edges: Vec<SipEdgeSide>,
     pub(crate) heard: mpsc::Receiver<Heard>,
     pub(crate) policy: watch::Sender<Arc<Policy>>,
+    /// Whom the edges trust.
+    pub(crate) roots: Vec<Roots>,
 }
 
 pub(crate) fn secret() -> Secret<Vec<u8>> {
@@ -213,10 +215,11 @@ impl Inside {
             .collect::<Vec<_>>();
         let policy = watch::Sender::new(Arc::new(policy));
         let certificate = ca.issue().dns("sip.ours.example").make();
-        let mut edges = Vec::new();
+        let (mut edges, mut trusted) = (Vec::new(), Vec::new());
         for trunk in ends {
             let names = ["sip.ours.example", "ours.example"];
             let (keys, roots) = keys_of(&names, Some(&certificate), ca);
+            trusted.push(roots.clone());
             let tasks = Tasks::default();
             let (listener, own) = (port().await, port().await);
             let address = listener.local_addr().unwrap();
@@ -243,7 +246,7 @@ impl Inside {
             gatehouse_edge::start_sip(parts, &tasks);
             edges.push(SipEdgeSide { address, node_addresses, tasks });
         }
-        Self { nodes, edges, heard, policy }
+        Self { nodes, edges, heard, policy, roots: trusted }
     }
 
     /// Both edges stop; the nodes and what they know stay.
