@@ -232,7 +232,7 @@ impl Inside {
                     token_secrets: vec![secret()],
                     routing_nodes: NODES.iter().map(|name| (*name).to_owned()).collect(),
                     connections_max: 64,
-                    private_targets: private_targets.clone(),
+                    private_targets,
                 },
                 listeners: vec![listener],
                 node_listeners: vec![(NODES[2].to_owned(), own)],
