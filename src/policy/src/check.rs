@@ -50,7 +50,7 @@ impl Policy {
     /// for SIP. A policy with a problem must not be put in force.
     pub fn check(&self) -> Vec<PolicyProblem> {
         let mut problems = Vec::new();
-        let mut names = BTreeMap::new();
+        let (mut names, mut row_names) = (BTreeMap::new(), BTreeMap::new());
         for (rule_index, rule) in self.rules.iter().enumerate() {
             let mut report = |field, message: String| {
                 problems.push(PolicyProblem { table: Table::Rule, rule_index, field, message });
@@ -68,7 +68,7 @@ impl Policy {
                 problems.push(PolicyProblem { table: Table::Sip, rule_index, field, message });
             };
             check_row(row, &mut report);
-            check_name(&row.name, (Table::Sip, rule_index), &mut names, &mut report);
+            check_name(&row.name, (Table::Sip, rule_index), &mut row_names, &mut report);
             let mut above = self.sip.iter().take(rule_index);
             let shadow = above.find(|above| above.scope().leaves_nothing_to(&row.scope()));
             if let Some(above) = shadow.filter(|_| !row.remote.is_empty()) {
@@ -109,7 +109,7 @@ fn shadowed(above: &str) -> String {
     )
 }
 
-/// Logs name rules and rows alike, so all names differ.
+/// Logs name the rule: among the rules, and among the rows, all names differ.
 fn check_name<'a>(
     name: &'a str,
     place: (Table, usize),
@@ -405,17 +405,17 @@ mod tests {
             name = "no harm"
             remote = ["c.example", "d.example", "*"]
             [[sip]]
-            name = "banned"
+            name = "moved"
             remote = ["e.example"]
             [[sip]]
-            name = "late"
+            name = "banned"
             remote = ["f.example"]
             action = "block"
         "#,
         );
         for (line, want) in told.iter().zip([
             "sip row 1, `remote`: b.example stands in rule `partners` as an XMPP partner, too",
-            "sip row 4, `name`: rule 2 is called `banned`, too",
+            "sip row 4, `name`: sip row 1 is called `moved`, too",
             "sip row 4, `remote`: this rule is never used, because rule `no harm`",
             "sip row 5, `remote`: this rule is never used, because rule `no harm`",
         ]) {
