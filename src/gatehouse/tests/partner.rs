@@ -171,6 +171,7 @@ fn another_appliance_would_work_until_it_is_trusted_no_longer() {
     let (code, said, error) = run(&us, &["partner", "check", "them.example"]);
     assert_eq!(code, 0, "{said}\n{error}");
     assert!(said.starts_with("them.example as seen from ours.example: WORKS\n"), "{said}");
+    assert!(said.ends_with("its DNS speaks of it\n") && !said.contains("listen.sip"), "{said}");
     for text in ["TLSv1.3", "RFC 6120 names", "EXTERNAL     accepted", "127.0.0.3"] {
         assert!(said.contains(text), "{text} in\n{said}");
     }

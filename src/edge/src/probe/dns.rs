@@ -13,6 +13,8 @@ use crate::PrivateTargets;
 
 /// Addresses of one protocol that are tried; the rest is only listed.
 pub(super) const ADDRESSES_MAX: usize = 16;
+/// Why an address is not dialled that is not on the public Internet.
+pub(super) const PRIVATE: &str = "a private address";
 /// Addresses of one host that are listed.
 const HOST_ADDRESSES_MAX: usize = 8;
 /// Hosts that are looked at.
@@ -107,7 +109,7 @@ impl Probe<'_> {
             let candidate = |ip: IpAddr| {
                 let private = !PrivateTargets::Refuse.let_pass(ip);
                 let left_out = if !pass.let_pass(ip) {
-                    Some("a private address")
+                    Some(PRIVATE)
                 } else if room == 0 {
                     Some("enough others were tried")
                 } else {

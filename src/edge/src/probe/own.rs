@@ -64,9 +64,7 @@ pub(super) async fn xmpp(probe: &Probe<'_>) -> Vec<OwnCheck> {
             checks.push(addresses(probe, &found).await);
         }
         (SrvSurvey::Failed(reason), _) | (_, SrvSurvey::Failed(reason)) => {
-            let text =
-                format!("our own records cannot be looked up: {}", super::shake::text(reason));
-            checks.push(srv(false, text).optional());
+            checks.push(unasked(reason));
         }
         (SrvSurvey::Refused, _) | (_, SrvSurvey::Refused) => {
             checks.push(srv(false, format!("DNS says that {local} has no XMPP service")));
@@ -149,10 +147,7 @@ pub(super) async fn sip(probe: &Probe<'_>) -> Vec<OwnCheck> {
         SrvSurvey::Refused => {
             checks.push(srv(false, format!("DNS says that {local} has no SIP federation")));
         }
-        SrvSurvey::Failed(reason) => checks.push(srv(
-            false,
-            format!("our own record cannot be looked up: {}", super::shake::text(reason)),
-        )),
+        SrvSurvey::Failed(reason) => checks.push(unasked(reason)),
     }
     certificate(probe, &mut checks, true, |summary| {
         // Never a wildcard (RFC 5922 section 7.2).
@@ -167,6 +162,13 @@ pub(super) async fn sip(probe: &Probe<'_>) -> Vec<OwnCheck> {
         check(OwnKind::Certificate, "names", named, text, &remedy)
     });
     checks
+}
+
+/// Our own records cannot be looked up: that says nothing about what partners see.
+fn unasked(reason: &str) -> OwnCheck {
+    let text = format!("our own records cannot be looked up: {}", super::shake::text(reason));
+    let remedy = "look at the name servers of this machine ([dns] in the settings)";
+    check(OwnKind::Dns, "SRV", false, text, remedy).optional()
 }
 
 fn hosts(records: &[SrvRecord]) -> String {

@@ -1,5 +1,6 @@
 //! What the findings come to: would it work, and if not, whose turn it is.
 
+use super::dns::PRIVATE;
 use super::report::{
     AddressReport, DnsReport, Finding, OwnCheck, OwnKind, PolicyReport, ProtocolReport, Severity,
     SipAnswer, Stage, TargetReport, Turn, Verdict,
@@ -164,7 +165,7 @@ fn nowhere(service: &str, dns: &DnsReport, targets: &[TargetReport]) -> Option<F
 fn common_fault(one: &AddressReport) -> Option<(Turn, String, String)> {
     let error = one.error.clone().unwrap_or_default();
     match one.stage {
-        Stage::NotDialled if one.private => Some((
+        Stage::NotDialled if one.private && error.ends_with(PRIVATE) => Some((
             Turn::Both,
             error,
             "if this partner is on a network of ours, set private-targets = true in [s2s]; if not, \

@@ -20,8 +20,16 @@ pub(super) fn report(report: &ProbeReport) -> String {
     }
     let mut parts = vec![answer];
     for (name, one) in [("XMPP", &report.xmpp), ("SIP", &report.sip)] {
-        if let Some(one) = one {
+        let Some(one) = one else { continue };
+        let is_wanted = report.policy_protocol.contains(&name.to_ascii_lowercase());
+        let is_alone = report.xmpp.is_none() || report.sip.is_none();
+        let has_addresses = one.targets.iter().any(|target| !target.addresses.is_empty());
+        if is_wanted || is_alone || has_addresses {
             parts.push(protocol(name, one));
+        } else {
+            parts.push(format!(
+                "{name}: not this partner's protocol: neither our policy nor its DNS speaks of it"
+            ));
         }
     }
     parts.join("\n\n")
