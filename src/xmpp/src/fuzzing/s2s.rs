@@ -47,6 +47,11 @@ fn phrase(name: u8) -> &'static str {
              </mechanisms><dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>\
              </stream:features>"
         }
+        b'g' => {
+            "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>\
+             EXTERNAL</mechanism></mechanisms><bidi xmlns='urn:xmpp:features:bidi'/>\
+             </stream:features>"
+        }
         b'F' => "<stream:features/>",
         b'D' => "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>",
         b'E' => {
@@ -116,11 +121,20 @@ struct Truth {
     confirmed: Vec<(Domain, Domain)>,
     opened: Vec<(Domain, Domain)>,
     questions: VecDeque<DialbackQuestion>,
+    /// Stanzas that a receiver took for its peer.
+    sent: usize,
 }
 
 impl Truth {
     fn new(terms: Terms, tls: Option<Shown>) -> Self {
-        Self { terms, tls, confirmed: Vec::new(), opened: Vec::new(), questions: VecDeque::new() }
+        Self {
+            terms,
+            tls,
+            confirmed: Vec::new(),
+            opened: Vec::new(),
+            questions: VecDeque::new(),
+            sent: 0,
+        }
     }
 
     fn check_proof(&self, peer: &AuthenticatedPeer, local: &Domain) {
@@ -225,6 +239,19 @@ fn play_receiver(data: &[u8]) -> Truth {
                 }
                 watch.call(|machine, now| machine.dialback_answer(&question, answer, now))
             }
+            Step::Owner(b'm', id) => {
+                let takes = watch.machine.takes_stanzas();
+                let stanza = message("b@us.example", "a@them.example", id.into());
+                if takes {
+                    assert!(truth.tls.is_some() && !truth.opened.is_empty(), "to whom?");
+                    truth.sent += 1;
+                    watch.call(|machine, now| {
+                        machine.send(&stanza, now);
+                    })
+                } else {
+                    Vec::new()
+                }
+            }
             Step::Owner(b'c', _) => {
                 watch.call(|machine, now| machine.close_with(StreamCondition::Reset.into(), now))
             }
@@ -242,8 +269,8 @@ pub fn check_s2s_initiator(data: &[u8]) {
     play_initiator(data);
 }
 
-/// Whether the stream opened.
-fn play_initiator(data: &[u8]) -> bool {
+/// Whether the stream opened, and whether a stanza came back on it.
+fn play_initiator(data: &[u8]) -> (bool, bool) {
     let (world, steps) = script::read(data, phrase);
     let (us, them) = (Local(domain("us.example")), Remote(domain("them.example")));
     let (entry, tls) = entry(world);
@@ -268,7 +295,7 @@ fn play_initiator(data: &[u8]) -> bool {
     let machine = S2sInitiator::new(config, from, to, purpose, truth.terms, entry, seed, now);
     let mut watch = Watch::new(machine, now, (ContentNamespace::Server, Manners::Strict), is_end);
 
-    let (mut open, mut opened) = (false, false);
+    let (mut open, mut opened, mut back) = (false, false, false);
     for step in steps {
         let events = match step {
             Step::Peer(phrase, rest) => watch.hear(phrase, rest),
@@ -281,11 +308,13 @@ fn play_initiator(data: &[u8]) -> bool {
             }
             Step::Owner(b'm', id) => {
                 let stanza = message("a@us.example", "b@them.example", id.into());
+                let takes = watch.machine.takes_stanzas();
+                assert!(open || !takes, "stanzas go before it is open");
                 let events = watch.call(|machine, now| {
                     let _ = machine.send(&stanza, now);
                 });
                 let wanted: Vec<_> =
-                    open.then(|| Frame::Element(stanza.into_element())).into_iter().collect();
+                    takes.then(|| Frame::Element(stanza.into_element())).into_iter().collect();
                 assert_eq!(watch.frames, wanted, "stanzas go where it is open, as they are");
                 events
             }
@@ -301,12 +330,24 @@ fn play_initiator(data: &[u8]) -> bool {
                 }
                 S2sEvent::KeyVerdict { .. } => assert!(verifies, "nobody asked"),
                 S2sEvent::Closed(_) => open = false,
-                S2sEvent::AuthenticationFailed { .. } => {}
+                S2sEvent::Stanza(stanza, _) => {
+                    assert!(opened && truth.tls.is_some(), "nobody was asked to say that");
+                    let (from, to) = (stanza.from().unwrap(), stanza.to().unwrap());
+                    assert_eq!((from.domain(), to.domain()), (&them.0, &us.0));
+                    back = true;
+                }
+                S2sEvent::Malformed { answer, .. } => {
+                    assert!(opened && truth.tls.is_some(), "nobody was asked to say that");
+                    if let Some(answer) = answer {
+                        assert_eq!(answer.to().unwrap().domain(), &them.0);
+                    }
+                }
+                S2sEvent::AuthenticationFailed { .. } | S2sEvent::Acknowledged(_) => {}
                 other => panic!("not an initiator's: {other:?}"),
             }
         }
     }
-    opened
+    (opened, back)
 }
 
 #[cfg(test)]
@@ -333,7 +374,11 @@ mod tests {
             ("A@h\n@f\n@p\n!t2\n@h\n@D\n@V\n!m\n", true),
             ("C@o\n@V\n", false),
         ] {
-            assert_eq!(play_initiator(script.as_bytes()), opens, "{script}");
+            assert_eq!(play_initiator(script.as_bytes()), (opens, false), "{script}");
         }
+        let both_ways = "D@h\n@g\n@s\n@h\n@F\n@m\n";
+        assert_eq!(play_initiator(both_ways.as_bytes()), (true, true));
+        assert_eq!(play_receiver(b"D@h\n@b\n@a\n@h\n!m1\n").sent, 1);
+        assert_eq!(play_receiver(b"D@h\n@a\n@h\n@b\n!m1\n").sent, 0);
     }
 }

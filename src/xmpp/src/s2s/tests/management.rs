@@ -170,6 +170,18 @@ fn words_out_of_place() {
 }
 
 #[test]
+fn who_acknowledges_too_much_is_told_how_much() {
+    let mut played = managed();
+    assert_eq!(
+        played.say("<a xmlns='urn:xmpp:sm:3' h='7'/>"),
+        "<a xmlns='urn:xmpp:sm:3' h='0'/><stream:error>\
+         <undefined-condition xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+         <handled-count-too-high xmlns='urn:xmpp:sm:3' h='7' send-count='0'/>\
+         </stream:error></stream:stream>"
+    );
+}
+
+#[test]
 fn nobody_manages_a_stream_before_authentication() {
     let gate = TestGate::new(&["us.example"], DIALBACK);
     let mut played = Played::new(gate, Entry::Direct(verified("them.example")));
