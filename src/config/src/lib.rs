@@ -5,6 +5,7 @@
 //! Does not own: what the settings do. Nothing after start-up checks them again.
 
 mod duration;
+mod inside;
 mod policy_file;
 mod problem;
 mod read;

@@ -103,7 +103,7 @@ fn read(mut root: Section<'_>, base: &Path, overrides: &Overrides) -> Settings {
     };
     policy.finish();
     let trunk = trunk(&mut root, roles);
-    let sip = sip::read(root.section("sip"), roles, &trunk);
+    let sip = sip::read(root.section("sip"), roles, &trunk, &domains);
     let settings = Settings {
         roles,
         domains,
@@ -242,6 +242,8 @@ fn listen(mut section: Section<'_>, roles: Roles) -> Listen {
         s2s_direct_tls: addresses("s2s-direct-tls", Some(5270), edge, "the edge"),
         // No default: who speaks no SIP has no such port open.
         sip: addresses("sip", None, edge, "the edge"),
+        sip_inside_tls: addresses("sip-inside-tls", None, core, "the core"),
+        sip_inside_tcp: addresses("sip-inside-tcp", None, core, "the core"),
         trunk: addresses("trunk", Some(5275), roles == Roles::Edge, "an edge without a core"),
         admin: ADMIN,
     };

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gatehouse_policy::SipKind;
+use gatehouse_policy::{InsideSip, SipKind};
 use gatehouse_types::{Domain, StreamLimits};
 
 /// Everything that `gatehouse.toml` says, checked.
@@ -96,6 +96,10 @@ pub struct Listen {
     pub s2s_direct_tls: Vec<SocketAddr>,
     /// SIP partners, TLS from the first byte; empty means that we speak no SIP.
     pub sip: Vec<SocketAddr>,
+    /// Trusted SIP servers of the inside, over TLS; empty means off.
+    pub sip_inside_tls: Vec<SocketAddr>,
+    /// The same over TCP, in the clear.
+    pub sip_inside_tcp: Vec<SocketAddr>,
     /// Cores (role edge alone).
     pub trunk: Vec<SocketAddr>,
     /// Metrics and status: loopback only.
@@ -185,6 +189,8 @@ pub struct Sip {
     pub undelivered: String,
     /// Silence after which an IM session is ended.
     pub session_idle: Duration,
+    /// Which servers of the inside may speak to the core, and what goes to them.
+    pub inside: InsideSip,
 }
 
 /// A port of the edge that leads to one core.
@@ -262,6 +268,7 @@ impl Default for Sip {
             busy_as: BusyAs::Dnd,
             undelivered: "Your IM could not be delivered.".into(),
             session_idle: Duration::from_secs(10 * 60),
+            inside: InsideSip::default(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use gatehouse_policy::{Policy, SipKind};
 use gatehouse_types::Domain;
 
+use crate::inside;
 use crate::read::domain;
 use crate::reader::{Form, Section};
 use crate::settings::{BusyAs, NodePort, Roles, Settings, Sip, Trunk};
@@ -17,7 +18,12 @@ const UNDELIVERED_CHARS_MAX: usize = 200;
 /// DNS: RFC 1035 section 2.3.4.
 const LABEL_BYTES_MAX: usize = 63;
 
-pub(crate) fn read(mut section: Section<'_>, roles: Roles, trunk: &Trunk) -> Sip {
+pub(crate) fn read(
+    mut section: Section<'_>,
+    roles: Roles,
+    trunk: &Trunk,
+    domains: &[Domain],
+) -> Sip {
     let default = Sip::default();
     let label = Form { kind: "one label of a host name, without a dot", example: "\"sip\"" };
     let host_label = section.text("host-label", label, host_label).map(|found| found.value);
@@ -43,8 +49,10 @@ pub(crate) fn read(mut section: Section<'_>, roles: Roles, trunk: &Trunk) -> Sip
     let session_idle = section.duration("session-idle", 30 * second, 86_400 * second, "\"10m\"");
     let routing_nodes = routing_nodes(&mut section, roles, trunk);
     let node_ports = node_ports(&mut section, roles, trunk);
+    let inside = inside::read(&mut section, roles, domains);
     section.finish();
     Sip {
+        inside,
         host_label: host_label.unwrap_or(default.host_label),
         public_port: port.and_then(|port| u16::try_from(port).ok()).unwrap_or(default.public_port),
         routing_nodes,

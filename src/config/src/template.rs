@@ -27,6 +27,8 @@ data = "gatehouse-data"
 # s2s = ["[::]:5269"]             # other servers, STARTTLS
 # s2s-direct-tls = ["[::]:5270"]  # other servers, TLS from the first byte
 # sip = ["[::]:5061"]             # SIP partners, TLS; off unless you write it
+# sip-inside-tls = ["[::]:5071"]  # trusted SIP servers of the inside; off unless you write it
+# sip-inside-tcp = ["[::]:5060"]  # the same in the clear
 # admin = "127.0.0.1:5280"        # /metrics and /status, loopback only
 
 [dns]
@@ -62,6 +64,10 @@ data = "gatehouse-data"
 # busy-as = "dnd"               # how a busy Lync user looks to XMPP clients; or "away"
 # undelivered = "Your IM could not be delivered."
 # session-idle = "10m"          # silence after which an IM session ends
+# route-embed-templates = ["74..78xxxxx*"]  # forms that routes with wildcards inside may have
+# SIP servers of the inside, and what goes to them; docs/protocols/sip-inside.md has each key.
+# trusted = [{ name = "pbx", subjects = ["pbx.ours.example"], domains = ["phones.ours.example"] }]
+# route = [{ domain = "phones.ours.example", next-hop = "pbx.ours.example", protocol = "tls" }]
 
 [limits]
 # connections-max = 10000       # for each listener

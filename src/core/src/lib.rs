@@ -55,7 +55,7 @@ use tokio::net::TcpListener;
 use self::listener::{ClientPorts, PortKind};
 use self::login::{FailedLogins, Strangers};
 use self::router::Router;
-pub use self::sip::SipGatewayParts;
+pub use self::sip::{InsideParts, SipGatewayParts};
 use self::stamp::WallClock;
 
 /// Settings of the core.

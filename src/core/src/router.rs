@@ -262,7 +262,7 @@ impl Router {
 
     fn is_for_gateway(&self, stanza: &Stanza) -> bool {
         match (&self.sip, stanza.from(), stanza.to()) {
-            (Some(sip), Some(from), Some(to)) => sip.takes(from.domain(), to.domain()),
+            (Some(sip), Some(from), Some(to)) => sip.takes(from, to),
             _ => false,
         }
     }

@@ -6,7 +6,7 @@ use gatehouse_bridge::GatewayConfig;
 use gatehouse_bridge::availability::BusyAs;
 use gatehouse_bridge::profile::Profile;
 use gatehouse_config::{Roles, Settings};
-use gatehouse_core::SipGatewayParts;
+use gatehouse_core::{InsideParts, SipGatewayParts};
 use gatehouse_edge::{PrivateTargets, SipConfig};
 use gatehouse_policy::{Policy, SipKind};
 use gatehouse_trunk::sip::SipCoreEnd;
@@ -19,9 +19,19 @@ const ONLY_CORE: &str = "core";
 /// True if this process speaks SIP: an edge that listens for it, a core whose policy names partners.
 pub(crate) fn is_on(settings: &Settings, policy: &Policy) -> bool {
     match settings.roles {
-        Roles::EdgeAndCore | Roles::Edge => !settings.listen.sip.is_empty(),
-        Roles::Core => !policy.sip.is_empty(),
+        Roles::EdgeAndCore => !settings.listen.sip.is_empty() || has_inside(settings),
+        Roles::Edge => !settings.listen.sip.is_empty(),
+        Roles::Core => !policy.sip.is_empty() || has_inside(settings),
     }
+}
+
+/// True if servers of the inside may connect, or requests go to them. What a reload brings counts
+/// only if there was some at the start.
+pub(crate) fn has_inside(settings: &Settings) -> bool {
+    let listen = &settings.listen;
+    !listen.sip_inside_tls.is_empty()
+        || !listen.sip_inside_tcp.is_empty()
+        || !settings.sip.inside.is_empty()
 }
 
 /// What the edge needs to know.
@@ -50,6 +60,7 @@ pub(crate) fn gateway_parts(
     settings: &Settings,
     policy: watch::Receiver<Arc<Policy>>,
     trunk: SipCoreEnd,
+    inside: Option<InsideParts>,
 ) -> SipGatewayParts {
     let node = match settings.roles {
         Roles::Core => settings.trunk.name.to_string(),
@@ -73,5 +84,5 @@ pub(crate) fn gateway_parts(
     if let Some(host) = settings.domains.iter().find_map(|domain| sip.host(domain)) {
         config.public_host = host.to_string();
     }
-    SipGatewayParts { config, node, policy, trunk }
+    SipGatewayParts { config, node, policy, trunk, inside }
 }

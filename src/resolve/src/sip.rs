@@ -10,6 +10,8 @@ use crate::{Endpoint, ResolveError, Resolver, Transport};
 const FEDERATION: &str = "_sipfederationtls";
 /// What everybody else publishes (RFC 3263 section 4.1).
 const SIPS: &str = "_sips";
+/// The same over TCP without TLS; asked only for servers of the inside.
+const SIP: &str = "_sip";
 
 impl Resolver {
     /// Where to dial for SIP over TLS with `domain`, in the order to try: the targets of
@@ -37,6 +39,35 @@ impl Resolver {
             }
         }
         Err(ResolveError::NoSip(domain.clone()))
+    }
+
+    /// Where a server of the inside is that SRV records name: the targets of `_sips._tcp` with
+    /// [`Transport::DirectTls`], of `_sip._tcp` (TCP, and no TLS later) with
+    /// [`Transport::StartTls`], in the order to try. Takes at most five seconds. `pick` as for
+    /// [`xmpp_server`](Self::xmpp_server).
+    pub async fn sip_service(
+        &self,
+        domain: &Domain,
+        transport: Transport,
+        pick: &mut (dyn FnMut(u32) -> u32 + Send),
+    ) -> Result<Vec<Endpoint>, ResolveError> {
+        let deadline = Instant::now() + TOTAL_TIMEOUT;
+        let service = match transport {
+            Transport::DirectTls => SIPS,
+            Transport::StartTls => SIP,
+        };
+        match services_of(&self.inner, service, transport, domain, deadline).await {
+            SrvAnswer::Found(found) => {
+                let mut ordered = in_order(found, pick);
+                ordered.truncate(ENDPOINTS_MAX);
+                self.with_addresses(domain, ordered, deadline).await
+            }
+            SrvAnswer::Absent => Err(ResolveError::NoSip(domain.clone())),
+            SrvAnswer::Refused => Err(ResolveError::NoService(domain.clone())),
+            SrvAnswer::Failed(reason) => {
+                Err(ResolveError::Failed { domain: domain.clone(), reason })
+            }
+        }
     }
 
     /// The hosts that the domain's `_sipfederationtls._tcp` records name, at most 16; what

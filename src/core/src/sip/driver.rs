@@ -1,3 +1,5 @@
+mod ways;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,12 +9,12 @@ use gatehouse_bridge::{
     Effect, Failure, Gateway, OutgoingId, Receipt, Record, RecordKey, RequestKey,
 };
 use gatehouse_net::{Tasks, now};
-use gatehouse_policy::Policy;
+use gatehouse_policy::{Hop, Policy};
 use gatehouse_sip::{
-    ClientKey, Flow, HeaderName, Message, Method, Role, ServerKey, Status, TransactionEvent,
-    TransactionLimits, Transactions,
+    ClientKey, Flow, Message, Method, Role, ServerKey, Status, TransactionEvent, TransactionLimits,
+    Transactions,
 };
-use gatehouse_trunk::sip::{Edge, FromEdge, SipEdges};
+use gatehouse_trunk::sip::{FromEdge, SipEdges};
 use gatehouse_types::Chain;
 use gatehouse_xmpp::{Seed, Stanza, StanzaCondition};
 use tokio::sync::{mpsc, watch};
@@ -20,7 +22,9 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use self::ways::Attempt;
 use super::SipGatewayParts;
+use super::inside::{Inside, Refused};
 use super::lanes::{Lanes, Taken};
 use super::records::Records;
 use crate::outbox::Owed;
@@ -54,6 +58,11 @@ pub(super) struct Driver {
     last_request: u64,
     owed: HashMap<Receipt, Owed>,
     last_receipt: u64,
+    inside: Inside,
+    /// Requests to the inside that have further next hops.
+    attempts: HashMap<OutgoingId, Attempt>,
+    /// Which next hop was asked whether it lives.
+    probes: HashMap<ClientKey, Hop>,
 }
 
 /// The edges by number, as the transactions know them.
@@ -80,7 +89,7 @@ impl Flows {
 impl Driver {
     pub(super) fn new(
         gateway: Gateway,
-        parts: SipGatewayParts,
+        mut parts: SipGatewayParts,
         stanzas: mpsc::Receiver<(Stanza, Owed)>,
         router: &Router,
         tasks: &Tasks,
@@ -90,6 +99,7 @@ impl Driver {
         Self {
             gateway,
             policy: parts.policy.clone(),
+            inside: Inside::start(parts.inside.take(), tasks),
             parts,
             transactions: Transactions::new(Role::End, TransactionLimits::default()),
             seed,
@@ -106,19 +116,27 @@ impl Driver {
             last_request: 0,
             owed: HashMap::new(),
             last_receipt: 0,
+            attempts: HashMap::new(),
+            probes: HashMap::new(),
         }
     }
 
     pub(super) async fn run(mut self) {
         self.revive().await;
         let mut edges = self.edges().changes();
-        let mut policy_is_there = true;
+        let mut inside = self.inside.changes();
+        let (mut policy_is_there, mut inside_is_there) = (true, true);
         loop {
+            self.probe();
             self.settle().await;
-            let deadline = [self.gateway.poll_timeout(), self.transactions.poll_timeout()]
-                .into_iter()
-                .flatten()
-                .min();
+            let deadline = [
+                self.gateway.poll_timeout(),
+                self.transactions.poll_timeout(),
+                self.inside.poll_timeout(),
+            ]
+            .into_iter()
+            .flatten()
+            .min();
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
@@ -137,6 +155,11 @@ impl Driver {
                     policy_is_there = changed.is_ok();
                     self.gateway.reconfigure(super::config(&self.parts));
                 }
+                changed = inside.changed(), if inside_is_there => {
+                    inside_is_there = changed.is_ok();
+                    self.inside.reload();
+                }
+                event = self.inside.next(), if self.lanes.have_room() => self.hear_inside(event),
                 from = self.parts.trunk.incoming.recv(), if self.lanes.have_room() => {
                     let Some(FromEdge { edge, message }) = from else { break };
                     let flow = self.flows.of(&edge);
@@ -203,19 +226,31 @@ impl Driver {
     fn heard(&mut self, event: TransactionEvent) {
         match event {
             TransactionEvent::Request { key, flow, request } => {
-                if request.method() == Some(Method::Options) && is_of_the_edge(&request) {
+                if request.method() == Some(Method::Options) && is_of_the_edge(flow, &request) {
                     // The edge asks whether we live.
                     let answer = Message::response_to(&request, Status::of(200), Some("alive"));
                     self.transactions.respond(&key, answer, now());
                     return;
                 }
-                debug!(edge = self.flows.name(flow).map(|name| &**name), method = method_text(&request), "a SIP request of a partner");
+                if !self.admit(&key, flow, &request) {
+                    return;
+                }
+                debug!(
+                    edge = self.flows.name(flow).map(|name| &**name),
+                    method = method_text(&request),
+                    "a SIP request of a partner"
+                );
                 self.last_request += 1;
                 let name = RequestKey(self.last_request);
                 self.requests.insert(name, key);
                 self.gateway.handle_request(name, request, now());
             }
-            TransactionEvent::Ack { request, .. } => self.gateway.handle_ack(&request, now()),
+            TransactionEvent::Ack { flow, request } => {
+                let router = &self.router;
+                if self.inside.admit(flow, &request, |domain| router.is_ours(domain)).is_ok() {
+                    self.gateway.handle_ack(&request, now());
+                }
+            }
             TransactionEvent::Cancelled { key } => {
                 let found = self.requests.iter().find(|(_, known)| **known == key);
                 if let Some(name) = found.map(|(name, _)| *name) {
@@ -223,7 +258,15 @@ impl Driver {
                 }
             }
             TransactionEvent::Response { key, response } => {
+                let response_is_503 = response.status().is_some_and(|status| status.code() == 503);
+                if let Some(hop) = self.probes.get(&key).cloned() {
+                    return self.probed(&key, &hop, &response);
+                }
                 let Some(id) = self.outgoing.get(&key).copied() else { return };
+                // It works, and wants none: perhaps another does (RFC 3263 section 4.3).
+                if response_is_503 && self.try_next(id) {
+                    return;
+                }
                 let status = response.status();
                 // A 2xx of an INVITE may come again; the gateway answers each.
                 let is_over = status.is_some_and(Status::is_final)
@@ -231,10 +274,20 @@ impl Driver {
                 if is_over {
                     self.forget_client(id);
                 }
+                if status.is_some_and(Status::is_final) {
+                    self.attempts.remove(&id);
+                }
                 self.gateway.handle_response(id, response, now());
             }
             TransactionEvent::Failed { key, timed_out } => {
+                if let Some(hop) = self.probes.remove(&key) {
+                    return self.inside.hop_failed(&hop, "no answer to OPTIONS");
+                }
                 let Some(id) = self.outgoing.get(&key).copied() else { return };
+                if !timed_out && self.try_next(id) {
+                    return;
+                }
+                self.attempts.remove(&id);
                 self.forget_client(id);
                 let failure = if timed_out { Failure::TimedOut } else { Failure::Unreachable };
                 self.gateway.handle_failure(id, failure, now());
@@ -243,16 +296,41 @@ impl Driver {
         }
     }
 
+    /// Answers what may not reach the gateway, and what a server of the inside asks of us alone.
+    fn admit(&mut self, key: &ServerKey, flow: Flow, request: &Message) -> bool {
+        let router = &self.router;
+        let verdict = self.inside.admit(flow, request, |domain| router.is_ours(domain));
+        let status = match verdict {
+            Err(Refused { status, .. }) => status,
+            Ok(()) if Inside::has(flow) && request.method() == Some(Method::Options) => 200,
+            Ok(()) => return true,
+        };
+        if request.method() != Some(Method::Benotify) {
+            let tag = self.seed.next_hex();
+            let answer = Message::response_to(request, Status::of(status), Some(&tag));
+            self.transactions.respond(key, answer, now());
+            while let Some((flow, message)) = self.transactions.poll_transmit() {
+                self.transmit(flow, message);
+            }
+        }
+        self.inside.close_stranger(flow);
+        false
+    }
+
+    fn probed(&mut self, key: &ClientKey, hop: &Hop, response: &Message) {
+        let Some(status) = response.status().filter(|status| status.is_final()) else { return };
+        self.probes.remove(key);
+        if status.code() == 503 {
+            self.inside.hop_failed(hop, "it answers 503");
+        } else {
+            self.inside.hop_works(hop);
+        }
+    }
+
     async fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Request { id, request } => self.request(id, request),
-            Effect::Ack { mut ack } => {
-                if let Some(flow) = self.flow_for(&ack)
-                    && self.add_via(&mut ack)
-                {
-                    self.transactions.send_ack(flow, ack);
-                }
-            }
+            Effect::Ack { ack } => self.send_ack(ack),
             Effect::Cancel { id } => {
                 if let Some(key) = self.clients.get(&id) {
                     self.transactions.cancel(key, now());
@@ -281,52 +359,6 @@ impl Driver {
             }
             Effect::Store { record, lasts } => self.records.store(record, lasts).await,
             Effect::Forget(key) => self.records.forget(key).await,
-        }
-    }
-
-    fn request(&mut self, id: OutgoingId, mut request: Message) {
-        let sent = self
-            .flow_for(&request)
-            .filter(|_| self.add_via(&mut request))
-            .map(|flow| self.transactions.request(flow, request, now()).map_err(|_| ()));
-        match sent {
-            Some(Ok(key)) => {
-                self.outgoing.insert(key.clone(), id);
-                self.clients.insert(id, key);
-            }
-            Some(Err(())) | None => {
-                self.gateway.handle_failure(id, Failure::Unreachable, now());
-            }
-        }
-    }
-
-    /// The edge that carries what belongs to this Call-ID.
-    fn flow_for(&mut self, message: &Message) -> Option<Flow> {
-        let call_id = message.call_id().ok()?;
-        let edge = self.parts.trunk.edges.edge_for(&call_id)?;
-        Some(self.flows.of(&edge))
-    }
-
-    fn add_via(&mut self, message: &mut Message) -> bool {
-        let branch = self.seed.next_hex();
-        let via = format!("SIP/2.0/TLS {};branch=z9hG4bK{branch}", self.parts.node);
-        message.headers.push_first(HeaderName::Via, via).is_ok()
-    }
-
-    fn transmit(&mut self, flow: Flow, message: Message) {
-        let Some(name) = self.flows.name(flow).cloned() else { return };
-        if let Err(error) = self.edges().send(Edge::Named(&name), message) {
-            debug!(%error, "a SIP message was not sent");
-            // Its transaction fails now and not by its timer.
-            if error.message.status().is_none() {
-                self.transactions.flow_lost(flow, now());
-            }
-        }
-    }
-
-    fn forget_client(&mut self, id: OutgoingId) {
-        if let Some(key) = self.clients.remove(&id) {
-            self.outgoing.remove(&key);
         }
     }
 
@@ -363,12 +395,13 @@ impl Driver {
                 if self.transactions.is_empty() {
                     return;
                 }
-                match self.parts.trunk.incoming.recv().await {
-                    Some(FromEdge { edge, message }) => {
+                tokio::select! {
+                    event = self.inside.next() => self.hear_inside(event),
+                    from = self.parts.trunk.incoming.recv() => {
+                        let Some(FromEdge { edge, message }) = from else { return };
                         let flow = self.flows.of(&edge);
                         self.transactions.receive(flow, message, now());
                     }
-                    None => return,
                 }
             }
         };
@@ -379,10 +412,11 @@ impl Driver {
 }
 
 /// Its question whether we live goes to no user.
-fn is_of_the_edge(request: &Message) -> bool {
-    request.uri().is_some_and(
-        |uri| matches!(&uri.host, gatehouse_sip::Host::Name(name) if name == "core.invalid"),
-    )
+fn is_of_the_edge(flow: Flow, request: &Message) -> bool {
+    !Inside::has(flow)
+        && request.uri().is_some_and(
+            |uri| matches!(&uri.host, gatehouse_sip::Host::Name(name) if name == "core.invalid"),
+        )
 }
 
 fn method_text(request: &Message) -> String {

@@ -7,6 +7,7 @@
 
 mod attempts;
 mod driver;
+mod inside;
 mod lanes;
 mod records;
 
@@ -14,15 +15,16 @@ use std::sync::Arc;
 
 use gatehouse_bridge::{Gateway, GatewayConfig};
 use gatehouse_net::Tasks;
-use gatehouse_policy::{Policy, Protocol, SipKind};
+use gatehouse_policy::{InsideSip, Policy, Protocol, SipKind};
 use gatehouse_trunk::sip::SipCoreEnd;
-use gatehouse_types::{Domain, Local, Remote};
+use gatehouse_types::{Domain, Jid, Local, Remote};
 use gatehouse_xmpp::{Seed, Stanza};
 use tokio::sync::{mpsc, watch};
 use tracing::{Span, error};
 
 use self::attempts::Attempts;
 use self::driver::Driver;
+pub use self::inside::InsideParts;
 use crate::outbox::Owed;
 use crate::router::Router;
 
@@ -40,12 +42,15 @@ pub struct SipGatewayParts {
     pub policy: watch::Receiver<Arc<Policy>>,
     /// The core's end of the SIP trunk.
     pub trunk: SipCoreEnd,
+    /// SIP of the inside, if there is any.
+    pub inside: Option<InsideParts>,
 }
 
 /// The router's way to SIP partners.
 #[derive(Debug)]
 pub(crate) struct SipPort {
     policy: watch::Receiver<Arc<Policy>>,
+    inside: Option<watch::Receiver<Arc<InsideSip>>>,
     queue: mpsc::Sender<(Stanza, Owed)>,
     attempts: Attempts,
 }
@@ -61,7 +66,8 @@ pub(crate) struct Idle {
 pub(crate) fn port(parts: SipGatewayParts) -> (SipPort, Idle) {
     let (queue, stanzas) = mpsc::channel(QUEUE_LEN_MAX);
     let policy = parts.policy.clone();
-    (SipPort { policy, queue, attempts: Attempts::default() }, Idle { parts, stanzas })
+    let inside = parts.inside.as_ref().map(|inside| inside.settings.clone());
+    (SipPort { policy, inside, queue, attempts: Attempts::default() }, Idle { parts, stanzas })
 }
 
 /// Starts the gateway: reads what was stored and renews it.
@@ -98,10 +104,17 @@ fn config(parts: &SipGatewayParts) -> GatewayConfig {
 }
 
 impl SipPort {
-    /// True if what goes from `local` to `remote` is for a SIP partner. A domain of which nobody
-    /// said what it speaks is XMPP until that failed; a policy's word is asked each time, so that a
-    /// block or a change holds at once.
-    pub(crate) fn takes(&self, local: &Domain, remote: &Domain) -> bool {
+    /// True if what goes from `from` to `to` is for SIP: a partner, or a server of the inside. A
+    /// domain of which nobody said what it speaks is XMPP until that failed; settings and policy are
+    /// asked each time, so that a block or a change holds at once.
+    pub(crate) fn takes(&self, from: &Jid, to: &Jid) -> bool {
+        if let Some(inside) = &self.inside {
+            let inside = inside.borrow();
+            if !inside.is_empty() && inside.takes(user_of(to).as_deref(), to.domain()) {
+                return true;
+            }
+        }
+        let (local, remote) = (from.domain(), to.domain());
         match self.protocol(local, remote) {
             Some(Protocol::Sip) => true,
             Some(Protocol::XmppThenSip) => self.attempts.is_sip(remote),
@@ -140,4 +153,9 @@ impl SipPort {
         let policy = self.policy.borrow();
         policy.protocol(&Local(local.clone()), &Remote(remote.clone())).ok()
     }
+}
+
+/// The user part of the SIP address, without percent-encoding.
+fn user_of(jid: &Jid) -> Option<String> {
+    inside::plain(&gatehouse_bridge::address::to_uri(jid).user?)
 }

@@ -10,6 +10,7 @@ mod presence;
 mod roster;
 mod services;
 mod sessions;
+mod sip_inside;
 mod subscriptions;
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use gatehouse_config::Settings;
-use gatehouse_policy::Policy;
+use gatehouse_policy::{InsideSip, Policy};
 use gatehouse_tls::{Keys, Roots};
 use gatehouse_types::Domain;
 use tokio::sync::watch;
@@ -22,6 +22,7 @@ pub(super) struct Reloader {
     keys: Keys,
     roots: Roots,
     domains: watch::Sender<Vec<Domain>>,
+    inside: watch::Sender<Arc<InsideSip>>,
     started_with: Settings,
     /// Whether SIP was spoken then.
     sip_was_on: bool,
@@ -35,6 +36,7 @@ impl Reloader {
             keys: shared.keys.clone(),
             roots: shared.roots.clone(),
             domains: shared.domains.clone(),
+            inside: shared.inside.clone(),
             started_with: setup.settings.clone(),
             sip_was_on: sip::is_on(&setup.settings, &shared.policy.borrow()),
         }
@@ -65,7 +67,10 @@ impl Reloader {
 
     /// Whether something changed that a reload does not reach.
     fn needs_restart(&self, now: &Settings, policy: &Policy) -> bool {
+        let mut sip = self.started_with.sip.clone();
+        sip.inside.clone_from(&now.sip.inside);
         let reached = Settings {
+            sip,
             policy: now.policy.clone(),
             tls: now.tls.clone(),
             certificates: now.certificates,
@@ -100,6 +105,7 @@ impl Reloader {
         let policy = Arc::new(policy);
         self.policy.send_replace(Arc::clone(&policy));
         self.announce(&setup.settings);
+        self.inside.send_replace(Arc::new(setup.settings.sip.inside.clone()));
         for remark in gatehouse_config::remarks(&setup.settings, &policy) {
             warn!("{remark}");
         }

@@ -2,10 +2,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gatehouse_config::{NodePort, Roles, Settings};
-use gatehouse_core::{CoreConfig, CoreParts};
+use gatehouse_core::{CoreConfig, CoreParts, InsideParts};
 use gatehouse_edge::{Bidi, EdgeConfig, EdgeParts, PrivateTargets, SipParts};
 use gatehouse_net::Tasks;
-use gatehouse_policy::Policy;
+use gatehouse_policy::{InsideSip, Policy};
 use gatehouse_resolve::Resolver;
 use gatehouse_store::{OfflineLimits, Store};
 use gatehouse_telemetry::{Reach, Streams};
@@ -32,6 +32,8 @@ pub(super) struct Shared {
     pub(super) policy: watch::Sender<Arc<Policy>>,
     /// What a core says on the trunk that it serves.
     pub(super) domains: watch::Sender<Vec<Domain>>,
+    /// SIP of the inside.
+    pub(super) inside: watch::Sender<Arc<InsideSip>>,
     streams: Streams,
 }
 
@@ -47,7 +49,9 @@ impl Shared {
         let roots = Roots::new(&certificates::trust(setup)?, certificates::system_roots(setup))
             .map_err(|error| Failure::from(&error))?;
         let domains = watch::Sender::new(setup.settings.domains.clone());
-        Ok(Self { keys, roots, policy: watch::Sender::new(Arc::new(policy)), domains, streams })
+        let inside = watch::Sender::new(Arc::new(setup.settings.sip.inside.clone()));
+        let policy = watch::Sender::new(Arc::new(policy));
+        Ok(Self { keys, roots, policy, domains, inside, streams })
     }
 }
 
@@ -142,11 +146,6 @@ fn edge_parts(
     let connector = |alpn: &[&str]| {
         Connector::new(&shared.keys, &shared.roots, alpn).map_err(|error| Failure::from(&error))
     };
-    let resolver = if settings.dns_servers.is_empty() {
-        Resolver::system()
-    } else {
-        Resolver::with_servers(&settings.dns_servers)
-    };
     Ok(EdgeParts {
         config: EdgeConfig {
             domains: local(&settings.domains),
@@ -173,7 +172,7 @@ fn edge_parts(
         direct_acceptor: acceptor(&[ALPN_SERVER])?,
         starttls_connector: connector(&[])?,
         direct_connector: connector(&[ALPN_SERVER])?,
-        resolver: resolver.map_err(|error| Failure::from(&error))?,
+        resolver: resolver(settings)?,
         policy: shared.policy.subscribe(),
         streams: shared.streams.clone(),
         reach,
@@ -194,6 +193,13 @@ async fn core_parts(
     let store = Store::open(&setup.database()).await.map_err(|error| Failure::from(&error))?;
     let decoy =
         store.secret("decoy", random::bytes()?).await.map_err(|error| Failure::from(&error))?;
+    let sip = match sip {
+        None => None,
+        Some(end) => {
+            let inside = Some(inside_parts(setup, shared)?);
+            Some(sip::gateway_parts(settings, shared.policy.subscribe(), end, inside))
+        }
+    };
     Ok(CoreParts {
         config: core_config(settings, Secret::new(decoy)),
         starttls_listeners: bind_all(&settings.listen.c2s, "listen.c2s")?,
@@ -203,8 +209,36 @@ async fn core_parts(
         store,
         streams: shared.streams.clone(),
         trunk,
-        sip: sip.map(|end| sip::gateway_parts(settings, shared.policy.subscribe(), end)),
+        sip,
     })
+}
+
+/// SIP of the inside goes with the gateway, so that a reload can bring some.
+fn inside_parts(setup: &Setup, shared: &Shared) -> Result<InsideParts, Failure> {
+    let settings = &setup.settings;
+    let acceptor = Acceptor::new(&shared.keys, &shared.roots, &[]);
+    let connector = Connector::new(&shared.keys, &shared.roots, &[]);
+    let own = settings.domains.first().cloned();
+    Ok(InsideParts {
+        settings: shared.inside.subscribe(),
+        tls_listeners: bind_all(&settings.listen.sip_inside_tls, "listen.sip-inside-tls")?,
+        tcp_listeners: bind_all(&settings.listen.sip_inside_tcp, "listen.sip-inside-tcp")?,
+        acceptor: acceptor.map_err(|error| Failure::from(&error))?,
+        connector: connector.map_err(|error| Failure::from(&error))?,
+        resolver: resolver(settings)?,
+        // There is one: reading the settings made sure.
+        own: own.unwrap_or_else(|| settings.edge_host.clone()),
+        connections_max: settings.limits.connections_max,
+    })
+}
+
+fn resolver(settings: &Settings) -> Result<Resolver, Failure> {
+    let resolver = if settings.dns_servers.is_empty() {
+        Resolver::system()
+    } else {
+        Resolver::with_servers(&settings.dns_servers)
+    };
+    resolver.map_err(|error| Failure::from(&error))
 }
 
 fn core_config(settings: &Settings, decoy_secret: Secret<Vec<u8>>) -> CoreConfig {

@@ -1,0 +1,294 @@
+//! `[[sip.trusted]]`, `[[sip.route]]` and the embed templates: SIP of the inside.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::ops::Range;
+
+use gatehouse_policy::{
+    EmbedTemplate, Hop, HopProtocol, InsideSip, RouteBy, RouteFault, RoutePattern, RouteTable,
+    StaticRoute, TrustedPeer,
+};
+use gatehouse_types::Domain;
+
+use crate::read::domain;
+use crate::reader::{Form, Section};
+use crate::settings::Roles;
+
+/// Rows of the list of trusted servers.
+const TRUSTED_MAX: usize = 100;
+/// Names, addresses and domains of one row.
+const WORDS_MAX: usize = 100;
+
+const ROW: Form = Form { kind: "a table", example: "{ name = \"pbx\" }" };
+
+/// Reads what the section of SIP says about the inside.
+pub(crate) fn read(section: &mut Section<'_>, roles: Roles, domains: &[Domain]) -> InsideSip {
+    let places = ["trusted", "route", "route-embed-templates"].map(|key| section.place(key));
+    let inside = InsideSip { trusted: trusted(section, domains), routes: routes(section) };
+    if let (false, Some(place)) = (roles.has_core(), places.into_iter().flatten().next()) {
+        let what = "SIP of the inside belongs to the core, which does not run here".to_owned();
+        section.note(place, what, "write it in the settings of the core, and remove it".into());
+    }
+    inside
+}
+
+fn trusted(section: &mut Section<'_>, ours: &[Domain]) -> Vec<TrustedPeer> {
+    let Some(rows) = section.sections("trusted", ROW) else { return Vec::new() };
+    let mut peers: Vec<TrustedPeer> = Vec::new();
+    for (mut row, span) in rows {
+        let peer = TrustedPeer {
+            name: name(&mut row, &span, peers.iter().map(|peer| peer.name.as_str())),
+            subjects: words(&mut row, "subjects", "[\"pbx.ours.example\"]", domain),
+            addresses: words(&mut row, "addresses", "[\"10.0.0.5\"]", |text| {
+                text.parse::<IpAddr>().ok()
+            }),
+            domains: from_domains(&mut row, ours),
+        };
+        let keys = ["subjects", "addresses"];
+        if keys.iter().all(|key| row.place(key).is_none()) {
+            let what = "this server is known by nothing: it has neither subjects nor addresses";
+            let remedy = "subjects = [\"pbx.ours.example\"], the name in its certificate";
+            row.note(span.clone(), what.to_owned(), remedy.to_owned());
+        }
+        row.finish();
+        if peers.len() == TRUSTED_MAX {
+            let what = format!("there are more than {TRUSTED_MAX} trusted servers");
+            section.note(span, what, "join rows: one may have several subjects".into());
+            break;
+        }
+        peers.push(peer);
+    }
+    peers
+}
+
+fn name<'a>(
+    row: &mut Section<'_>,
+    span: &Range<usize>,
+    mut others: impl Iterator<Item = &'a str>,
+) -> String {
+    let form = Form { kind: "a short name for the log", example: "\"pbx\"" };
+    let plain = |text: &str| {
+        let fits = (1..=80).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+        fits.then(|| text.to_owned())
+    };
+    let Some(found) = row.text("name", form, plain) else {
+        if row.place("name").is_none() {
+            row.note(span.clone(), "this row has no `name`".into(), "name = \"pbx\"".into());
+        }
+        return String::new();
+    };
+    if others.any(|other| other == found.value) {
+        let what = format!("two rows are called {}", found.value);
+        row.note(found.span, what, "give each a name of its own".into());
+    }
+    found.value
+}
+
+fn words<T>(
+    row: &mut Section<'_>,
+    key: &'static str,
+    example: &'static str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Vec<T> {
+    let kind = if key == "addresses" { "a list of IP addresses" } else { "a list of host names" };
+    let place = row.place(key);
+    let found = row.list(key, Form { kind, example }, parse).unwrap_or_default();
+    if let (true, Some(place)) = (found.len() > WORDS_MAX, place) {
+        let what = format!("`{key}` has more than {WORDS_MAX} entries");
+        row.note(place, what, "write another row for the rest".into());
+    }
+    found.into_iter().map(|found| found.value).collect()
+}
+
+/// Whose users it speaks for. Ours log in here: whoever could speak for them could be any of them.
+fn from_domains(row: &mut Section<'_>, ours: &[Domain]) -> Vec<Domain> {
+    let form = Form { kind: "a list of domains", example: "[\"phones.ours.example\"]" };
+    let mut domains = Vec::new();
+    for found in row.list("domains", form, domain).unwrap_or_default() {
+        if ours.contains(&found.value) {
+            let what = format!("{} is one of our IM domains: its users log in here", found.value);
+            let remedy = "give the phones a domain of their own, such as phones.ours.example";
+            row.note(found.span, what, remedy.into());
+        } else {
+            domains.push(found.value);
+        }
+    }
+    domains
+}
+
+fn routes(section: &mut Section<'_>) -> RouteTable {
+    let form = Form {
+        kind: "a list of templates: first digits, `.` for each wildcard, `x` for each digit after them",
+        example: "[\"74..78xxxxx*\"]",
+    };
+    let templates_at = section.place("route-embed-templates");
+    let templates: Vec<EmbedTemplate> = section
+        .list("route-embed-templates", form, |text| text.parse().ok())
+        .unwrap_or_default()
+        .into_iter()
+        .map(|found| found.value)
+        .collect();
+    let all_at = section.place("route").unwrap_or(0..0);
+    let (mut routes, mut places) = (Vec::new(), Vec::new());
+    for (row, span) in section.sections("route", ROW).unwrap_or_default() {
+        if let Some(route) = route(row, &span) {
+            routes.push(route);
+            places.push(span);
+        }
+    }
+    RouteTable::new(routes, &templates).unwrap_or_else(|invalid| {
+        for fault in invalid.0 {
+            let place = match &fault {
+                RouteFault::Templates(_) => templates_at.clone(),
+                RouteFault::Routes(_) => None,
+                RouteFault::SamePattern { at, .. } | RouteFault::NoTemplate { at, .. } => {
+                    places.get(*at).cloned()
+                }
+            };
+            note(section, place.unwrap_or_else(|| all_at.clone()), &fault.to_string());
+        }
+        RouteTable::default()
+    })
+}
+
+fn route(mut row: Section<'_>, span: &Range<usize>) -> Option<StaticRoute> {
+    let any = |text: &str| Some(text.to_owned());
+    let pattern = Form { kind: "a pattern", example: "\"10..\"" };
+    let user = row.text("user", pattern, any);
+    let domain = row.text("domain", pattern, any);
+    let next = Form { kind: "a host name or an IP address", example: "\"pbx.ours.example\"" };
+    let next_hop = row.text("next-hop", next, any);
+    let protocol = Form { kind: "\"tls\" or \"tcp\"", example: "\"tls\"" };
+    let protocol = row.text("protocol", protocol, |text| match text {
+        "tcp" => Some(HopProtocol::Tcp),
+        "tls" => Some(HopProtocol::Tls),
+        _ => None,
+    });
+    let protocol = protocol.map_or(HopProtocol::Tcp, |found| found.value);
+    let most = u64::from(u16::MAX);
+    let port = row.number("port", 0, most, "5061").and_then(|port| u16::try_from(port).ok());
+    let rank = |number: Option<u64>| {
+        let number = number.and_then(|number| u16::try_from(number).ok());
+        number.and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN)
+    };
+    let priority = rank(row.number("priority", 1, most, "1"));
+    let weight = rank(row.number("weight", 1, most, "1"));
+    let less_specific = row.switch("less-specific").unwrap_or(true);
+    let in_service = row.switch("in-service").unwrap_or(true);
+    let block = row.switch("block").unwrap_or(false);
+    let (by, pattern) = match (user, domain) {
+        (Some(user), None) => (RouteBy::User, Some(user)),
+        (None, Some(domain)) => (RouteBy::Domain, Some(domain)),
+        _ => {
+            let what = "a route has either `user` or `domain`, the pattern that it is for";
+            row.note(span.clone(), what.into(), "domain = \"phones.ours.example\"".into());
+            (RouteBy::User, None)
+        }
+    };
+    let pattern = pattern.and_then(|found| {
+        let parsed = RoutePattern::parse(by, &found.value);
+        parsed.inspect_err(|error| note(&row, found.span, &error.to_string())).ok()
+    });
+    if next_hop.is_none() && row.place("next-hop").is_none() {
+        let remedy = "next-hop = \"pbx.ours.example\"".to_owned();
+        row.note(span.clone(), "this route has no `next-hop`".into(), remedy);
+    }
+    let hop = next_hop.and_then(|found| {
+        let made = Hop::new(&found.value, port, protocol);
+        made.inspect_err(|error| note(&row, found.span, &error.to_string())).ok()
+    });
+    row.finish();
+    Some(StaticRoute {
+        pattern: pattern?,
+        hop: hop?,
+        priority,
+        weight,
+        less_specific,
+        in_service,
+        block,
+    })
+}
+
+/// A mistake that comes with its remedy, after a colon or a semicolon.
+fn note(section: &Section<'_>, span: Range<usize>, told: &str) {
+    let (what, remedy) = told.rsplit_once(": ").unwrap_or((told, "change it"));
+    section.note(span, what.to_owned(), remedy.to_owned());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::{Overrides, Settings, parse};
+
+    fn read(text: &str) -> Result<Settings, Vec<(usize, String)>> {
+        parse(Path::new("/nowhere/gatehouse.toml"), text, &Overrides::default()).map_err(
+            |problems| problems.0.into_iter().map(|problem| (problem.line, problem.what)).collect(),
+        )
+    }
+
+    #[test]
+    fn a_trusted_server_and_a_route() {
+        let off = read("").unwrap();
+        assert!(off.sip.inside.is_empty() && off.listen.sip_inside_tls.is_empty());
+        let on = read(
+            "[listen]\nsip-inside-tls = [\"127.0.0.1:5071\"]\nsip-inside-tcp = [\"127.0.0.1:5070\"]\n\
+             [sip]\nroute-embed-templates = [\"74..78xx\"]\n\
+             [[sip.trusted]]\nname = \"pbx\"\nsubjects = [\"pbx.ours.example\"]\n\
+             addresses = [\"10.0.0.5\"]\ndomains = [\"phones.ours.example\"]\n\
+             [[sip.route]]\ndomain = \"phones.ours.example\"\nnext-hop = \"pbx.ours.example\"\n\
+             port = 0\nprotocol = \"tls\"\npriority = 2\nweight = 7\nless-specific = false\n\
+             [[sip.route]]\nuser = \"74..7812\"\nnext-hop = \"10.0.0.5\"\nin-service = false\nblock = true\n",
+        )
+        .unwrap();
+        assert_eq!((on.listen.sip_inside_tls.len(), on.listen.sip_inside_tcp.len()), (1, 1));
+        assert_eq!(on.sip.inside.trusted.len(), 1);
+        let routes: Vec<String> = on
+            .sip
+            .inside
+            .routes
+            .routes()
+            .map(|route| format!("{} {} {}", route.pattern, route.hop, route.priority))
+            .collect();
+        assert_eq!(
+            routes,
+            ["74..7812 10.0.0.5:5060 (tcp) 1", "phones.ours.example SRV pbx.ours.example (tls) 2"]
+        );
+    }
+
+    #[test]
+    fn every_mistake_has_its_line() {
+        let found = read(
+            "domains = [\"ours.example\"]\n\
+             [sip]\nroute-embed-templates = [\"..\"]\n\
+             [[sip.trusted]]\nname = \"a\"\ndomains = [\"ours.example\"]\n\
+             [[sip.trusted]]\nname = \"a\"\naddresses = [\"pbx\"]\n\
+             [[sip.route]]\nuser = \"1*2\"\nnext-hop = \"5.6.7.8.9\"\n\
+             [[sip.route]]\nuser = \"1.2\"\nnext-hop = \"pbx.example\"\n\
+             [[sip.route]]\nnext-hop = \"10.0.0.5\"\nprotocol = \"udp\"\nport = 70000\npriority = 0\n\
+             weight = 65536\n",
+        )
+        .unwrap_err();
+        let lines: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [3, 4, 6, 8, 9, 11, 12, 13, 16, 18, 19, 20, 21], "{found:#?}");
+    }
+
+    #[test]
+    fn too_many_templates_and_routes_of_one_pattern() {
+        let templates = "[sip]\nroute-embed-templates = [\"1.2\", \"1.3\", \"1.4\", \"1.5\", \"1.6\", \"1.7\"]\n";
+        assert_eq!(read(templates).unwrap_err()[0].0, 2);
+        let route = "[[sip.route]]\nuser = \"1\"\nnext-hop = \"pbx.example\"\n";
+        assert!(read(&route.repeat(100)).is_ok());
+        assert_eq!(read(&route.repeat(101)).unwrap_err()[0].0, 301);
+    }
+
+    #[test]
+    fn an_edge_alone_has_no_inside() {
+        let found = read(
+            "roles = [\"edge\"]\n[trunk]\ncores = [\"c1\"]\n[listen]\nsip-inside-tcp = [\"[::]:5060\"]\n\
+             [[sip.trusted]]\nname = \"a\"\naddresses = [\"10.0.0.5\"]\n",
+        )
+        .unwrap_err();
+        assert_eq!(found.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [5, 6], "{found:?}");
+    }
+}
