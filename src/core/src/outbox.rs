@@ -1,5 +1,7 @@
 //! What waits to be written to one client, and who answers for it until it is.
 
+mod slot;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,6 +14,8 @@ use gatehouse_xmpp::{Stanza, StreamCondition, StreamError};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time;
+
+use self::slot::{Giver, Taker, slot};
 
 /// How long a full outbox may slow its senders down before the client is cut off. The client
 /// has stopped reading some time before: the socket and the outbox are full by then.
@@ -169,8 +173,8 @@ pub(crate) struct Outbox {
     reserve: Arc<Semaphore>,
     /// Since when there has been no room, as far as those know who cannot wait.
     full_since: Mutex<Option<Instant>>,
-    kick: mpsc::Sender<StreamError>,
-    want: mpsc::Sender<HandOver>,
+    kick: Giver<StreamError>,
+    want: Giver<HandOver>,
     gone: AtomicBool,
     /// The session holds what it took from the queue, and does not know it to be written.
     unwritten: AtomicBool,
@@ -180,9 +184,9 @@ pub(crate) struct Outbox {
 #[derive(Debug)]
 pub(crate) struct OutboxReceiver {
     pub(crate) queue: Queue,
-    pub(crate) kicked: mpsc::Receiver<StreamError>,
+    pub(crate) kicked: Taker<StreamError>,
     /// Another connection wants the session.
-    pub(crate) wanted: mpsc::Receiver<HandOver>,
+    pub(crate) wanted: Taker<HandOver>,
 }
 
 /// What waits for a session, oldest first.
@@ -196,8 +200,8 @@ pub(crate) struct Queue {
 pub(crate) fn outbox(len_max: usize) -> (Outbox, OutboxReceiver) {
     let len_max = len_max.max(1);
     let (queue, places) = mpsc::channel(len_max * 2);
-    let (kick, kicked) = mpsc::channel(1);
-    let (want, wanted) = mpsc::channel(1);
+    let (kick, kicked) = slot();
+    let (want, wanted) = slot();
     let [room, reserve] = [(); 2].map(|()| Arc::new(Semaphore::new(len_max)));
     let receiver =
         OutboxReceiver { queue: Queue { places, room: Arc::clone(&room) }, kicked, wanted };

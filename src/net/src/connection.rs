@@ -22,9 +22,6 @@ pub type BoxedIo = Box<dyn Io>;
 /// How much is read at once.
 const READ_BYTES: usize = 16 * 1024;
 
-/// How much room for what is written is kept while there is nothing to write.
-const OUTBOX_KEPT_BYTES: usize = 4 * 1024;
-
 /// Unwritten bytes above which a connection counts as congested.
 const CONGESTED_BYTES: usize = 256 * 1024;
 
@@ -165,11 +162,13 @@ impl<M: Machine> Connection<M> {
         self.outbox.is_empty() && !self.needs_flush
     }
 
-    /// Takes what the machine has to say.
-    fn collect(&mut self) {
+    /// Takes what the machine has to say, so that [`is_congested`](Self::is_congested) knows of it.
+    /// Nothing is written before [`next`](Self::next) or [`flush`](Self::flush).
+    pub fn collect(&mut self) -> &mut Self {
         while let Some(bytes) = self.machine.poll_transmit() {
             self.outbox.extend_from_slice(&bytes);
         }
+        self
     }
 
     /// Runs until there is something to report or, if `report_flushed`, nothing left to write.
@@ -234,9 +233,6 @@ impl<M: Machine> Connection<M> {
                 // An idle connection keeps no buffer.
                 let data = std::mem::take(&mut self.inbox);
                 self.machine.handle_data(&data, now());
-                if self.outbox.is_empty() && self.outbox.capacity() > OUTBOX_KEPT_BYTES {
-                    self.outbox = BytesMut::new();
-                }
             }
             Activity::Wrote(Ok(0)) => {
                 return Err(ConnectionError::Broken(io::ErrorKind::WriteZero.into()));
@@ -247,7 +243,11 @@ impl<M: Machine> Connection<M> {
                 self.write_deadline = None;
                 self.needs_flush = true;
             }
-            Activity::Flushed(Ok(())) => self.needs_flush = false,
+            Activity::Flushed(Ok(())) => {
+                self.needs_flush = false;
+                // Nor does it keep one for what it has written.
+                self.outbox = BytesMut::new();
+            }
             Activity::Read(Err(error))
             | Activity::Wrote(Err(error))
             | Activity::Flushed(Err(error)) => {

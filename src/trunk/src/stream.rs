@@ -68,6 +68,7 @@ pub(crate) struct Stream<'a> {
     lease: Lease,
     connection: Connection<TrunkEnd<Parcel>>,
     receipts: Arc<Receipts>,
+    counters: Counters,
     /// What came in and found the queue full.
     held: Option<Transfer>,
     /// Bounces of stanzas that cannot be sent here.
@@ -76,6 +77,24 @@ pub(crate) struct Stream<'a> {
     active_at: Instant,
     /// A core's domains, for this edge.
     announces: Option<watch::Receiver<Vec<Domain>>>,
+}
+
+/// What is counted for each stanza, looked up once.
+struct Counters {
+    sent: metrics::Counter,
+    received: metrics::Counter,
+    acknowledged: metrics::Counter,
+}
+
+impl Counters {
+    fn of(peer: &Domain) -> Self {
+        let of = |name: &'static str| metrics::counter!(name, "peer" => peer.to_string());
+        Self {
+            sent: of("gatehouse_trunk_sent_total"),
+            received: of("gatehouse_trunk_received_total"),
+            acknowledged: of("gatehouse_trunk_acknowledged_total"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -109,6 +128,7 @@ impl<'a> Stream<'a> {
         let Link { peer, address, tls } = link;
         Self {
             hub,
+            counters: Counters::of(&peer),
             peer,
             address,
             tls,
@@ -199,7 +219,7 @@ impl<'a> Stream<'a> {
                 self.returned.extend(give_back(&parcel.stanza, Reason::TooLong));
                 continue;
             }
-            count("gatehouse_trunk_sent_total", &self.peer, 1);
+            self.counters.sent.increment(1);
             self.hub.observer.sent(self.peer.as_str());
         }
     }
@@ -242,7 +262,7 @@ impl<'a> Stream<'a> {
         match event {
             TrunkEvent::Opened { session, resent } => self.open(session, resent),
             TrunkEvent::Stanza { stanza, number } => {
-                count("gatehouse_trunk_received_total", &self.peer, 1);
+                self.counters.received.increment(1);
                 self.hub.observer.received(self.peer.as_str());
                 let transfer = Transfer { stanza, receipt: self.receipts.receipt(number) };
                 match self.hub.incoming.try_send(transfer) {
@@ -255,7 +275,7 @@ impl<'a> Stream<'a> {
                 }
             }
             TrunkEvent::Acknowledged(parcels) => {
-                count("gatehouse_trunk_acknowledged_total", &self.peer, parcels.len());
+                self.counters.acknowledged.increment(parcels.len() as u64);
                 self.hub.dispatch.delivered(&parcels);
             }
             TrunkEvent::Announced(domains) => self.note_domains(domains),

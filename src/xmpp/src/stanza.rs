@@ -7,7 +7,7 @@ use gatehouse_types::{InvalidJid, Jid, TraceId};
 use minidom::{Element, Node};
 use rxml::{Namespace, NcNameStr, xml_ncname};
 
-use crate::framing::{Written, write_stanza};
+use crate::framing::{NO_NAMESPACE, Written, plain, write_stanza};
 use crate::ns;
 
 /// The three kinds (RFC 6120, section 8).
@@ -113,7 +113,7 @@ const TYPES: [&str; 15] = [
 
 impl Content {
     fn new(element: Element) -> Arc<Self> {
-        let type_ = match element.attr("type") {
+        let type_ = match plain(&element, "type") {
             None => Type::Absent,
             Some(text) => {
                 let known = TYPES.into_iter().find(|known| *known == text);
@@ -180,7 +180,7 @@ impl Stanza {
 
     /// The `id` attribute.
     pub fn id(&self) -> Option<&str> {
-        self.content.element.attr("id")
+        plain(&self.content.element, "id")
     }
 
     /// The `type` attribute, as written (an absent one means `normal`, `available`).
@@ -188,7 +188,7 @@ impl Stanza {
         match self.content.type_ {
             Type::Absent => None,
             Type::Known(known) => Some(known),
-            Type::Open => self.content.element.attr("type"),
+            Type::Open => plain(&self.content.element, "type"),
         }
     }
 
@@ -212,8 +212,9 @@ impl Stanza {
 
     fn take_trace_attribute(&mut self) -> Option<String> {
         self.content.element.attr_ns(&Namespace::from(ns::TRACE), "trace")?;
-        let attributes = self.payload_mut().attrs_mut();
-        attributes.remove(&Namespace::from(ns::TRACE), xml_ncname!("trace"))
+        let content = Arc::make_mut(&mut self.content);
+        content.written = OnceLock::new();
+        content.element.attrs_mut().remove(&Namespace::from(ns::TRACE), xml_ncname!("trace"))
     }
 
     /// The element, to look at payloads. Its addresses may be those of the stanza that this one is a
@@ -332,9 +333,9 @@ impl Stanza {
     fn answer(&self, type_: &str, payload: Option<Element>) -> Self {
         let mut element = Element::bare(self.content.element.name(), ns::CLIENT);
         let attributes = element.attrs_mut();
-        attributes.insert(Namespace::NONE, TYPE.to_owned(), type_.to_owned());
+        attributes.insert(NO_NAMESPACE, TYPE.to_owned(), type_.to_owned());
         if let Some(id) = self.id() {
-            attributes.insert(Namespace::NONE, xml_ncname!("id").to_owned(), id.to_owned());
+            attributes.insert(NO_NAMESPACE, xml_ncname!("id").to_owned(), id.to_owned());
         }
         if let Some(payload) = payload {
             element.append_child(payload);
@@ -361,7 +362,7 @@ fn addressed(element: &Element) -> Result<(StanzaKind, Option<Jid>, Option<Jid>)
         let name = format!("{} in {}", element.name(), shorten(&element.ns()));
         return Err(InvalidStanza::NotAStanza(name));
     }
-    let address = |attribute: &'static str| match element.attr(attribute) {
+    let address = |attribute: &'static str| match plain(element, attribute) {
         None => Ok(None),
         Some(text) => match text.parse::<Jid>() {
             Ok(jid) => Ok(Some(jid)),
@@ -468,10 +469,10 @@ fn set_address(element: &mut Element, name: &NcNameStr, address: Option<&Jid>) {
     let attributes = element.attrs_mut();
     match address {
         Some(jid) => {
-            attributes.insert(Namespace::NONE, name.to_owned(), jid.to_string());
+            attributes.insert(NO_NAMESPACE, name.to_owned(), jid.to_string());
         }
         None => {
-            attributes.remove("", name.as_str());
+            attributes.remove(&NO_NAMESPACE, name);
         }
     }
 }

@@ -4,7 +4,7 @@ use bytes::{Buf as _, BytesMut};
 use gatehouse_types::StreamLimits;
 use minidom::Element;
 use rxml::error::EndOrError;
-use rxml::{AttrMap, Error, NcName, Parse as _, RawEvent, RawParser};
+use rxml::{AttrMap, Error, Namespace, NcName, Parse as _, RawEvent, RawParser};
 
 use super::fault::{over_limit, stream_error};
 use super::scope::Scope;
@@ -69,6 +69,7 @@ struct Head {
 
 struct Open {
     element: Element,
+    namespace: Namespace<'static>,
     children: usize,
     /// Namespace declarations that this element needs when it is written again.
     declarations: usize,
@@ -176,6 +177,9 @@ impl Framer {
             if self.between && !self.skip_spaces()? {
                 // Most streams are silent most of the time.
                 self.parser.release_temporaries();
+                if self.input.is_empty() {
+                    self.input = BytesMut::new();
+                }
                 return Ok(None);
             }
             // One byte over the limit is enough to know. The parser sees no more, so that the
@@ -321,7 +325,7 @@ impl Framer {
         let mut attributes = AttrMap::new();
         for (prefix, name, value) in head.attributes {
             let namespace = self.scope.of_attribute(prefix.as_ref()).map_err(stream_error)?;
-            if attributes.insert(namespace.clone(), name, value).is_some() {
+            if attributes.insert(namespace, name, value).is_some() {
                 return Err(stream_error(Error::DuplicateAttribute));
             }
         }
@@ -352,8 +356,9 @@ impl Framer {
             let text = "a stream cannot hold a stream: the header came twice";
             return Err(StreamError::new(StreamCondition::BadFormat, text));
         }
-        let namespace = if is_content { ns::CLIENT } else { namespace.as_str() };
-        let (declarations, owed) = self.to_declare(namespace, &attributes);
+        let namespace =
+            if is_content { Namespace::from_str(ns::CLIENT) } else { namespace.clone() };
+        let (declarations, owed) = self.to_declare(&namespace, &attributes);
         self.owed += owed;
         self.check_bytes()?;
         let attributes_max = self.bounds.attributes_max;
@@ -365,9 +370,9 @@ impl Framer {
             let max = self.bounds.declarations_max;
             return Err(over_limit("a stanza", max, "namespace declarations"));
         }
-        let mut element = Element::bare(head.name.as_str(), namespace);
+        let mut element = Element::bare(head.name, namespace.as_str());
         *element.attrs_mut() = attributes;
-        self.open.push(Open { element, children: 0, declarations });
+        self.open.push(Open { element, namespace, children: 0, declarations });
         Ok(None)
     }
 
@@ -376,8 +381,7 @@ impl Framer {
     fn to_declare(&self, namespace: &str, attributes: &AttrMap) -> (usize, usize) {
         /// ` xmlns:ns10=''`
         const SYNTAX_LEN: usize = 13;
-        let around =
-            self.open.last().map_or_else(|| ns::CLIENT.to_owned(), |open| open.element.ns());
+        let around = self.open.last().map_or(ns::CLIENT, |open| open.namespace.as_str());
         let mut names: Vec<&str> = Vec::new();
         if namespace != around {
             names.push(namespace);

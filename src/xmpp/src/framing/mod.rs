@@ -12,11 +12,13 @@
 //! such as a forwarded message (XEP-0297), goes out with `xmlns='jabber:client'` written down, as
 //! the extensions that carry stanzas ask for, on every kind of stream.
 
+mod attributes;
 mod fault;
 mod framer;
 mod scope;
 mod writer;
 
+pub(crate) use self::attributes::{NO_NAMESPACE, plain};
 pub use self::framer::Framer;
 pub(crate) use self::writer::{Written, write_stanza};
 pub use self::writer::{write_element, write_error, write_footer, write_header};

@@ -1,5 +1,6 @@
 use rxml::{Error, Namespace, NcName, XMLNS_XML, XMLNS_XMLNS};
 
+use super::NO_NAMESPACE;
 use super::fault::{over_limit, stream_error};
 use crate::StreamError;
 
@@ -72,10 +73,10 @@ impl Scope {
     pub(super) fn of_attribute(
         &self,
         prefix: Option<&NcName>,
-    ) -> Result<&Namespace<'static>, Error> {
+    ) -> Result<Namespace<'static>, Error> {
         match prefix {
-            None => Ok(Namespace::none()),
-            Some(_) => self.find(prefix).ok_or(Error::UndeclaredNamespacePrefix(None)),
+            None => Ok(NO_NAMESPACE),
+            Some(_) => self.find(prefix).cloned().ok_or(Error::UndeclaredNamespacePrefix(None)),
         }
     }
 

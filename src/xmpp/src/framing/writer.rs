@@ -261,9 +261,13 @@ fn qualified(out: &mut BytesMut, name: fmt::Arguments<'_>, value: &str) {
 }
 
 fn quoted(out: &mut BytesMut, value: &str) {
-    let count = |quote: u8| value.bytes().filter(|byte| *byte == quote).count();
     // The quote that costs less.
-    let quote = if count(b'\'') <= count(b'"') { b'\'' } else { b'"' };
+    let quotes = value.bytes().fold(0_isize, |more, byte| match byte {
+        b'\'' => more + 1,
+        b'"' => more - 1,
+        _ => more,
+    });
+    let quote = if quotes <= 0 { b'\'' } else { b'"' };
     out.put_u8(b'=');
     out.put_u8(quote);
     escaped(out, value, Place::Attribute { quote });
@@ -348,12 +352,20 @@ enum Place {
     Attribute { quote: u8 },
 }
 
+/// True for the bytes that [`reference`] may have something to say about: most text has none.
+fn is_suspect(byte: u8) -> bool {
+    matches!(byte, 0..=0x1f | b'&' | b'<' | b'>' | b'\'' | b'"' | 0xef)
+}
+
 /// Writes `content` with what XML reserves as references.
 fn escaped(out: &mut BytesMut, content: &str, place: Place) {
     let bytes = content.as_bytes();
     out.reserve(bytes.len());
     let (mut written, mut at) = (0, 0);
-    while at < bytes.len() {
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let Some(plain) = rest.iter().position(|byte| is_suspect(*byte)) else { break };
+        at += plain;
         let Some((instead, len)) = reference(bytes, at, place) else {
             at += 1;
             continue;
