@@ -116,6 +116,7 @@ impl Kamailio {
             .replace("@SIPS@", &port::SIPS.to_string())
             .replace("@EDGE@", &edge.ip().to_string())
             .replace("@MODULES@", MODULES)
+            .replace("@DATA@", &self.data().display().to_string())
             .replace("@DATABASE@", &self.database().display().to_string())
             .replace("@TLS@", &self.file("tls.cfg").display().to_string())
     }
@@ -157,6 +158,7 @@ tcp_crlf_ping=yes
 tcp_accept_aliases=no
 
 mpath="@MODULES@"
+loadmodule "jsonrpcs.so"
 loadmodule "kex.so"
 loadmodule "corex.so"
 loadmodule "tm.so"
@@ -176,6 +178,8 @@ loadmodule "presence_xml.so"
 loadmodule "usrloc.so"
 loadmodule "registrar.so"
 
+modparam("jsonrpcs", "transport", 4)
+modparam("jsonrpcs", "dgram_socket", "@DATA@/rpc")
 modparam("tls", "config", "@TLS@")
 modparam("presence", "db_url", "sqlite:///@DATABASE@")
 modparam("presence", "server_address", "sip:@DOMAIN@:@SIPS@;transport=tls")
@@ -210,6 +214,10 @@ request_route {
     if (is_method("CANCEL")) { if (t_check_trans()) t_relay(); exit; }
     t_check_trans();
     if (is_method("PUBLISH|SUBSCRIBE") && uri==myself) {
+        # What its presence agent sends does not pass here: it finds its way by name, and asks the
+        # machine's own name servers unless it knows the name.
+        jsonrpc_exec('{"jsonrpc":"2.0","id":1,"method":"dns.add_a","params":["sip.$fd",600,"@EDGE@",0]}');
+        xlog("L_INFO","dns.add_a: $jsonrpl(body)\n");
         if (!t_newtran()) { sl_reply_error(); exit; }
         if (is_method("PUBLISH")) handle_publish(); else handle_subscribe();
         exit;
