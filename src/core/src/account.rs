@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time;
 use tracing::debug;
 
+use crate::away::AwayPlaces;
 use crate::carbons::Copied;
 use crate::delivery::Reach;
 use crate::ended::Ended;
@@ -360,12 +361,16 @@ pub(crate) struct TooManySessions;
 
 /// All accounts that were used since the start; at most as many as the store has.
 #[derive(Debug, Default)]
-pub(crate) struct Accounts(Mutex<HashMap<Jid, Arc<Account>>>);
+pub(crate) struct Accounts {
+    all: Mutex<HashMap<Jid, Arc<Account>>>,
+    /// For sessions whose clients are away.
+    pub(crate) away: AwayPlaces,
+}
 
 impl Accounts {
     /// The live state of an account that exists.
     pub(crate) fn get(&self, bare: &Jid) -> Arc<Account> {
-        let mut accounts = self.0.lock();
+        let mut accounts = self.all.lock();
         if let Some(account) = accounts.get(bare) {
             return Arc::clone(account);
         }
@@ -376,16 +381,16 @@ impl Accounts {
 
     /// All accounts that somebody is connected to.
     pub(crate) fn all_connected(&self) -> Vec<Arc<Account>> {
-        self.0.lock().values().filter(|account| account.is_connected()).cloned().collect()
+        self.all.lock().values().filter(|account| account.is_connected()).cloned().collect()
     }
 
     /// The live state of an account that was used since the start.
     pub(crate) fn known(&self, bare: &Jid) -> Option<Arc<Account>> {
-        self.0.lock().get(bare).cloned()
+        self.all.lock().get(bare).cloned()
     }
 
     /// The live state of an account that somebody is connected to.
     pub(crate) fn connected(&self, bare: &Jid) -> Option<Arc<Account>> {
-        self.0.lock().get(bare).filter(|account| account.is_connected()).cloned()
+        self.all.lock().get(bare).filter(|account| account.is_connected()).cloned()
     }
 }

@@ -2,6 +2,7 @@
 //! trunk.
 
 mod account;
+mod away;
 mod backlog;
 mod bind;
 mod carbons;

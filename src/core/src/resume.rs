@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 
 use gatehouse_net::now;
 use gatehouse_store::AccountVersion;
+use gatehouse_telemetry::{StreamHandle, StreamState};
 use gatehouse_types::{Chain, Jid};
 use gatehouse_xmpp::sm::{AckQueue, HandledCountTooHigh, Window};
 use gatehouse_xmpp::{StreamCondition, StreamError};
 use tokio::sync::oneshot;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::account::Session;
+use crate::away::AWAY_SESSIONS_MAX;
 use crate::backlog::Backlog;
 use crate::management::unguessable_name;
 use crate::outbox::{OutboxReceiver, Outgoing};
@@ -111,12 +113,18 @@ impl Router {
     pub(crate) async fn hibernate(
         &self,
         mut bound: Box<Bound>,
-        away_max: Duration,
+        (away_max, row): (Duration, StreamHandle),
         stop: CancellationToken,
     ) {
         let deadline = now() + away_max;
         let since_ms = self.clock.now_ms();
         bound.inactive = false;
+        let Some(_place) = self.accounts.away.take(AWAY_SESSIONS_MAX) else {
+            info!(session = %bound.session.jid, "too many clients are away: one more session ends");
+            return self.give_up(*bound, Some(since_ms), []).await;
+        };
+        // The status goes on to show it.
+        row.update(|row| row.state = StreamState::Away);
         bound.session.set_away(true);
         metrics::counter!("gatehouse_c2s_hibernated_total").increment(1);
         debug!(session = %bound.session.jid, "a client is away and may come back");

@@ -113,8 +113,9 @@ impl Client {
             managed.handled = self.connection.machine().handled();
             // What was written before the stream was managed is not asked for again.
             let stop = self.ports.tasks.stop();
-            let wait = async move { router.hibernate(bound, away_max, stop).await };
-            return self.ports.tasks.spawn(info_span!("hibernation"), wait);
+            let (tasks, row) = (self.ports.tasks.clone(), self.row);
+            let wait = async move { router.hibernate(bound, (away_max, row), stop).await };
+            return tasks.spawn(info_span!("hibernation"), wait);
         }
         let since_ms = bound.managed.is_some().then(|| router.clock.now_ms());
         router.give_up(*bound, since_ms, self.unwritten).await;

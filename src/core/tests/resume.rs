@@ -4,6 +4,7 @@
 
 mod world;
 
+use gatehouse_telemetry::StreamState;
 use gatehouse_xmpp::Stanza;
 use tokio::time::timeout;
 use world::{Client, Core, HEADER, PATIENCE};
@@ -277,6 +278,9 @@ async fn what_waits_for_a_client_that_is_away_survives_a_crash() {
     // Sent and not acknowledged; it is held once the connection is known to be lost.
     let held = async { while crash(&core).await == 0 {} };
     timeout(PATIENCE, held).await.unwrap();
+    let listed = core.streams.list();
+    let away = listed.iter().find(|row| row.info.state == StreamState::Away).unwrap();
+    assert!(away.info.peer.starts_with("bob@ours.example/"), "{away:?}");
     // From here on nothing is acknowledged before it is held.
     say(&mut alice, &["2", "3"]).await;
     assert_eq!(crash(&core).await, 2);

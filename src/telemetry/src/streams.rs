@@ -52,6 +52,8 @@ pub enum StreamState {
     Opening,
     /// Open for stanzas.
     Open,
+    /// Its connection broke; what is behind it waits for the client to come back (XEP-0198).
+    Away,
 }
 
 /// What is known of a stream.

@@ -64,6 +64,7 @@ fn live(streams: &[Status]) -> String {
         let state = match stream.info.state {
             StreamState::Opening => "opening",
             StreamState::Open => "open",
+            StreamState::Away => "away",
         };
         let short: String = stream.info.id.chars().take(8).collect();
         [
