@@ -23,6 +23,8 @@ pub(crate) struct Flow<'a> {
     pub(crate) window: u64,
     /// How many messages go into one write.
     pub(crate) batch: u64,
+    /// What the receiver acknowledged (XEP-0198); `None` if it does not count.
+    pub(crate) acknowledged: Option<&'a Cell<u64>>,
 }
 
 impl Flow<'_> {
@@ -38,15 +40,25 @@ impl Flow<'_> {
         let more = Notify::new();
         let receive = async {
             let mut counter = Counter::new("</message>");
+            let mut requests = Counter::new("<r xmlns='urn:xmpp:sm:3'/>");
             let mut buffer = vec![0; READ_AT_ONCE];
             while received.get() < count {
                 let read = to.io().read(&mut buffer).await.map_err(broken)?;
                 if read == 0 {
                     return Err(Failure::world("the receiver's connection was closed"));
                 }
-                let new = counter.take(buffer.get(..read).unwrap_or_default());
+                let heard = buffer.get(..read).unwrap_or_default();
+                let new = counter.take(heard);
                 received.set(received.get() + new);
                 more.notify_one();
+                if let Some(all) = self.acknowledged {
+                    all.set(all.get() + new);
+                    if requests.take(heard) > 0 {
+                        let answer = format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", all.get());
+                        to.io().write_all(answer.as_bytes()).await.map_err(broken)?;
+                        to.io().flush().await.map_err(broken)?;
+                    }
+                }
             }
             if received.get() > count {
                 return Err(Failure::world(format!("{} of {count} came", received.get())));

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub(crate) enum Path {
     Sessions,
     /// From one user to another.
     C2s,
+    /// The same to a user whose client counts (XEP-0198). Written for `ours` only.
+    C2sManaged,
     /// From the partner to a user.
     S2sIn,
     /// From a user to the partner.
@@ -41,7 +44,7 @@ impl Path {
         match self {
             Self::Streams => "stream",
             Self::Sessions => "log-in",
-            Self::C2s | Self::S2sIn | Self::S2sOut => "message",
+            Self::C2s | Self::C2sManaged | Self::S2sIn | Self::S2sOut => "message",
             Self::Presence => "delivery",
         }
     }
@@ -53,6 +56,7 @@ impl fmt::Display for Path {
             Self::Streams => "streams",
             Self::Sessions => "sessions",
             Self::C2s => "c2s",
+            Self::C2sManaged => "c2s-managed",
             Self::S2sIn => "s2s-in",
             Self::S2sOut => "s2s-out",
             Self::Presence => "presence",
@@ -107,7 +111,8 @@ pub(crate) async fn measure(
     let run = async {
         match path {
             Path::Streams | Path::Sessions => idle(path, subject, load).await,
-            Path::C2s => c2s(subject, load).await,
+            Path::C2s => c2s(subject, load, false).await,
+            Path::C2sManaged => c2s(subject, load, true).await,
             Path::S2sIn => s2s_in(subject, load).await,
             Path::S2sOut => s2s_out(subject, load).await,
             Path::Presence => presence(subject, load).await,
@@ -117,13 +122,20 @@ pub(crate) async fn measure(
     timeout(RUN_WITHIN, Box::pin(run)).await.map_err(late)?
 }
 
-async fn c2s(subject: &mut Subject, load: &Load) -> Result<Sample, Failure> {
+async fn c2s(subject: &mut Subject, load: &Load, managed: bool) -> Result<Sample, Failure> {
     let mut romeo = subject.partner.log_in(subject.clients, "romeo", "bench").await?;
     let mut juliet = subject.partner.log_in(subject.clients, "juliet", "bench").await?;
     subject.partner.appear(&mut romeo).await?;
     subject.partner.appear(&mut juliet).await?;
+    let acknowledged = Cell::new(0);
+    if managed {
+        juliet.say("<enable xmlns='urn:xmpp:sm:3' resume='true'/>").await?;
+        juliet.hear(&["<enabled"]).await?;
+        juliet.hear(&[">"]).await?;
+    }
     let to = format!("to='{}'", Subject::user("juliet"));
-    messages(subject, load, &to, romeo, juliet).await
+    let acknowledged = managed.then_some(&acknowledged);
+    messages(subject, load, (&to, acknowledged), romeo, juliet).await
 }
 
 async fn s2s_in(subject: &mut Subject, load: &Load) -> Result<Sample, Failure> {
@@ -131,7 +143,7 @@ async fn s2s_in(subject: &mut Subject, load: &Load) -> Result<Sample, Failure> {
     subject.partner.appear(&mut juliet).await?;
     let stream = subject.partner.dial(subject.servers).await?;
     let ends = format!("from='{}' to='{}'", Subject::stranger(), Subject::user("juliet"));
-    messages(subject, load, &ends, stream, juliet).await
+    messages(subject, load, (&ends, None), stream, juliet).await
 }
 
 async fn s2s_out(subject: &mut Subject, load: &Load) -> Result<Sample, Failure> {
@@ -143,17 +155,17 @@ async fn s2s_out(subject: &mut Subject, load: &Load) -> Result<Sample, Failure> 
     romeo.say(&format!("<message {to} type='chat'><body>first</body></message>")).await?;
     let mut stream = subject.partner.accept(&listener).await?;
     stream.hear(&["</message>"]).await?;
-    messages(subject, load, &to, romeo, stream).await
+    messages(subject, load, (&to, None), romeo, stream).await
 }
 
 async fn messages(
     subject: &mut Subject,
     load: &Load,
-    attributes: &str,
+    (attributes, acknowledged): (&str, Option<&Cell<u64>>),
     mut from: Wire,
     mut to: Wire,
 ) -> Result<Sample, Failure> {
-    let flow = Flow { attributes, window: load.window, batch: load.batch };
+    let flow = Flow { attributes, window: load.window, batch: load.batch, acknowledged };
     flow.run(&mut from, &mut to, load.messages / WARM_UP_SHARE + 1).await?;
     let begin = Begin::now(subject)?;
     flow.run(&mut from, &mut to, load.messages).await?;
