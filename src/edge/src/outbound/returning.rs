@@ -91,10 +91,10 @@ impl Drop for Listed {
 
 /// What goes back on one stream that a partner opened. Dropping it gives everything back that is
 /// not known to be safe.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Back {
-    loans: mpsc::Receiver<Loan>,
-    lender: mpsc::Sender<Loan>,
+    /// Where queues come from; made only for streams that need it, because most do not.
+    loans: Option<(mpsc::Sender<Loan>, mpsc::Receiver<Loan>)>,
     listed: Vec<Listed>,
     legs: Vec<Leg>,
     /// Whose turn is next.
@@ -112,25 +112,11 @@ struct Leg {
     done: oneshot::Sender<Carried>,
 }
 
-impl Default for Back {
-    fn default() -> Self {
-        let (lender, loans) = mpsc::channel(LOANS_MAX);
-        Self {
-            loans,
-            lender,
-            listed: Vec::new(),
-            legs: Vec::new(),
-            turn: 0,
-            held: Held::default(),
-            reason: None,
-        }
-    }
-}
-
 impl Back {
     /// Stanzas of this pair may go back from here on: policy has allowed the pair.
     pub(crate) fn open(&mut self, returns: &Arc<Returns>, pair: Pair) {
-        self.listed.push(returns.list(pair, self.lender.clone()));
+        let (lender, _) = self.loans.get_or_insert_with(|| mpsc::channel(LOANS_MAX));
+        self.listed.push(returns.list(pair, lender.clone()));
     }
 
     /// Takes no further queue.
@@ -158,7 +144,9 @@ impl Back {
         let Self { loans, legs, .. } = self;
         let mut arrivals: Vec<_> = legs.iter().map(|leg| Box::pin(leg.queue.arrived())).collect();
         let loan = poll_fn(|cx| {
-            if let Poll::Ready(Some(loan)) = loans.poll_recv(cx) {
+            if let Some((_, loans)) = loans
+                && let Poll::Ready(Some(loan)) = loans.poll_recv(cx)
+            {
                 return Poll::Ready(Some(loan));
             }
             if arrivals.iter_mut().any(|arrived| arrived.as_mut().poll(cx).is_ready()) {
@@ -233,9 +221,8 @@ impl Back {
     /// The stream takes nothing more: each link gets back what is not known to be safe.
     pub(crate) fn end(&mut self, reason: &str) {
         self.listed.clear();
-        self.loans.close();
         // A link whose queue was not even taken learns from the dropped loan.
-        while self.loans.try_recv().is_ok() {}
+        self.loans = None;
         let mut held: Vec<VecDeque<Waiting>> = Vec::new();
         held.resize_with(self.legs.len(), VecDeque::new);
         for (leg, waiting) in std::mem::take(&mut self.held).into_items() {
