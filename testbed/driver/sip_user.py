@@ -421,6 +421,13 @@ class SipUser:
     async def _do_forget(self, _order):
         self.forget()
 
+    async def _do_tamper(self, order):
+        """Changes one letter of where the requests of a session go."""
+        dialog = self._sessions[order.get("to")]
+        scheme, _, rest = dialog.target.partition(":")
+        changed = "B" if rest[20] == "A" else "A"
+        dialog.target = f"{scheme}:{rest[:20]}{changed}{rest[21:]}"
+
     async def _notify_all(self):
         for dialog in list(self._watchers.values()):
             await self._notify(dialog)

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::authority::{Authority, Files, SipFlavour};
 use crate::block::Block;
+use crate::clock::poll;
 use crate::driver::Driver;
 use crate::failure::Failure;
 use crate::gatehouse::{self, Gatehouse};
@@ -23,6 +24,8 @@ use crate::zone::Zone;
 /// The last octet of the first real server.
 pub(crate) const FIRST_PEER: u8 = 4;
 const FIRST_RAW: u8 = 100;
+/// After this an edge sends new SIP sessions to a core that has just come.
+const SIP_ROUTES_WITHIN: Duration = Duration::from_millis(2500);
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 /// Where the testbed finds things.
@@ -142,6 +145,10 @@ impl Stage {
             stage.driver.tell(command, STOP_WITHIN).map_err(Failure::world)?;
         }
         stage.start_us()?;
+        if world.speaks_sip() && shape == Shape::Two {
+            // The edge asks every two seconds what a core serves, and nothing tells when it knows.
+            let _time_is_up = poll(SIP_ROUTES_WITHIN, || None::<()>);
+        }
         Ok(stage)
     }
 
