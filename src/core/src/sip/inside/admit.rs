@@ -55,6 +55,10 @@ impl Inside {
             }
         } else if Self::has(flow) {
             metrics::counter!("gatehouse_sip_inside_requests_total").increment(1);
+            // What follows in its dialog goes back the same way.
+            if let Ok(call) = request.call_id() {
+                self.calls.remember(call, flow.id);
+            }
         }
         verdict
     }

@@ -204,11 +204,6 @@ impl Inside {
                 if !self.lines.contains_key(&flow) {
                     return Heard::Nothing;
                 }
-                if message.status().is_none()
-                    && let Ok(call) = message.call_id()
-                {
-                    self.calls.remember(call, flow);
-                }
                 Heard::Message(flow_of(flow), Box::new(message))
             }
             FromInside::Down { flow, reason } => {
