@@ -264,7 +264,14 @@ fn new_session(
                 .told(1007, "The service is temporarily not available")
         });
     }
-    connection.edge.routing.lock().choose(&pair.local, now()).ok_or_else(|| {
+    let edge = &connection.edge;
+    let mut routing = edge.routing.lock();
+    let chosen = routing.choose(&pair.local, now()).or_else(|| {
+        // A node may have said only now what it serves.
+        routing.links(edge.nodes.list());
+        routing.choose(&pair.local, now())
+    });
+    chosen.ok_or_else(|| {
         Refused::new(503, "no-node", "no core node is healthy and serves the domain")
             .retry_after(10)
             .told(1007, "The service is temporarily not available")
