@@ -184,13 +184,10 @@ impl Dialog {
         match self.route_set.first() {
             // A strict router: it stands in the Request-URI, the target at the end.
             Some(first) if !first.uri.params.has("lr") => {
-                let mut uri = first.uri.clone();
-                uri.headers = None;
-                uri.params.remove("method");
                 let target = NameAddr::new(self.remote_target.clone()).to_string();
-                (uri, routes.skip(1).chain([target]).collect())
+                (request_uri(&first.uri), routes.skip(1).chain([target]).collect())
             }
-            _ => (self.remote_target.clone(), routes.collect()),
+            _ => (request_uri(&self.remote_target), routes.collect()),
         }
     }
 
@@ -244,6 +241,15 @@ impl Dialog {
         }
         Ok(())
     }
+}
+
+/// Without what may not stand in a Request-URI, whatever a peer's Contact or Record-Route holds
+/// (section 19.1.1).
+fn request_uri(uri: &Uri) -> Uri {
+    let mut uri = uri.clone();
+    uri.headers = None;
+    uri.params.remove("method");
+    uri
 }
 
 /// RFC 3261 section 12.2, RFC 3311, RFC 6665 section 4.4.1.

@@ -82,6 +82,17 @@ fn a_strict_router_stands_in_the_request_line() {
     assert!(dialog.request(Method::Bye).routes().unwrap().is_empty());
 }
 
+#[test]
+fn what_a_contact_must_not_hold_stays_out_of_the_request_line() {
+    let contact = "<sip:alice@partner.test;method=BYE;gruu?Route=%3Csip:evil.test%3E>";
+    let mut asked = invite();
+    asked.headers.set(HeaderName::Contact, contact).unwrap();
+    let ok = Message::response_to(&asked, Status::of(200), Some("ours"));
+    let mut dialog = Dialog::accepted(&asked, &ok).unwrap();
+    let uri = dialog.request(Method::Message).uri().unwrap().to_string();
+    assert_eq!(uri, "sip:alice@partner.test;gruu");
+}
+
 fn in_dialog(method: &str, number: u32, contact: &str) -> Message {
     message(&format!(
         "{method} sip:bob@sip.ours.test SIP/2.0\nVia: SIP/2.0/TLS h;branch=z9hG4bK2\n\
