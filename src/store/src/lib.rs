@@ -30,4 +30,4 @@ pub use self::fast_tokens::{FastToken, FastTokens};
 pub use self::offline::{OfflineLimits, OfflineMessage};
 pub use self::pep::{PepAccess, PepConfig, PepItem, PepLimits, PepNode};
 pub use self::roster_versions::RosterChange;
-pub use self::sip::SipRecord;
+pub use self::sip::{SipChange, SipRecord};

@@ -13,6 +13,10 @@ pub struct SipRecord {
     pub expires_ms: i64,
 }
 
+/// The name of a record with its new value and when its time is over (Unix milliseconds), or with
+/// nothing to take it away.
+pub type SipChange = (String, Option<(Vec<u8>, i64)>);
+
 impl Store {
     /// Every SIP subscription, also those whose time is over: what that means is the gateway's to
     /// say.
@@ -30,10 +34,7 @@ impl Store {
 
     /// Writes and takes away SIP subscriptions, all or none. `None` takes one away; it may not be
     /// there.
-    pub async fn change_sip_records(
-        &self,
-        changes: &[(String, Option<(Vec<u8>, i64)>)],
-    ) -> Result<(), StoreError> {
+    pub async fn change_sip_records(&self, changes: &[SipChange]) -> Result<(), StoreError> {
         const ACTION: &str = "storing SIP subscriptions";
         let mut transaction = self.write(ACTION).await?;
         for (key, change) in changes {

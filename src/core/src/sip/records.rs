@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use gatehouse_bridge::{Record, RecordKey};
 use gatehouse_net::Tasks;
-use gatehouse_store::Store;
+use gatehouse_store::{SipChange, Store};
 use gatehouse_types::Chain;
 use tokio::sync::mpsc;
 use tracing::{error, info_span};
@@ -14,18 +14,16 @@ const QUEUE_LEN_MAX: usize = 4096;
 /// Changes that are committed together.
 const BATCH_LEN_MAX: usize = 256;
 
-type Change = (String, Option<(Vec<u8>, i64)>);
-
 /// Writes subscriptions behind the gateway, in order.
 #[derive(Debug)]
 pub(super) struct Records {
-    queue: mpsc::Sender<Change>,
+    queue: mpsc::Sender<SipChange>,
     clock: WallClock,
 }
 
 impl Records {
     pub(super) fn start(store: &Store, clock: &WallClock, tasks: &Tasks) -> Self {
-        let (queue, mut changes) = mpsc::channel::<Change>(QUEUE_LEN_MAX);
+        let (queue, mut changes) = mpsc::channel::<SipChange>(QUEUE_LEN_MAX);
         let store = store.clone();
         // Ends with the gateway, after what it said last was written.
         tasks.spawn(info_span!("sip.records"), async move {
