@@ -103,6 +103,8 @@ fn what_lync_and_others_write_is_taken() {
         good("IPv6", "MESSAGE sip:alice@[2001:db8::1]:5061 SIP/2.0", ""),
         good("IPv6 Via", MESSAGE, "Via: SIP/2.0/UDP [2001:db8::9:1];received=2001:db8::9:255\r\n"),
         good("tel", "INVITE tel:+15551212 SIP/2.0", ""),
+        good("sips", "MESSAGE sips:alice@ours.test SIP/2.0", ""),
+        good("INFO", "INFO sip:alice@ours.test SIP/2.0", ""),
         good("unknown scheme", "OPTIONS nobody:anything SIP/2.0", ""),
         good("two Vias in a line", MESSAGE, "Via: SIP/2.0/TLS a;branch=z9, SIP/2.0/TLS b\r\n"),
         good("quoted comma", MESSAGE, "Contact: \"Doe, Bob\" <sip:b@l.test>, <sip:c@l.test>\r\n"),
@@ -112,6 +114,27 @@ fn what_lync_and_others_write_is_taken() {
     let two = request(MESSAGE, "Via: SIP/2.0/TLS a;branch=z9, SIP/2.0/TLS b\r\n", END);
     let two = Framer::datagram(Limits::default(), &two).unwrap();
     assert_eq!(two.vias().unwrap().len(), 3);
+    let quoted = request(MESSAGE, "m: \"Doe, Bob\" <sip:b@l.test>, <sip:c@l.test>\r\n", END);
+    let quoted = Framer::datagram(Limits::default(), &quoted).unwrap();
+    assert_eq!(quoted.contacts().unwrap().len(), 2);
+}
+
+/// Where `rsip` writes its own phrase, reads no Subscription-State, and makes UTF-8 of a body.
+#[test]
+fn what_is_passed_on_is_what_came() {
+    let mut data =
+        b"SIP/2.0 606 Not here, \xd0\xb4\xd0\xb0\r\nVia: SIP/2.0/TLS a;branch=z9hG4bK1\r\n\
+        From: <sip:b@l.test>;tag=1\r\nTo: <sip:a@o.test>;tag=2\r\nCall-ID: x\r\nCSeq: 1 NOTIFY\r\n\
+        Subscription-State: terminated;reason=rejected\r\nContent-Length: 4\r\n\r\n"
+            .to_vec();
+    let body = [0xff, 0, b'\n', 0xfe];
+    data.extend_from_slice(&body);
+    let message = Framer::datagram(Limits::default(), &data).unwrap();
+    assert_eq!(message.reason(), Some("Not here, \u{434}\u{430}"));
+    let state = message.subscription_state().unwrap().unwrap().to_string();
+    assert_eq!(state, "terminated;reason=rejected");
+    assert_eq!(message.body, body.as_slice());
+    assert_eq!(message.to_bytes(), data);
 }
 
 #[test]
