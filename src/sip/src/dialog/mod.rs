@@ -230,8 +230,10 @@ impl Dialog {
             return Ok(());
         }
         if self.early {
+            // What is refused changes nothing.
+            let routes = routes_of(response)?;
             self.early = false;
-            self.route_set = routes_of(response)?;
+            self.route_set = routes;
             self.route_set.reverse();
         }
         if response.method().is_some_and(|method| refreshes_target(&method))

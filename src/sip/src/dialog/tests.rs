@@ -125,6 +125,11 @@ fn a_dialog_is_confirmed_by_its_2xx() {
     let mut dialog = Dialog::established(&invite(), &ringing).unwrap();
     assert!(dialog.early);
     let mut ok = Message::response_to(&invite(), Status::of(200), Some("theirs"));
+    let before = dialog.clone();
+    let mut strange = ok.clone();
+    strange.headers.push(HeaderName::RecordRoute, "<sip:no closing bracket").unwrap();
+    assert_eq!(dialog.receive_response(&strange), Err(DialogError::Routes));
+    assert_eq!(dialog, before, "what is refused changes nothing");
     ok.headers.push(HeaderName::Contact, "<sip:bob@10.0.0.2>").unwrap();
     ok.headers.remove(&HeaderName::RecordRoute);
     dialog.receive_response(&ok).unwrap();
