@@ -15,6 +15,8 @@ pub mod condition;
 mod config;
 mod count;
 mod effect;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gateway;
 mod local;
 mod presence;

@@ -144,7 +144,7 @@ fn is_bare_byte(byte: u8) -> bool {
 
 /// What may stand in a URI parameter as it is. A percent sign was there before.
 fn is_uri_byte(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b';' | b'?' | b'@' | b'\\')
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b';' | b'?' | b'@')
 }
 
 /// As parameters of a header. What is no token is quoted, and nothing can end the line.

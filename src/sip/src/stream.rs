@@ -251,7 +251,10 @@ mod tests {
         while let Some(event) = stream.poll_event() {
             match event {
                 StreamEvent::Message(message) => {
-                    text += &format!("{} ", message.method().map_or("?".into(), |m| m.to_string()));
+                    text += &format!(
+                        "{} ",
+                        message.method().map_or_else(|| "?".into(), |m| m.to_string())
+                    );
                 }
                 StreamEvent::Ended(end) => text += &format!("[{end}] "),
             }

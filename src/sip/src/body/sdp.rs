@@ -62,7 +62,9 @@ pub fn parse(body: &[u8]) -> Result<ImSession, SdpError> {
             "a" if place != Place::Off => {
                 if let Some(types) = value.strip_prefix("accept-types:") {
                     let room = TYPES_MAX.saturating_sub(accept_types.len());
-                    let types = types.split_ascii_whitespace().take(room);
+                    // A media type is made of tokens: what else stands there is none.
+                    let types = types.split_ascii_whitespace().filter(|one| is_word(one));
+                    let types = types.take(room);
                     accept_types.extend(types.map(str::to_ascii_lowercase));
                 }
             }
@@ -117,6 +119,10 @@ fn write(host: &str, user: &str, accept_types: &[&str]) -> String {
          m=message 5060 sip {user}\r\na=accept-types:{}\r\n",
         types.join(" ")
     )
+}
+
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// A word of a line: never the start of another.

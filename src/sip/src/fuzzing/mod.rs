@@ -3,6 +3,13 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a property that does not hold must panic")]
 
+mod dialog;
+mod documents;
+
+pub use self::dialog::check_sip_dialog;
+pub use self::documents::{check_sip_pidf, check_sip_sdp};
+pub use crate::check_token;
+
 use crate::{Framer, Limits, Message, NameAddr, Received, Uri, Via};
 
 const LIMITS: Limits = Limits { head_max: 2048, body_max: 512, headers_max: 32 };
@@ -108,5 +115,21 @@ mod tests {
     #[test]
     fn corpus_of_uris_still_holds() {
         replay("sip_uri", check_sip_uri);
+    }
+
+    #[test]
+    fn corpus_of_dialogs_still_holds() {
+        replay("sip_dialog", check_sip_dialog);
+    }
+
+    #[test]
+    fn corpus_of_tokens_still_holds() {
+        replay("sip_token", check_token);
+    }
+
+    #[test]
+    fn corpus_of_documents_still_holds() {
+        replay("sip_pidf", check_sip_pidf);
+        replay("sip_sdp", check_sip_sdp);
     }
 }
