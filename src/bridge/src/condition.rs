@@ -120,9 +120,10 @@ pub fn kind_of(condition: StanzaCondition) -> ErrorKind {
     }
 }
 
-/// A partner chose these words: so many of them, and no control characters.
+/// A partner chose these words: so many of them, and nothing that XML cannot hold.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().filter(|sign| !sign.is_control()).take(TEXT_CHARS_MAX).collect()
+    let is_text = |sign: &char| !sign.is_control() && !matches!(sign, '\u{fffe}' | '\u{ffff}');
+    text.chars().filter(is_text).take(TEXT_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -194,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_a_partner_says_is_cut_and_cleaned() {
-        assert_eq!(plain("a\r\nb\u{0}c"), "abc");
+        assert_eq!(plain("a\r\nb\u{0}c\u{ffff}d\u{fffe}"), "abcd");
         assert_eq!(plain(&"x".repeat(500)).len(), 200);
     }
 }

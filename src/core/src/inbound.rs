@@ -142,7 +142,9 @@ impl Router {
             let copy = copy();
             sent |= match origin {
                 Origin::Trunk(_) => session.outbox.offer(copy).is_ok(),
-                Origin::Here | Origin::Leftover(_) => session.outbox.send(copy).await.is_ok(),
+                Origin::Here | Origin::Gateway | Origin::Leftover(_) => {
+                    session.outbox.send(copy).await.is_ok()
+                }
             };
         }
         if sent {

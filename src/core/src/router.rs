@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use gatehouse_store::{Store, StoreError};
 use gatehouse_trunk::TrunkSender;
-use gatehouse_types::{Chain, Domain, Jid, Local};
-use gatehouse_xmpp::{Stanza, StanzaCondition, StanzaKind};
-use tracing::{debug, info, warn};
+use gatehouse_types::{Domain, Jid, Local};
+use gatehouse_xmpp::{Stanza, StanzaCondition, StanzaKind, ns};
+use tracing::{debug, info};
 
 use crate::CoreConfig;
 use crate::account::{Account, Accounts, Session};
@@ -17,6 +17,7 @@ use crate::carbons;
 use crate::held::Done;
 use crate::outbox::{Outgoing, Owed};
 use crate::pep::Capabilities;
+use crate::presence;
 use crate::refusal::Refusal;
 use crate::sip::SipPort;
 use crate::stamp::{self, WallClock};
@@ -62,6 +63,8 @@ pub(crate) enum Origin {
     Here,
     /// The trunk: whoever waits there holds up what everybody else is sent.
     Trunk(Owed),
+    /// A lane of the SIP gateway, for which it must always be possible to answer.
+    Gateway,
     /// A session that ended and left it. What came later waits for it, not the other way round.
     Leftover(Owed),
 }
@@ -70,7 +73,7 @@ impl Origin {
     /// What is owed for the stanza until it is safe.
     pub(crate) fn owed(&self) -> Owed {
         match self {
-            Self::Here => Owed::default(),
+            Self::Here | Self::Gateway => Owed::default(),
             Self::Trunk(owed) | Self::Leftover(owed) => owed.clone(),
         }
     }
@@ -83,6 +86,34 @@ pub(crate) type Consequences = Vec<Stanza>;
 fn is_passing(stanza: &Stanza) -> bool {
     stanza.kind() == StanzaKind::Presence
         && matches!(stanza.type_(), None | Some("unavailable" | "probe" | "error"))
+}
+
+/// The error that sends one message back.
+struct RefusalOf {
+    id: Option<String>,
+    author: Option<Jid>,
+}
+
+impl RefusalOf {
+    fn new(stanza: &Stanza) -> Self {
+        Self { id: stanza.id().map(str::to_owned), author: stanza.from().cloned() }
+    }
+
+    fn is(&self, other: &Stanza) -> bool {
+        other.kind() == StanzaKind::Message
+            && other.type_() == Some("error")
+            && other.id() == self.id.as_deref()
+            && other.to() == self.author.as_ref()
+    }
+}
+
+fn condition_of(error: &Stanza) -> StanzaCondition {
+    let child = error.element().get_child("error", ns::CLIENT);
+    child
+        .and_then(|child| child.children().next())
+        .map_or(StanzaCondition::UndefinedCondition, |child| {
+            StanzaCondition::from_name(child.name())
+        })
 }
 
 impl std::ops::Deref for Router {
@@ -152,7 +183,8 @@ impl Router {
         // No XMPP server there: perhaps it speaks SIP.
         if let Some(again) = self.sip.as_ref().and_then(|sip| sip.failed_by_xmpp(&stanza)) {
             let mut consequences = Consequences::new();
-            self.send_to_gateway(again, owed, None, &mut consequences).await;
+            let origin = Origin::Trunk(owed);
+            self.send_to_gateway(again, &origin, None, &mut consequences).await;
             return self.route_all(consequences).await;
         }
         self.route([stanza], Origin::Trunk(owed), None).await;
@@ -162,7 +194,8 @@ impl Router {
     /// as for [`take_from_edge`](Self::take_from_edge).
     ///
     /// # Errors
-    /// What the partner is to be told: there is no such user.
+    /// What the partner is to be told. A user who is not there is refused as one who does not answer
+    /// this partner is.
     pub(crate) async fn take_from_gateway(&self, stanza: Stanza) -> Result<(), StanzaCondition> {
         let ours = |jid: &Jid| self.is_ours(jid.domain());
         let to = match (stanza.from(), stanza.to()) {
@@ -176,16 +209,31 @@ impl Router {
                 return Err(StanzaCondition::ItemNotFound);
             }
         };
-        match self.account(&to.to_bare()).await {
-            Ok(Some(_)) => {}
-            Ok(None) => return Err(StanzaCondition::ItemNotFound),
-            Err(error) => {
-                warn!(error = %Chain(&error), "the store fails a stanza of a SIP partner");
-                return Err(StanzaCondition::ResourceConstraint);
-            }
+        if to.local().is_none() {
+            return Err(StanzaCondition::ServiceUnavailable);
         }
-        self.route([stanza], Origin::Here, None).await;
-        Ok(())
+        let wish = self.wish_of_nobody(&stanza).await;
+        let refusal = RefusalOf::new(&stanza);
+        let mut consequences = Consequences::new();
+        Box::pin(self.deliver(stanza, &Origin::Gateway, &mut consequences)).await;
+        // The partner waits for the outcome: an error stanza would come too late.
+        let refused = consequences.iter().position(|stanza| refusal.is(stanza));
+        let outcome = match refused {
+            Some(at) => Err(condition_of(&consequences.remove(at))),
+            None => Ok(()),
+        };
+        consequences.extend(wish);
+        self.route(consequences, Origin::Gateway, None).await;
+        outcome
+    }
+
+    /// Presence of a contact for an account that was removed: nobody wants it any more.
+    async fn wish_of_nobody(&self, stanza: &Stanza) -> Option<Stanza> {
+        let is_shown = stanza.kind() == StanzaKind::Presence
+            && matches!(stanza.type_(), None | Some("unavailable" | "subscribed"));
+        let (contact, user) = (stanza.from()?.to_bare(), stanza.to()?.to_bare());
+        let is_gone = is_shown && matches!(self.account(&user).await, Ok(None));
+        is_gone.then(|| presence::of_type(Some("unsubscribe"), user, contact)).flatten()
     }
 
     /// Takes stanzas with both addresses set where they go, and then whatever they bring about.
@@ -211,7 +259,7 @@ impl Router {
         for stanza in left {
             let mut consequences = Consequences::new();
             if self.is_for_gateway(&stanza) {
-                self.send_to_gateway(stanza, Owed::default(), None, &mut consequences).await;
+                self.send_to_gateway(stanza, &Origin::Here, None, &mut consequences).await;
             } else {
                 self.send_out(stanza, &mut tries, &mut consequences).await;
             }
@@ -239,7 +287,7 @@ impl Router {
                 Place::Outside if self.is_for_gateway(&stanza) => {
                     debug!(stanza.id = %stanza.trace(), "a stanza goes to the SIP gateway");
                     let left = left.as_deref_mut();
-                    self.send_to_gateway(stanza, origin.owed(), left, &mut consequences).await;
+                    self.send_to_gateway(stanza, &origin, left, &mut consequences).await;
                 }
                 Place::Outside => {
                     debug!(stanza.id = %stanza.trace(), "a stanza goes to the edge");
@@ -271,7 +319,7 @@ impl Router {
     async fn send_to_gateway(
         &self,
         stanza: Stanza,
-        owed: Owed,
+        origin: &Origin,
         left: Option<&mut Vec<Stanza>>,
         consequences: &mut Consequences,
     ) {
@@ -279,11 +327,12 @@ impl Router {
         let sent = match left {
             // Behind what is left already, so that order holds.
             Some(left) if !left.is_empty() => return left.push(stanza),
-            Some(left) => match sip.try_send(stanza, owed) {
+            Some(left) => match sip.try_send(stanza, origin.owed()) {
                 Ok(()) => return,
                 Err(back) => return left.push(back),
             },
-            None => sip.send(stanza, owed).await,
+            None if matches!(origin, Origin::Gateway) => sip.reply(stanza).await,
+            None => sip.send(stanza, origin.owed()).await,
         };
         if let Err(stanza) = sent {
             let refusal = Refusal::wait(

@@ -192,7 +192,7 @@ async fn talk(ca: &TestCa, data: &Path, address: SocketAddr) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     // Nobody has such an account; the core says so, and nothing of the inside is in its answer.
-    assert_eq!(status(&head), "604", "{head}");
+    assert_eq!(status(&head), "403", "{head}");
     assert!(head.contains(&format!("branch=z9hG4bKm{number}")), "{head}");
     for inside in ["core", "127.0.0.", "invalid", "Gatehouse"] {
         assert!(!head.contains(inside), "`{inside}` left:\n{head}");

@@ -44,7 +44,7 @@ impl Gateway {
         }
         let to_tag = request.to().ok().and_then(|to| to.tag().map(str::to_owned));
         match to_tag {
-            Some(tag) => self.in_dialog(key, &request, &method, &tag, now),
+            Some(tag) => self.in_dialog(key, &request, &method, (&tag, &pair), now),
             None => self.out_of_dialog(key, &request, &method, (pair, device), now),
         }
     }
@@ -82,10 +82,18 @@ impl Gateway {
         key: RequestKey,
         request: &Message,
         method: &Method,
-        tag: &str,
+        (tag, who): (&str, &Pair),
         now: Instant,
     ) {
-        let owner = self.tags.get(tag).cloned();
+        // The edge proved the domain in this request's From: it must be that of the dialog, or who
+        // guessed a tag would speak for somebody else. Who of the domain speaks is the domain's word.
+        let of_dialog = |owner: &Owner| match owner {
+            Owner::Session(pair) | Owner::Watch(pair) | Owner::Person(pair) => Some(pair.clone()),
+            Owner::Fetch => self.fetches.get(tag).map(|fetch| fetch.pair.clone()),
+        };
+        let fits =
+            |pair: Pair| pair.remote.domain() == who.remote.domain() && pair.local == who.local;
+        let owner = self.tags.get(tag).filter(|it| of_dialog(it).is_some_and(fits)).cloned();
         match (owner, method) {
             (Some(Owner::Session(pair)), _) => {
                 self.session_request(key, request, &pair, tag, now);

@@ -137,6 +137,33 @@ impl Gateway {
         self.config = config;
     }
 
+    /// Policy was changed, or subscriptions were revived: what `may_talk` (local, remote) forbids is
+    /// over at once. Watchers are dropped without a word, what waits is bounced; the wishes of local
+    /// users rest until they are allowed again.
+    pub fn enforce(&mut self, may_talk: impl Fn(&Jid, &Jid) -> bool, now: Instant) {
+        let forbidden = |pair: &&Pair| !may_talk(&pair.local, &pair.remote);
+        let sessions: Vec<Pair> = self.sessions.keys().filter(forbidden).cloned().collect();
+        let people: Vec<Pair> = self.people.keys().filter(forbidden).cloned().collect();
+        let watches: Vec<(Pair, bool)> = self
+            .watches
+            .keys()
+            .map(|pair| (pair.clone(), may_talk(&pair.local, &pair.remote)))
+            .collect();
+        for pair in sessions {
+            self.forbid_session(&pair);
+        }
+        for pair in people {
+            self.drop_watchers(&pair);
+        }
+        for (pair, may) in watches {
+            if may {
+                self.resume_watch(&pair, now);
+            } else {
+                self.pause_watch(&pair);
+            }
+        }
+    }
+
     /// Ends all IM sessions with BYE and bounces what waits; subscriptions stay, for the next start.
     pub fn handle_shutdown(&mut self, now: Instant) {
         let pairs: Vec<Pair> = self.sessions.keys().cloned().collect();
@@ -165,6 +192,11 @@ impl Gateway {
     /// When to call [`handle_timeout`](Self::handle_timeout), if ever.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.next()
+    }
+
+    /// The domains that watch our users or are watched by them; one may come more than once.
+    pub fn partners(&self) -> impl Iterator<Item = Domain> + '_ {
+        self.watches.keys().chain(self.people.keys()).map(|pair| pair.remote.domain().clone())
     }
 
     /// How much there is. Walks all sessions.

@@ -33,8 +33,7 @@ impl Gateway {
         now: Instant,
     ) -> Result<(), InvalidRecord> {
         let stored = Stored::read(record)?;
-        let spread = u64::try_from(self.config.revive_within.as_millis()).unwrap_or(u64::MAX);
-        let at = now + Duration::from_millis(self.random(spread));
+        let at = self.within_revival(now);
         match stored {
             Stored::Watch { pair, granted, dialog } => {
                 self.revive_watch(pair, granted, dialog.filter(|_| !left.is_zero()), at);
@@ -48,6 +47,12 @@ impl Gateway {
             }
         }
         Ok(())
+    }
+
+    /// Some moment soon, so that not all come at once.
+    fn within_revival(&mut self, now: Instant) -> Instant {
+        let spread = u64::try_from(self.config.revive_within.as_millis()).unwrap_or(u64::MAX);
+        now + Duration::from_millis(self.random(spread))
     }
 
     /// How long to wait after so many failures, somewhat scattered.

@@ -406,6 +406,20 @@ impl Gateway {
         self.drop_watcher(pair, tag);
     }
 
+    /// Policy lets the two not talk: the watchers hear nothing more, not even that.
+    pub(crate) fn drop_watchers(&mut self, pair: &Pair) {
+        let tags = |person: &Person| -> Vec<String> {
+            person.watchers.iter().map(|it| it.dialog.id.local_tag.clone()).collect()
+        };
+        for tag in self.people.get(pair).map(tags).unwrap_or_default() {
+            let watcher = self.people.get_mut(pair).and_then(|person| person.watcher(&tag));
+            if let Some(id) = watcher.and_then(|watcher| watcher.under_way) {
+                self.lose_interest(id);
+            }
+            self.drop_watcher(pair, &tag);
+        }
+    }
+
     fn drop_watcher(&mut self, pair: &Pair, tag: &str) {
         let Some(person) = self.people.get_mut(pair) else { return };
         let Some(at) = person.watchers.iter().position(|it| it.dialog.id.local_tag == tag) else {

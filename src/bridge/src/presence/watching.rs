@@ -29,11 +29,18 @@ pub(crate) struct Watch {
     /// Something was heard in this dialog.
     notified: bool,
     failures: u8,
+    /// When it was renewed at once because the partner had ended it.
+    hurried_at: Option<Instant>,
+    /// Policy forbids it for now.
+    paused: bool,
     /// What the local user was told last.
     devices: Vec<Availability>,
     /// What the next moment is for.
     due: Due,
 }
+
+/// A subscription that the partner ended is renewed at once no more often than this.
+const HURRY_MIN: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Due {
@@ -48,7 +55,7 @@ enum Due {
 /// One look at a contact's presence, in a dialog that ends with the answer.
 #[derive(Debug)]
 pub(crate) struct Fetch {
-    pair: Pair,
+    pub(crate) pair: Pair,
     /// Who asked.
     asker: Jid,
 }
@@ -94,6 +101,8 @@ impl Gateway {
             leaving: false,
             notified,
             failures: 0,
+            hurried_at: None,
+            paused: false,
             devices: Vec::new(),
             due: Due::Renew,
         };
@@ -393,19 +402,53 @@ impl Gateway {
         // RFC 6665 section 4.1.3.
         match reason {
             Some("rejected" | "noresource" | "invariant") => self.watch_rejected(pair),
-            // At once, but not for ever: after the second time in a row there is a pause.
-            Some("deactivated" | "timeout")
-                if self.watches.get(pair).is_some_and(|watch| watch.failures == 0) =>
-            {
-                if let Some(watch) = self.watches.get_mut(pair) {
-                    watch.failures = 1;
-                }
+            // At once, but a partner that ends whatever it grants must not keep us busy.
+            Some("deactivated" | "timeout") if self.may_hurry(pair, now) => {
                 self.subscribe(pair, now);
             }
             _ => {
                 let after = retry_after.map(|seconds| Duration::from_secs(seconds.into()));
                 self.retry_later(pair, after.map(|wait| wait.min(super::BACKOFF_MAX * 24)), now);
             }
+        }
+    }
+
+    fn may_hurry(&mut self, pair: &Pair, now: Instant) -> bool {
+        let Some(watch) = self.watches.get_mut(pair) else { return false };
+        if watch.hurried_at.is_some_and(|at| now.saturating_duration_since(at) < HURRY_MIN) {
+            return false;
+        }
+        watch.hurried_at = Some(now);
+        true
+    }
+
+    /// Policy lets the two not talk: nothing is asked, and what was shown is taken back. The wish
+    /// stays.
+    pub(crate) fn pause_watch(&mut self, pair: &Pair) {
+        self.devices_gone(pair);
+        let Some(watch) = self.watches.get_mut(pair) else { return };
+        if watch.leaving {
+            self.drop_watch(pair);
+            return;
+        }
+        (watch.dialog, watch.request, watch.notified, watch.paused) = (None, None, false, true);
+        let under_way = watch.under_way.take();
+        self.tags.remove(&watch.tag);
+        if let Some(id) = under_way {
+            self.lose_interest(id);
+        }
+        self.timers.set(&TimerKey::Watch(pair.clone()), None);
+    }
+
+    /// Policy lets them talk again.
+    pub(crate) fn resume_watch(&mut self, pair: &Pair, now: Instant) {
+        let paused = |watch: &mut Watch| std::mem::replace(&mut watch.paused, false);
+        if self.watches.get_mut(pair).is_some_and(paused) {
+            let at = self.within_revival(now);
+            if let Some(watch) = self.watches.get_mut(pair) {
+                watch.due = Due::Renew;
+            }
+            self.timers.set(&TimerKey::Watch(pair.clone()), Some(at));
         }
     }
 

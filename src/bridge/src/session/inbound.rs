@@ -96,7 +96,12 @@ impl Gateway {
             Some(Method::Bye) => self.session_bye(key, request, pair, tag, now),
             Some(Method::Invite) => self.invited_again(key, request, pair),
             // Session timers are the partner's: it refreshes, we say that we are still here.
-            Some(Method::Update | Method::Options) => self.respond(key, request, 200, None),
+            Some(Method::Update) => {
+                let mut response = sip::answer(request, Status::of(200), tag, None);
+                sip::put_contact(&mut response, &pair.local, &self.config.contact);
+                self.push(Effect::Respond { key, response });
+            }
+            Some(Method::Options) => self.respond(key, request, 200, None),
             Some(Method::Benotify) => self.push(Effect::Ignore { key }),
             _ => self.respond(key, request, 405, None),
         }

@@ -212,6 +212,13 @@ impl Gateway {
         self.end_session(pair, true);
     }
 
+    /// Policy lets the two not talk any more.
+    pub(crate) fn forbid_session(&mut self, pair: &Pair) {
+        let text = "the policy of this server does not let you talk to this contact any more";
+        self.bounce_queue(pair, (ErrorKind::Cancel, StanzaCondition::PolicyViolation, text));
+        self.end_session(pair, true);
+    }
+
     /// The gateway stops.
     pub(crate) fn shut_session(&mut self, pair: &Pair, now: Instant) {
         let _ = now;

@@ -3,16 +3,17 @@ use std::time::{Duration, Instant};
 
 use gatehouse_net::now;
 use gatehouse_types::{Domain, Jid};
-use gatehouse_xmpp::{Stanza, StanzaKind, ns};
+use gatehouse_xmpp::{Stanza, ns};
 use parking_lot::Mutex;
 
 /// Stanzas that are remembered while XMPP is tried.
 const STANZAS_MAX: usize = 1024;
 /// XMPP has answered, or bounced, by then.
 const STANZA_KEPT: Duration = Duration::from_secs(60);
-/// Domains that turned out to speak SIP, and for how long that is believed.
+/// Domains that turned out to speak SIP, and for how long that is believed: longer than the longest
+/// silence of a partner that watches somebody, or presence would go astray.
 const DOMAINS_MAX: usize = 4096;
-const DOMAIN_KEPT: Duration = Duration::from_secs(3600);
+const DOMAIN_KEPT: Duration = Duration::from_secs(3 * 3600);
 
 /// The errors that say that no XMPP server could be found or reached.
 const UNREACHED: [&str; 2] = ["remote-server-not-found", "remote-server-timeout"];
@@ -45,7 +46,18 @@ impl Attempts {
         known.stanzas.push_back((now(), stanza.clone()));
     }
 
-    /// The stanza that `error` sends back, once; its domain counts as SIP from now on.
+    /// The domain was heard by SIP. That XMPP failed is no proof: its server may be back in a minute.
+    pub(super) fn speaks_sip(&self, domain: Domain) {
+        let mut known = self.0.lock();
+        if known.sip.len() >= DOMAINS_MAX {
+            known.sip.retain(|_, until| *until > now());
+        }
+        if known.sip.len() < DOMAINS_MAX || known.sip.contains_key(&domain) {
+            known.sip.insert(domain, now() + DOMAIN_KEPT);
+        }
+    }
+
+    /// The stanza that `error` sends back, once.
     pub(super) fn failed(&self, error: &Stanza) -> Option<Stanza> {
         if error.type_() != Some("error") || !is_unreached(error) {
             return None;
@@ -53,15 +65,7 @@ impl Attempts {
         let mut known = self.0.lock();
         known.forget_old();
         let at = known.stanzas.iter().position(|(_, stanza)| answers(error, stanza))?;
-        let (_, stanza) = known.stanzas.remove(at)?;
-        let domain = stanza.to()?.domain().clone();
-        if known.sip.len() >= DOMAINS_MAX {
-            known.sip.retain(|_, until| *until > now());
-        }
-        if known.sip.len() < DOMAINS_MAX {
-            known.sip.insert(domain, now() + DOMAIN_KEPT);
-        }
-        Some(stanza)
+        known.stanzas.remove(at).map(|(_, stanza)| stanza)
     }
 }
 
@@ -82,13 +86,7 @@ fn is_unreached(error: &Stanza) -> bool {
 /// True if `error` is what became of `stanza`.
 fn answers(error: &Stanza, stanza: &Stanza) -> bool {
     let same = |one: Option<&Jid>, other: Option<&Jid>| one.is_some() && one == other;
-    let is_same_kind = match (error.kind(), stanza.kind()) {
-        (StanzaKind::Message, StanzaKind::Message) => true,
-        (StanzaKind::Presence, StanzaKind::Presence) => true,
-        (StanzaKind::Iq, StanzaKind::Iq) => true,
-        _ => false,
-    };
-    is_same_kind
+    error.kind() == stanza.kind()
         && error.id() == stanza.id()
         && same(error.from(), stanza.to())
         && same(error.to(), stanza.from())
@@ -129,6 +127,8 @@ mod tests {
         assert!(!attempts.is_sip(&them));
         let back = attempts.failed(&error("1", "remote-server-not-found")).unwrap();
         assert_eq!(back.id(), Some("1"));
+        assert!(!attempts.is_sip(&them), "nobody answered by SIP yet");
+        attempts.speaks_sip(them.clone());
         assert!(attempts.is_sip(&them));
         assert!(attempts.failed(&error("1", "remote-server-not-found")).is_none(), "once");
     }

@@ -1,6 +1,6 @@
 mod ways;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use gatehouse_bridge::{
     Effect, Failure, Gateway, OutgoingId, Receipt, Record, RecordKey, RequestKey,
 };
 use gatehouse_net::{Tasks, now};
-use gatehouse_policy::{Hop, Policy};
+use gatehouse_policy::{Hop, Policy, Protocol};
 use gatehouse_sip::{
-    ClientKey, Flow, Message, Method, Role, ServerKey, Status, TransactionEvent, TransactionLimits,
-    Transactions,
+    ClientKey, Flow, Message, Method, NameAddr, Role, ServerKey, Status, TransactionEvent,
+    TransactionLimits, Transactions,
 };
 use gatehouse_trunk::sip::{FromEdge, SipEdges};
-use gatehouse_types::Chain;
+use gatehouse_types::{Chain, Domain, Jid, Local, Remote};
 use gatehouse_xmpp::{Seed, Stanza, StanzaCondition};
 use tokio::sync::{mpsc, watch};
 use tokio::time;
@@ -23,15 +23,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use self::ways::Attempt;
-use super::SipGatewayParts;
+use super::attempts::Attempts;
 use super::inside::{Inside, Refused};
 use super::lanes::{Lanes, Taken};
 use super::records::Records;
+use super::{Idle, SipGatewayParts};
 use crate::outbox::Owed;
 use crate::router::Router;
 
 /// How long the last BYEs may take at shutdown.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// How long the 2xx of an INVITE may come again (RFC 6026, timer M).
+const ACCEPTED_KEPT: Duration = Duration::from_secs(32);
 
 /// Outcomes that wait for the gateway.
 const TAKEN_LEN_MAX: usize = 256;
@@ -44,6 +48,8 @@ pub(super) struct Driver {
     transactions: Transactions,
     seed: Seed,
     stanzas: mpsc::Receiver<(Stanza, Owed)>,
+    /// What the lanes bring about: always read, or they and we would wait for each other.
+    replies: mpsc::Receiver<Stanza>,
     taken: mpsc::Receiver<Taken>,
     lanes: Lanes,
     records: Records,
@@ -53,6 +59,8 @@ pub(super) struct Driver {
     /// Which request of ours a client transaction is.
     outgoing: HashMap<ClientKey, OutgoingId>,
     clients: HashMap<OutgoingId, ClientKey>,
+    /// INVITEs that were accepted, and until when their 2xx may come again; oldest first.
+    accepted: VecDeque<(Instant, OutgoingId)>,
     /// Which server transaction a request of a partner is.
     requests: HashMap<RequestKey, ServerKey>,
     last_request: u64,
@@ -61,6 +69,7 @@ pub(super) struct Driver {
     inside: Inside,
     /// Requests to the inside that have further next hops.
     attempts: HashMap<OutgoingId, Attempt>,
+    attempts_by_xmpp: Arc<Attempts>,
     /// Which next hop was asked whether it lives.
     probes: HashMap<ClientKey, Hop>,
 }
@@ -89,8 +98,7 @@ impl Flows {
 impl Driver {
     pub(super) fn new(
         gateway: Gateway,
-        mut parts: SipGatewayParts,
-        stanzas: mpsc::Receiver<(Stanza, Owed)>,
+        Idle { mut parts, stanzas, replies, attempts: attempts_by_xmpp }: Idle,
         router: &Router,
         tasks: &Tasks,
         seed: Seed,
@@ -104,6 +112,7 @@ impl Driver {
             transactions: Transactions::new(Role::End, TransactionLimits::default()),
             seed,
             stanzas,
+            replies,
             taken,
             lanes: Lanes::start(router, &outcomes, tasks),
             records: Records::start(&router.store, &router.clock, tasks),
@@ -112,11 +121,13 @@ impl Driver {
             flows: Flows::default(),
             outgoing: HashMap::new(),
             clients: HashMap::new(),
+            accepted: VecDeque::new(),
             requests: HashMap::new(),
             last_request: 0,
             owed: HashMap::new(),
             last_receipt: 0,
             attempts: HashMap::new(),
+            attempts_by_xmpp,
             probes: HashMap::new(),
         }
     }
@@ -129,6 +140,7 @@ impl Driver {
         loop {
             self.probe();
             self.settle().await;
+            self.forget_accepted();
             let deadline = [
                 self.gateway.poll_timeout(),
                 self.transactions.poll_timeout(),
@@ -137,8 +149,8 @@ impl Driver {
             .into_iter()
             .flatten()
             .min();
+            // Not `biased`: no partner keeps us from what users say, nor the other way round.
             tokio::select! {
-                biased;
                 () = self.stop.cancelled() => break,
                 () = sleep_until(deadline) => {
                     self.transactions.handle_timeout(now());
@@ -154,10 +166,12 @@ impl Driver {
                 changed = self.policy.changed(), if policy_is_there => {
                     policy_is_there = changed.is_ok();
                     self.gateway.reconfigure(super::config(&self.parts));
+                    self.enforce();
                 }
                 changed = inside.changed(), if inside_is_there => {
                     inside_is_there = changed.is_ok();
                     self.inside.reload();
+                    self.enforce();
                 }
                 event = self.inside.next(), if self.lanes.have_room() => self.hear_inside(event),
                 from = self.parts.trunk.incoming.recv(), if self.lanes.have_room() => {
@@ -165,7 +179,12 @@ impl Driver {
                     let flow = self.flows.of(&edge);
                     self.transactions.receive(flow, message, now());
                 }
-                stanza = self.stanzas.recv() => {
+                () = self.lanes.room(), if self.lanes.are_late() => self.lanes.catch_up(),
+                reply = self.replies.recv() => {
+                    let Some(stanza) = reply else { break };
+                    self.take(stanza, Owed::default());
+                }
+                stanza = self.stanzas.recv(), if self.lanes.have_room() => {
                     let Some((stanza, owed)) = stanza else { break };
                     self.take(stanza, owed);
                 }
@@ -240,6 +259,7 @@ impl Driver {
                     method = method_text(&request),
                     "a SIP request of a partner"
                 );
+                self.speaks_sip(request.from().ok());
                 self.last_request += 1;
                 let name = RequestKey(self.last_request);
                 self.requests.insert(name, key);
@@ -269,10 +289,14 @@ impl Driver {
                 }
                 let status = response.status();
                 // A 2xx of an INVITE may come again; the gateway answers each.
-                let is_over = status.is_some_and(Status::is_final)
-                    && !(key.method == Method::Invite && status.is_some_and(Status::is_success));
-                if is_over {
+                let success = status.is_some_and(Status::is_success);
+                if success && key.method == Method::Invite {
+                    self.accepted.push_back((now() + ACCEPTED_KEPT, id));
+                } else if status.is_some_and(Status::is_final) {
                     self.forget_client(id);
+                }
+                if success {
+                    self.speaks_sip(response.to().ok());
                 }
                 if status.is_some_and(Status::is_final) {
                     self.attempts.remove(&id);
@@ -296,12 +320,52 @@ impl Driver {
         }
     }
 
+    /// The domain answers by SIP, or asks: what is for it goes that way from now on.
+    fn speaks_sip(&self, who: Option<NameAddr>) {
+        if let Some(domain) = who.and_then(|who| who.uri.domain()) {
+            self.attempts_by_xmpp.speaks_sip(domain);
+        }
+    }
+
+    /// What was accepted long ago is not accepted again.
+    fn forget_accepted(&mut self) {
+        while let Some((_, id)) = self.accepted.pop_front_if(|(until, _)| *until <= now()) {
+            self.forget_client(id);
+        }
+    }
+
+    /// Ends what policy does not allow any more.
+    fn enforce(&mut self) {
+        let (policy, inside) = (self.policy.borrow().clone(), self.inside.changes());
+        let inside = inside.borrow();
+        let may_talk = |local: &Jid, remote: &Jid| {
+            inside.takes(super::user_of(remote).as_deref(), remote.domain())
+                || speak_sip(&policy, local.domain(), remote.domain())
+        };
+        self.gateway.enforce(may_talk, now());
+    }
+
+    /// The policy of this node, which is asked again: a partner's request must go to a domain of ours
+    /// that may talk to it by SIP.
+    fn is_permitted(&self, request: &Message) -> bool {
+        let domain = |who: Option<NameAddr>| who.and_then(|who| who.uri.domain());
+        let (from, to) = (domain(request.from().ok()), domain(request.to().ok()));
+        let (Some(remote), Some(local)) = (from, to) else { return false };
+        self.router.is_ours(&local) && speak_sip(&self.policy.borrow(), &local, &remote)
+    }
+
     /// Answers what may not reach the gateway, and what a server of the inside asks of us alone.
     fn admit(&mut self, key: &ServerKey, flow: Flow, request: &Message) -> bool {
         let router = &self.router;
         let verdict = self.inside.admit(flow, request, |domain| router.is_ours(domain));
         let status = match verdict {
             Err(Refused { status, .. }) => status,
+            Ok(()) if !Inside::has(flow) && !self.is_permitted(request) => {
+                info!(
+                    "refused a SIP request of a partner: policy does not let it talk to us by SIP"
+                );
+                403
+            }
             Ok(()) if Inside::has(flow) && request.method() == Some(Method::Options) => 200,
             Ok(()) => return true,
         };
@@ -345,10 +409,10 @@ impl Driver {
                 self.requests.remove(&key);
             }
             Effect::Stanza(stanza) => {
-                self.lanes.push(stanza, None);
+                self.lanes.push(stanza);
             }
             Effect::Deliver { key, stanza } => {
-                if !self.lanes.push(stanza, Some(key)) {
+                if !self.lanes.push_for(key, stanza) {
                     let full = Err(StanzaCondition::ResourceConstraint);
                     self.gateway.delivered(key, full, now());
                 }
@@ -381,6 +445,10 @@ impl Driver {
                 self.records.forget(key).await;
             }
         }
+        for domain in self.gateway.partners() {
+            self.attempts_by_xmpp.speaks_sip(domain);
+        }
+        self.enforce();
         if count > 0 {
             info!(count, "SIP subscriptions are renewed");
         }
@@ -392,11 +460,15 @@ impl Driver {
         let farewell = async {
             loop {
                 self.settle().await;
-                if self.transactions.is_empty() {
+                if self.transactions.is_empty() && !self.lanes.are_late() {
                     return;
                 }
                 tokio::select! {
                     event = self.inside.next() => self.hear_inside(event),
+                    () = self.lanes.room(), if self.lanes.are_late() => self.lanes.catch_up(),
+                    Some((key, outcome)) = self.taken.recv() => {
+                        self.gateway.delivered(key, outcome, now());
+                    }
                     from = self.parts.trunk.incoming.recv() => {
                         let Some(FromEdge { edge, message }) = from else { return };
                         let flow = self.flows.of(&edge);
@@ -409,6 +481,11 @@ impl Driver {
             debug!("stopping: not every partner answered our BYE");
         }
     }
+}
+
+fn speak_sip(policy: &Policy, local: &Domain, remote: &Domain) -> bool {
+    let protocol = policy.protocol(&Local(local.clone()), &Remote(remote.clone()));
+    matches!(protocol, Ok(Protocol::Sip | Protocol::XmppThenSip))
 }
 
 /// Its question whether we live goes to no user.

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use gatehouse_net::Tasks;
 use gatehouse_types::Jid;
 use gatehouse_xmpp::{Stanza, StanzaCondition};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tracing::{debug, info_span};
+use tracing::info_span;
 
 use crate::router::Router;
 
@@ -26,6 +27,9 @@ pub(super) type Taken = (RequestKey, Result<(), StanzaCondition>);
 pub(super) struct Lanes {
     lanes: Vec<mpsc::Sender<Job>>,
     budget: Arc<Semaphore>,
+    /// Bounces and answers for which there was no room: they are all that is left of what was taken,
+    /// so they wait, and nothing new is taken meanwhile.
+    late: VecDeque<Stanza>,
 }
 
 #[derive(Debug)]
@@ -53,23 +57,60 @@ impl Lanes {
             });
             sender
         });
-        Self { lanes: lanes.collect(), budget: Arc::new(Semaphore::new(BUDGET)) }
+        Self {
+            lanes: lanes.collect(),
+            budget: Arc::new(Semaphore::new(BUDGET)),
+            late: VecDeque::new(),
+        }
     }
 
-    /// True while more may be read from the edges.
+    /// True while more may be read from the edges and taken from users.
     pub(super) fn have_room(&self) -> bool {
-        self.budget.available_permits() > RESERVE
+        self.late.is_empty() && self.budget.available_permits() > RESERVE
     }
 
-    /// Queues a stanza. With a key, what became of it is told. Gives false if there is no room.
-    pub(super) fn push(&self, stanza: Stanza, key: Option<RequestKey>) -> bool {
-        let Ok(place) = Arc::clone(&self.budget).try_acquire_owned() else {
-            metrics::counter!("gatehouse_sip_stanzas_dropped_total").increment(1);
-            debug!("no room for a stanza of a SIP partner");
+    /// True if something waits for room.
+    pub(super) fn are_late(&self) -> bool {
+        !self.late.is_empty()
+    }
+
+    /// Ends when there is room for what waits; call [`catch_up`](Self::catch_up) then.
+    pub(super) fn room(&self) -> impl Future<Output = ()> + use<> {
+        let budget = Arc::clone(&self.budget);
+        async move {
+            // Given back at once: it is asked for again.
+            let _ = budget.acquire().await;
+        }
+    }
+
+    /// Queues what waits, as far as there is room.
+    pub(super) fn catch_up(&mut self) {
+        while !self.late.is_empty()
+            && let Ok(place) = Arc::clone(&self.budget).try_acquire_owned()
+            && let Some(stanza) = self.late.pop_front()
+        {
+            self.hand_over(Job { stanza, key: None, _place: place });
+        }
+    }
+
+    /// Queues a stanza; without room it waits.
+    pub(super) fn push(&mut self, stanza: Stanza) {
+        self.late.push_back(stanza);
+        self.catch_up();
+    }
+
+    /// Queues a message of a partner, who is told what became of it. Gives false if there is no room.
+    pub(super) fn push_for(&self, key: RequestKey, stanza: Stanza) -> bool {
+        if !self.late.is_empty() {
             return false;
-        };
-        let lane = self.lanes.get(lane_of(stanza.from()));
-        lane.is_some_and(|lane| lane.try_send(Job { stanza, key, _place: place }).is_ok())
+        }
+        let Ok(place) = Arc::clone(&self.budget).try_acquire_owned() else { return false };
+        self.hand_over(Job { stanza, key: Some(key), _place: place })
+    }
+
+    fn hand_over(&self, job: Job) -> bool {
+        let lane = self.lanes.get(lane_of(job.stanza.from()));
+        lane.is_some_and(|lane| lane.try_send(job).is_ok())
     }
 }
 
@@ -77,4 +118,43 @@ fn lane_of(from: Option<&Jid>) -> usize {
     let mut hasher = DefaultHasher::new();
     from.map(Jid::to_bare).hash(&mut hasher);
     usize::try_from(hasher.finish() % (LANES as u64)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use gatehouse_xmpp::Element;
+
+    use super::*;
+
+    fn bounce(number: usize) -> Stanza {
+        let text = format!(
+            "<message xmlns='jabber:client' from='b@them.example' to='a@ours.example' \
+             id='{number}' type='error'/>"
+        );
+        Stanza::from_element(text.parse::<Element>().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_finds_no_room_waits_in_order_and_nothing_new_is_taken() {
+        let (lane, mut jobs) = mpsc::channel(BUDGET);
+        let mut lanes = Lanes {
+            lanes: vec![lane; LANES],
+            budget: Arc::new(Semaphore::new(BUDGET)),
+            late: VecDeque::new(),
+        };
+        assert!(lanes.have_room() && !lanes.are_late());
+        for number in 0..BUDGET + 2 {
+            lanes.push(bounce(number));
+        }
+        assert!(lanes.are_late() && !lanes.have_room());
+        assert!(!lanes.push_for(RequestKey(1), bounce(0)), "its partner is told so");
+        for number in 0..BUDGET + 2 {
+            let job = jobs.try_recv().unwrap();
+            assert_eq!(job.stanza.id(), Some(number.to_string().as_str()));
+            drop(job);
+            lanes.catch_up();
+        }
+        assert!(lanes.have_room() && !lanes.are_late());
+        assert!(lanes.push_for(RequestKey(1), bounce(0)));
+    }
 }

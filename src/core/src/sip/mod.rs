@@ -52,7 +52,8 @@ pub(crate) struct SipPort {
     policy: watch::Receiver<Arc<Policy>>,
     inside: Option<watch::Receiver<Arc<InsideSip>>>,
     queue: mpsc::Sender<(Stanza, Owed)>,
-    attempts: Attempts,
+    replies: mpsc::Sender<Stanza>,
+    attempts: Arc<Attempts>,
 }
 
 /// The gateway before it runs: the router must know its port first.
@@ -60,6 +61,8 @@ pub(crate) struct SipPort {
 pub(crate) struct Idle {
     parts: SipGatewayParts,
     stanzas: mpsc::Receiver<(Stanza, Owed)>,
+    replies: mpsc::Receiver<Stanza>,
+    attempts: Arc<Attempts>,
 }
 
 /// The port and what is behind it.
@@ -67,7 +70,10 @@ pub(crate) fn port(parts: SipGatewayParts) -> (SipPort, Idle) {
     let (queue, stanzas) = mpsc::channel(QUEUE_LEN_MAX);
     let policy = parts.policy.clone();
     let inside = parts.inside.as_ref().map(|inside| inside.settings.clone());
-    (SipPort { policy, inside, queue, attempts: Attempts::default() }, Idle { parts, stanzas })
+    let (sender, replies) = mpsc::channel(QUEUE_LEN_MAX);
+    let attempts = Arc::<Attempts>::default();
+    let idle = Idle { parts, stanzas, replies, attempts: Arc::clone(&attempts) };
+    (SipPort { policy, inside, queue, replies: sender, attempts }, idle)
 }
 
 /// Starts the gateway: reads what was stored and renews it.
@@ -77,10 +83,9 @@ pub(crate) fn start(idle: Idle, router: &Router, tasks: &Tasks) {
         error!("the SIP gateway does not start: the system gives no randomness");
         return;
     }
-    let Idle { parts, stanzas } = idle;
     let mut seed = Seed::new(bytes);
-    let gateway = Gateway::new(config(&parts), Seed::new(seed.next_bytes()));
-    let driver = Driver::new(gateway, parts, stanzas, router, tasks, seed);
+    let gateway = Gateway::new(config(&idle.parts), Seed::new(seed.next_bytes()));
+    let driver = Driver::new(gateway, idle, router, tasks, seed);
     tasks.spawn(Span::none(), driver.run());
 }
 
@@ -105,7 +110,7 @@ fn config(parts: &SipGatewayParts) -> GatewayConfig {
 
 impl SipPort {
     /// True if what goes from `from` to `to` is for SIP: a partner, or a server of the inside. A
-    /// domain of which nobody said what it speaks is XMPP until that failed; settings and policy are
+    /// domain of which nobody said what it speaks is XMPP until it was heard by SIP; settings and policy are
     /// asked each time, so that a block or a change holds at once.
     pub(crate) fn takes(&self, from: &Jid, to: &Jid) -> bool {
         if let Some(inside) = &self.inside {
@@ -137,6 +142,12 @@ impl SipPort {
             return None;
         }
         self.attempts.failed(error)
+    }
+
+    /// Hands over what a stanza of the gateway itself brought about. It takes these even while it
+    /// takes nothing else, so that the two never wait for each other.
+    pub(crate) async fn reply(&self, stanza: Stanza) -> Result<(), Stanza> {
+        self.replies.send(stanza).await.map_err(|back| back.0)
     }
 
     /// Hands a stanza to the gateway, which answers for it from then on.

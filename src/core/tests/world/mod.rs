@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use gatehouse_core::{CoreConfig, CoreParts, start};
+use gatehouse_core::{CoreConfig, CoreParts, SipGatewayParts, start};
 use gatehouse_net::{Tasks, bind};
 use gatehouse_store::{OfflineLimits, Store, StoredKeys};
 use gatehouse_telemetry::Streams;
@@ -19,6 +19,7 @@ use gatehouse_tls::{Acceptor, Connector, Io, KeyEntry, Keys, Roots, SystemRoots}
 use gatehouse_trunk::{Trunk, in_process};
 use gatehouse_types::{Domain, Jid, Local, Secret, StreamLimits};
 use gatehouse_xmpp::sasl::{ScramHash, ScramKeys};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -35,7 +36,7 @@ pub struct Core {
     pub starttls_port: u16,
     pub direct_port: u16,
     pub connector: Connector,
-    _files: tempfile::TempDir,
+    pub files: TempDir,
 }
 
 pub fn ours() -> Domain {
@@ -59,12 +60,23 @@ pub fn keys_of(password: &str) -> Vec<StoredKeys> {
 
 impl Core {
     pub async fn start() -> Self {
+        Self::start_with(Self::new_files().await, None).await
+    }
+
+    /// A place for what is stored, with the accounts in it.
+    pub async fn new_files() -> TempDir {
         let files = tempfile::tempdir().unwrap();
         let store = Store::open(&files.path().join("db.sqlite")).await.unwrap();
         for name in ["alice", "bob"] {
             let account: Jid = format!("{name}@ours.example").parse().unwrap();
             store.add_account(&account, &keys_of("secret")).await.unwrap();
         }
+        files
+    }
+
+    /// On what was stored before, with a SIP gateway or without.
+    pub async fn start_with(files: TempDir, sip: Option<SipGatewayParts>) -> Self {
+        let store = Store::open(&files.path().join("db.sqlite")).await.unwrap();
         let ca = TestCa::new();
         let certificate = ca.issue_for("ours.example");
         let keys = Keys::empty();
@@ -100,11 +112,11 @@ impl Core {
             store: store.clone(),
             streams: streams.clone(),
             trunk,
-            sip: None,
+            sip,
         };
         start(parts, &tasks);
         let connector = Connector::new(&Keys::empty(), &roots, &["xmpp-client"]).unwrap();
-        Self { store, streams, edge, tasks, starttls_port, direct_port, connector, _files: files }
+        Self { store, streams, edge, tasks, starttls_port, direct_port, connector, files }
     }
 
     /// TLS from the first byte, up to the features.

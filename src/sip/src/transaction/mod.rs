@@ -325,6 +325,23 @@ impl Transactions {
         true
     }
 
+    /// A request of [`poll_transmit`](Self::poll_transmit) could not be written: its transaction
+    /// fails, and no other one of its flow. For an answer, or an ACK, nothing is to be done.
+    pub fn unsent(&mut self, message: &Message) {
+        let top = message.vias().ok().and_then(|vias| vias.into_iter().next());
+        let branch = top.and_then(|top| top.branch().map(str::to_owned));
+        let (Start::Request { method, .. }, Some(branch)) = (&message.start, branch) else {
+            return;
+        };
+        let key = ClientKey { branch, method: method.clone() };
+        let Some(client) = self.clients.get(&key) else { return };
+        let waits = matches!(client.state, client::State::Calling | client::State::Proceeding);
+        if waits && !client.silent {
+            self.events.push_back(TransactionEvent::Failed { key: key.clone(), timed_out: false });
+        }
+        self.settle_client(&key, true);
+    }
+
     /// A flow is gone: its client transactions fail, its server transactions are over.
     pub fn flow_lost(&mut self, flow: Flow, now: Instant) {
         let _ = now;

@@ -365,3 +365,65 @@ fn a_thousand_watchers_fit_and_one_more_does_not() {
     }
     assert_eq!(world.gateway.status().watched, 1_000);
 }
+
+#[test]
+fn a_partner_that_ends_what_it_grants_does_not_keep_us_busy() {
+    let (mut world, mut subscribe) = granted();
+    let mut rounds = 0;
+    loop {
+        let over = notify(&subscribe, 9, "terminated;reason=timeout", None);
+        if !world.request(over).contains(&"> SUBSCRIBE".to_owned()) {
+            break;
+        }
+        rounds += 1;
+        assert!(rounds < 5, "it asks again without end");
+        subscribe = world.sent("SUBSCRIBE").1;
+        world.answer_with("SUBSCRIBE", 200);
+    }
+    assert_eq!(rounds, 1, "once at once, then later");
+    assert!(world.pass(Duration::from_secs(60)).contains(&"> SUBSCRIBE".to_owned()));
+}
+
+#[test]
+fn a_block_stops_watchers_and_rests_wishes() {
+    let (mut world, _) = watched();
+    world.stanza(&presence("subscribed"), 1);
+    world.stanza(&here(""), 2);
+    world.gateway.enforce(|_, _| true, world.now);
+    assert!(world.did().is_empty(), "what is allowed goes on");
+    // The change is due, and does not leave.
+    world.gateway.enforce(|_, _| false, world.now);
+    assert_eq!(world.did(), ["forget", "stanza presence unavailable"]);
+    assert!(world.pass(Duration::from_secs(10_000)).is_empty());
+    assert!(world.gateway.tags.is_empty() && world.gateway.status().watched == 0);
+
+    let (mut world, subscribe) = granted();
+    world.gateway.enforce(|_, _| false, world.now);
+    assert_eq!(world.did(), ["stanza presence unavailable"]);
+    assert_eq!(world.request(notify(&subscribe, 3, "active", Some("away"))), ["< 481 NOTIFY"]);
+    assert!(world.pass(Duration::from_secs(10_000)).is_empty(), "nothing is asked");
+    world.gateway.enforce(|_, _| true, world.now);
+    assert_eq!(world.pass(Duration::from_secs(45)), ["> SUBSCRIBE"]);
+}
+
+#[test]
+fn a_block_ends_conversations() {
+    let mut world = World::new();
+    world.say("one", 1);
+    world.gateway.enforce(|_, _| false, world.now);
+    let lines = world.did();
+    assert!(lines[0].contains("policy-violation") && lines[1] == "bounced 1", "{lines:?}");
+    assert_eq!(world.gateway.status().sessions, 0);
+}
+
+#[test]
+fn who_guessed_a_tag_speaks_for_no_other_domain() {
+    let (mut world, subscribe) = granted();
+    let mut forged = notify(&subscribe, 3, "active", Some("away"));
+    forged.headers.set(HeaderName::From, "<sip:bob@evil.example>;tag=partner").unwrap();
+    assert_eq!(world.request(forged), ["< 481 NOTIFY"]);
+    assert_eq!(
+        world.request(notify(&subscribe, 3, "active", Some("away"))),
+        ["< 200 NOTIFY", "stanza presence show=away"]
+    );
+}

@@ -112,17 +112,19 @@ impl Driver {
     }
 
     pub(super) fn transmit(&mut self, flow: Flow, message: Message) {
-        let is_request = message.status().is_none();
-        let sent = if Inside::has(flow) {
-            self.inside.send(flow, message)
-        } else {
-            let Some(name) = self.flows.name(flow).cloned() else { return };
-            let sent = self.edges().send(Edge::Named(&name), message);
-            sent.inspect_err(|error| debug!(%error, "a SIP message was not sent")).is_ok()
-        };
-        // Its transaction fails now and not by its timer.
-        if !sent && is_request {
-            self.transactions.flow_lost(flow, now());
+        if Inside::has(flow) {
+            let is_request = message.status().is_none();
+            // Its transaction fails now and not by its timer.
+            if !self.inside.send(flow, message) && is_request {
+                self.transactions.flow_lost(flow, now());
+            }
+            return;
+        }
+        let Some(name) = self.flows.name(flow).cloned() else { return };
+        if let Err(error) = self.edges().send(Edge::Named(&name), message) {
+            debug!(%error, "a SIP message was not sent");
+            // A full queue is no broken one: everything else over this edge goes on.
+            self.transactions.unsent(&error.message);
         }
     }
 
