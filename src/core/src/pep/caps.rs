@@ -15,6 +15,8 @@ use super::verification::is_proved;
 const KINDS_MAX: usize = 1000;
 /// Questions under way.
 const ASKED_MAX: usize = 500;
+/// Of them, those to clients of one user: nobody may keep the others from being asked.
+const ASKED_OF_ONE_MAX: usize = 5;
 /// Who waits for one answer.
 const WAITING_MAX: usize = 500;
 /// A question that was not answered for so long may be asked again.
@@ -104,7 +106,15 @@ struct Question {
 #[derive(Debug)]
 struct Waiting {
     pairs: Vec<Pair>,
+    /// The client that was asked last.
+    asked: Jid,
     asked_at: Instant,
+}
+
+impl Waiting {
+    fn is_fresh(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.asked_at) < ANSWER_WITHIN
+    }
 }
 
 impl Capabilities {
@@ -117,25 +127,30 @@ impl Capabilities {
             *used = uses;
             return Knowledge::Wants(Arc::clone(wanted));
         }
+        let asked = pair.client.clone();
+        let of_one = inner.waiting.values().filter(|it| it.is_fresh(now)).map(|it| &it.asked);
+        let may_ask = of_one.filter(|it| it.same_bare(&asked)).count() < ASKED_OF_ONE_MAX;
         if let Some(waiting) = inner.waiting.get_mut(kind) {
             if waiting.pairs.len() < WAITING_MAX && !waiting.pairs.contains(&pair) {
                 waiting.pairs.push(pair);
             }
-            if now.saturating_duration_since(waiting.asked_at) < ANSWER_WITHIN {
+            if waiting.is_fresh(now) || !may_ask {
                 return Knowledge::Waits;
             }
-            waiting.asked_at = now;
+            (waiting.asked, waiting.asked_at) = (asked, now);
             return Knowledge::Ask;
         }
+        if !may_ask {
+            return Knowledge::Waits;
+        }
         if inner.waiting.len() >= ASKED_MAX {
-            inner.waiting.retain(|_, waiting| {
-                now.saturating_duration_since(waiting.asked_at) < ANSWER_WITHIN
-            });
+            inner.waiting.retain(|_, waiting| waiting.is_fresh(now));
             if inner.waiting.len() >= ASKED_MAX {
                 return Knowledge::Waits;
             }
         }
-        inner.waiting.insert(Arc::clone(kind), Waiting { pairs: vec![pair], asked_at: now });
+        let waiting = Waiting { pairs: vec![pair], asked, asked_at: now };
+        inner.waiting.insert(Arc::clone(kind), waiting);
         Knowledge::Ask
     }
 
@@ -192,8 +207,12 @@ impl Capabilities {
         let mut inner = self.0.lock();
         let bare = client.to_bare();
         if inner.strangers.len() >= STRANGERS_MAX && !inner.strangers.contains_key(&bare) {
+            // Any of them makes room: who has gone without a word would stay for ever, and who is
+            // there says again what it is with its next presence.
             metrics::counter!("gatehouse_caps_not_kept_total").increment(1);
-            return;
+            if let Some(any) = inner.strangers.keys().next().cloned() {
+                inner.strangers.remove(&any);
+            }
         }
         let clients = inner.strangers.entry(bare).or_default();
         if let Some((_, known)) = clients.iter_mut().find(|(known, _)| known == client) {
@@ -287,6 +306,32 @@ mod tests {
         assert!(matches!(caps.look_up(&kind, one.clone(), now), Knowledge::Waits));
         let later = now + ANSWER_WITHIN;
         assert!(matches!(caps.look_up(&kind, one, later), Knowledge::Ask));
+    }
+
+    #[test]
+    fn nobody_uses_up_the_questions_of_others() {
+        let (caps, now) = (Capabilities::default(), gatehouse_net::now());
+        let asks = |client: &str, ver: usize, at| {
+            matches!(caps.look_up(&kind(&ver.to_string()), pair(client), at), Knowledge::Ask)
+        };
+        let asked = (0..ASKED_MAX).filter(|ver| asks(&format!("c@d.example/{ver}"), *ver, now));
+        assert_eq!(asked.count(), ASKED_OF_ONE_MAX);
+        assert!(asks("e@d.example/1", ASKED_MAX, now));
+        // What was not answered in time may be asked again, no faster.
+        let later = now + ANSWER_WITHIN;
+        let asked = (0..ASKED_MAX).filter(|ver| asks("c@d.example/1", *ver, later));
+        assert_eq!(asked.count(), ASKED_OF_ONE_MAX);
+    }
+
+    #[test]
+    fn who_comes_last_is_kept_though_many_never_said_that_they_left() {
+        let caps = Capabilities::default();
+        let client = |number: usize| format!("c{number}@d.example/r").parse::<Jid>().unwrap();
+        for number in 0..=STRANGERS_MAX {
+            caps.seen(&client(number), &kind("v"));
+        }
+        assert_eq!(caps.0.lock().strangers.len(), STRANGERS_MAX);
+        assert_eq!(caps.clients_of(&client(STRANGERS_MAX).to_bare()).len(), 1);
     }
 
     #[test]

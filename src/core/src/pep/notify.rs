@@ -238,11 +238,29 @@ impl Router {
         let info = is_result.then(|| xml::only_child(answer.element())).flatten();
         let Some((pairs, wanted)) = self.capabilities.answered(id, client, info) else { return };
         for Pair { account, client } in pairs {
-            let told = self.pep_last_items(&account, &client, &wanted, consequences).await;
+            let told = match self.may_hear(&account, &client).await {
+                Ok(true) => self.pep_last_items(&account, &client, &wanted, consequences).await,
+                Ok(false) => Ok(()),
+                Err(refusal) => Err(refusal),
+            };
             if let Err(refusal) = told {
                 tracing::debug!(%account, text = %refusal.text, "cannot tell what is published");
             }
         }
+    }
+
+    /// Who waited for an answer may have lost the right to what it waited for.
+    async fn may_hear(&self, account: &Jid, client: &Jid) -> Result<bool, Refusal> {
+        if client.same_bare(account) {
+            return Ok(true);
+        }
+        let Some(account) = self.account(account).await? else { return Ok(false) };
+        let watchers = account.watchers(&self.store).await?;
+        if !watchers.iter().any(|watcher| watcher.same_bare(client)) {
+            return Ok(false);
+        }
+        let blocked = account.blocked(&self.store).await?;
+        Ok(!blocking::is_blocked(&blocked, client))
     }
 
     /// The newest item of each node that the client wants and may read.

@@ -3,7 +3,7 @@
 use gatehouse_xmpp::Element;
 
 use super::config::Wishes;
-use super::{DATA, Denial, ITEM_BYTES_MAX, NAME_BYTES_MAX, PUBSUB, PUBSUB_OWNER};
+use super::{DATA, Denial, ITEM_BYTES_MAX, ITEMS_MAX, NAME_BYTES_MAX, PUBSUB, PUBSUB_OWNER};
 use crate::refusal::Refusal;
 use crate::xml;
 use gatehouse_store::PepItem;
@@ -82,7 +82,9 @@ pub(super) fn read(query: &Element, is_set: bool, fresh: &str) -> Result<Request
             let ids = action.children().filter_map(|item| item.attr("id")).map(str::to_owned);
             let newest = action.attr("max_items").map(str::parse).transpose();
             let newest = newest.map_err(|_| Refusal::bad_request("`max_items` is a number."))?;
-            Ok(Request::Items { node: node(action)?, ids: ids.collect(), newest })
+            // More than there can be are not looked for.
+            let ids = ids.take(usize::try_from(ITEMS_MAX).unwrap_or(usize::MAX)).collect();
+            Ok(Request::Items { node: node(action)?, ids, newest })
         }
         (PUBSUB, "create", true) => {
             let config = child("configure").map(form_in).transpose()?.unwrap_or_default();

@@ -242,3 +242,28 @@ async fn who_is_let_in_later_is_told_at_once() {
     world.receive(&answer(question, romeo, &[NICK])).await;
     assert_eq!(world.sent(), [event("romeo@them.example/r", "1", "Al")]);
 }
+
+#[tokio::test]
+async fn who_was_shut_out_while_it_was_asked_is_told_nothing() {
+    let block = "<iq type='set' id='x'><block xmlns='urn:xmpp:blocking'>\
+                 <item jid='romeo@them.example'/></block></iq>";
+    let revoke = "<presence type='unsubscribed' to='romeo@them.example'/>";
+    for (end, told) in [(revoke, false), (block, false), ("", true)] {
+        let mut world = World::new().await;
+        let (mut alice, _bob) = ready(&mut world).await;
+        alice.ask(&nick("1", "Al")).await;
+        let romeo = " from='romeo@them.example/r' to='alice@ours.example'";
+        // A kind of its own, so that it is asked itself.
+        world.receive(&presence(romeo, &[NICK, "urn:other"])).await;
+        let question = world.sent().into_iter().find(|text| text.contains("caps-")).unwrap();
+        if !end.is_empty() {
+            alice.send(end).await;
+            world.sent();
+        }
+        // To somebody who has not blocked it.
+        let around = romeo.replace("alice", "bob");
+        world.receive(&answer(&question, &around, &[NICK, "urn:other"])).await;
+        let sent = world.sent();
+        assert_eq!(sent.iter().any(|text| text.contains("event")), told, "{end}: {sent:?}");
+    }
+}
