@@ -1,9 +1,12 @@
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use gatehouse_types::Secret;
@@ -89,7 +92,33 @@ fn router(state: AdminState) -> Router {
         .route("/reach/forget", post(forget))
         .route("/healthz", get(|| async { "ok\n" }))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(by_address))
         .with_state(state)
+}
+
+/// A web page can have a name of its own lead to this machine, and would be let read what comes back
+/// from there. Its browser says that name; nobody else needs one.
+async fn by_address(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST);
+    if host.is_none_or(|host| host.to_str().is_ok_and(is_here)) {
+        return next.run(request).await;
+    }
+    let text = "ask for this by address or as `localhost`, not by another name\n";
+    (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+}
+
+/// True for an address and for `localhost`, with or without a port.
+fn is_here(host: &str) -> bool {
+    if host.parse::<SocketAddr>().is_ok() || host.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let name = host.split_once(':').map_or(host, |(name, _port)| name);
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok()
+        || host
+            .strip_prefix('[')
+            .and_then(|it| it.strip_suffix(']'))
+            .is_some_and(|it| it.parse::<IpAddr>().is_ok())
 }
 
 async fn metrics(State(state): State<AdminState>) -> String {
@@ -195,6 +224,12 @@ mod tests {
                 (200, vec![unreached("a.example"), unreached("them.example")])
             );
 
+            // The first `Host` is the one that counts.
+            for path in ["/reach", "/status", "/metrics"] {
+                let head = format!("GET {path} HTTP/1.1\r\nHost: evil.example:5280");
+                assert_eq!(ask(address, &head, "").await.0, 421, "{path}");
+            }
+
             let them = "{\"peer\":\"them.example\"}";
             let post = "POST /reach/forget HTTP/1.1";
             for authorization in [
@@ -220,6 +255,25 @@ mod tests {
         tokio::select! {
             _ = served => panic!("the server ended"),
             () = play => {}
+        }
+    }
+
+    #[test]
+    fn whom_a_browser_may_ask() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("LOCALHOST:5280", true),
+            ("127.0.0.1:5280", true),
+            ("127.0.0.1", true),
+            ("[::1]:5280", true),
+            ("[::1]", true),
+            ("evil.example", false),
+            ("evil.example:5280", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example:5280", false),
+            ("", false),
+        ] {
+            assert_eq!(is_here(host), expected, "{host}");
         }
     }
 
