@@ -1,5 +1,7 @@
 //! What a client asks for together with its log-in (XEP-0388, XEP-0386, XEP-0484), and what it gets.
 
+use std::fmt;
+
 use gatehouse_types::Jid;
 use minidom::Element;
 
@@ -44,7 +46,7 @@ pub struct BindWish {
 }
 
 /// What a client gets that logged in with [`Wishes`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Granted {
     /// Its session.
     pub session: GrantedSession,
@@ -52,6 +54,15 @@ pub struct Granted {
     pub not_resumed: Option<Option<u32>>,
     /// A token, and when it expires (XEP-0082).
     pub token: Option<(String, String)>,
+}
+
+impl fmt::Debug for Granted {
+    /// Without the token, which is as good as a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Granted");
+        shown.field("session", &self.session).field("not_resumed", &self.not_resumed);
+        shown.field("token", &self.token.as_ref().map(|(_, expiry)| expiry)).finish()
+    }
 }
 
 /// Which session a client gets.
