@@ -19,18 +19,20 @@ const EVENTS: &str = "http://jabber.org/protocol/pubsub#event";
 
 /// Held back for a client that nobody looks at; one more, and all goes out.
 const PASSING_LEN_MAX: usize = 256;
+/// And their weight together: others choose how long their presence is.
+const PASSING_WEIGHT_MAX: usize = 1 << 20;
 /// Kept for a client that is away.
 const AWAY_LEN_MAX: usize = 1000;
 /// And their weight together.
 const AWAY_WEIGHT_MAX: usize = 2 << 20;
 
-/// What a later stanza replaces. Events of one node replace each other whatever item they are about:
-/// for PEP that is what a client that was away is sent, too.
+/// What a later stanza replaces. Events replace each other if they are about the same item: each of
+/// several bookmarks is worth knowing.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum Key {
     Presence(Jid),
     ChatState(Jid),
-    Event(Jid, String),
+    Event(Jid, String, Option<String>),
 }
 
 /// A stanza that waits.
@@ -58,8 +60,9 @@ impl Backlog {
     /// pair.
     pub(crate) fn filter(&mut self, item: Outgoing) -> Vec<Outgoing> {
         if let Some(key) = key(&item.stanza) {
-            self.insert(item, Some(key), None, 0);
-            let full = self.waiting.len() > PASSING_LEN_MAX;
+            let weight = item.stanza.weight();
+            self.insert(item, Some(key), None, weight);
+            let full = self.waiting.len() > PASSING_LEN_MAX || self.weight > PASSING_WEIGHT_MAX;
             return if full { self.take_all().map(|held| held.item).collect() } else { Vec::new() };
         }
         if self.waiting.is_empty() {
@@ -78,6 +81,11 @@ impl Backlog {
         let (key, weight) = (key(&item.stanza), item.stanza.weight());
         self.insert(item, key, Some(at_ms), weight);
         self.waiting.len() <= AWAY_LEN_MAX && self.weight <= AWAY_WEIGHT_MAX
+    }
+
+    /// How much memory it takes, about.
+    pub(crate) fn weight(&self) -> usize {
+        self.weight
     }
 
     /// All that waits, oldest first.
@@ -142,8 +150,17 @@ fn key(stanza: &Stanza) -> Option<Key> {
             if message.children().any(|child| child.is("body", ns::CLIENT)) {
                 return None;
             }
-            let node = event.children().next()?.attr("node")?;
-            Some(Key::Event(from.clone(), node.to_owned()))
+            let what = event.children().next()?;
+            let node = what.attr("node")?.to_owned();
+            let mut items = what.children();
+            match (items.next(), items.next()) {
+                // The node itself was emptied or removed.
+                (None, _) => Some(Key::Event(from.clone(), node, None)),
+                (Some(item), None) => {
+                    Some(Key::Event(from.clone(), node, Some(item.attr("id")?.to_owned())))
+                }
+                _ => None,
+            }
         }
         _ => None,
     }
@@ -234,6 +251,39 @@ mod tests {
         ] {
             assert_eq!(Backlog::default().filter(item(xml)).len(), usize::from(wakes), "{xml}");
         }
+    }
+
+    #[test]
+    fn each_item_of_a_node_is_told_as_it_is_at_last() {
+        let event = |inside: &str| {
+            item(&format!(
+                "<message from='a@x.example' type='headline'>\
+                 <event xmlns='http://jabber.org/protocol/pubsub#event'>\
+                 <items node='n'>{inside}</items></event></message>"
+            ))
+        };
+        let mut backlog = Backlog::default();
+        for inside in ["<item id='1'/>", "<item id='2'/>", "<retract id='1'/>", "<item id='3'/>"] {
+            assert!(backlog.filter(event(inside)).is_empty());
+        }
+        let left: Vec<String> = shown(backlog.take_all().map(|held| held.item).collect());
+        let order: Vec<bool> = left.iter().map(|text| text.contains("retract#1")).collect();
+        assert_eq!(order, [false, true, false], "{left:?}");
+        assert!(left[0].contains("item#2") && left[2].contains("item#3"), "{left:?}");
+    }
+
+    #[test]
+    fn what_nobody_looks_at_does_not_use_up_memory() {
+        let mut backlog = Backlog::default();
+        let long = "x".repeat(PASSING_WEIGHT_MAX / 8);
+        let presence = |number| {
+            item(&format!(
+                "<presence from='a@x.example/{number}'><status>{long}</status></presence>"
+            ))
+        };
+        let sent: usize = (0..64).map(|number| backlog.filter(presence(number)).len()).sum();
+        assert!(sent >= 48, "only {sent} of 64 went out");
+        assert!(backlog.weight() <= PASSING_WEIGHT_MAX);
     }
 
     #[test]

@@ -46,9 +46,13 @@ impl Client {
 
     /// Gives the session to another connection; false if that is gone again.
     pub(crate) fn hand_over(&mut self, to: HandOver) -> bool {
-        // What was written before the client counted is its own to look for.
-        self.settle();
+        self.connection.collect();
+        if self.connection.is_flushed() {
+            // What was written before the client counted is its own to look for.
+            self.settle();
+        }
         let Some(mut bound) = self.bound.take() else { return false };
+        self.keep_unwritten(&mut bound);
         if let Some(managed) = &mut bound.managed {
             managed.handled = self.connection.machine().handled();
         }
@@ -59,6 +63,14 @@ impl Client {
                 self.bound = Some(back);
                 false
             }
+        }
+    }
+
+    /// What was sent before the client counted and never left is sent when it is back.
+    pub(crate) fn keep_unwritten(&mut self, bound: &mut Bound) {
+        let at_ms = self.ports.router.clock.now_ms();
+        for item in self.unwritten.drain(..) {
+            bound.backlog.keep(item, at_ms);
         }
     }
 
@@ -112,6 +124,7 @@ impl Client {
         for item in managed.unacked.iter() {
             machine.send(&item.stanza, now());
             self.row.stanza_out();
+            self.sweep.sent();
         }
         managed.asked = !managed.unacked.is_empty();
         if managed.asked {

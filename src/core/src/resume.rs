@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::account::Session;
-use crate::away::AWAY_SESSIONS_MAX;
+use crate::away::{AWAY_BYTES_MAX, AWAY_SESSIONS_MAX};
 use crate::backlog::Backlog;
 use crate::management::unguessable_name;
 use crate::outbox::{OutboxReceiver, Outgoing};
@@ -80,6 +80,12 @@ impl Bound {
         self.managed.as_ref().is_none_or(|managed| managed.unacked.has_room(WINDOW))
     }
 
+    /// About how much memory what waits for the client takes.
+    fn weight(&self) -> usize {
+        let unacked = self.managed.as_ref().map_or(0, |managed| managed.unacked.bytes());
+        self.backlog.weight() + unacked
+    }
+
     /// How long it may be away, if it may.
     pub(crate) fn away_max(&self) -> Option<Duration> {
         self.managed.as_ref().and_then(|managed| managed.away_max)
@@ -119,7 +125,7 @@ impl Router {
         let deadline = now() + away_max;
         let since_ms = self.clock.now_ms();
         bound.inactive = false;
-        let Some(_place) = self.accounts.away.take(AWAY_SESSIONS_MAX) else {
+        let Some(mut place) = self.accounts.away.take(AWAY_SESSIONS_MAX) else {
             info!(session = %bound.session.jid, "too many clients are away: one more session ends");
             return self.give_up(*bound, Some(since_ms), []).await;
         };
@@ -136,6 +142,10 @@ impl Router {
         loop {
             if let Err(failure) = held {
                 warn!(error = %Chain(&failure), "cannot store messages for a client that is away");
+                break;
+            }
+            if !place.weigh(bound.weight(), AWAY_BYTES_MAX) {
+                info!(session = %bound.session.jid, "too much waits for clients that are away: one more session ends");
                 break;
             }
             match waited(&mut bound, deadline, &stop).await {

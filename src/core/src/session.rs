@@ -111,7 +111,7 @@ impl Client {
             && let Some(away_max) = managed.away_max
         {
             managed.handled = self.connection.machine().handled();
-            // What was written before the stream was managed is not asked for again.
+            self.keep_unwritten(&mut bound);
             let stop = self.ports.tasks.stop();
             let (tasks, row) = (self.ports.tasks.clone(), self.row);
             let wait = async move { router.hibernate(bound, (away_max, row), stop).await };

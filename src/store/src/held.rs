@@ -6,6 +6,8 @@ use crate::{Store, StoreError};
 
 /// Messages of sessions that are held at a time.
 const HELD_MAX: u64 = 100_000;
+/// Of one account: nobody may use up the room of all.
+const HELD_PER_ACCOUNT_MAX: u64 = 5_000;
 
 impl Store {
     /// Holds messages, serialised, for `account` while a session tries to get them to its client. Gives
@@ -13,7 +15,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Full`] if the node holds too many; then none of these is held.
+    /// [`StoreError::Full`] if the node or the account holds too many; then none of these is held.
     pub async fn hold(
         &self,
         account: &Jid,
@@ -30,6 +32,20 @@ impl Store {
             return Err(StoreError::Full {
                 what: "the storage for clients that are away",
                 limit: HELD_MAX,
+            });
+        }
+        let held: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM held_messages JOIN accounts ON accounts.id = account_id
+             WHERE jid = $1",
+        )
+        .bind(key(account))
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(failed(ACTION))?;
+        if from_sql(held).saturating_add(stanzas.len() as u64) > HELD_PER_ACCOUNT_MAX {
+            return Err(StoreError::Full {
+                what: "the account's storage for clients that are away",
+                limit: HELD_PER_ACCOUNT_MAX,
             });
         }
         let mut ids = Vec::with_capacity(stanzas.len());

@@ -755,6 +755,21 @@ mod held {
     }
 
     #[tokio::test]
+    async fn one_account_does_not_use_up_the_room_of_others() {
+        let world = World::new().await;
+        let store = &world.store;
+        for account in [alice(), bob()] {
+            store.add_account(&account, &[]).await.unwrap();
+        }
+        let held = store.hold(&alice(), 5, &texts(0..5_000)).await.unwrap();
+        let full = store.hold(&alice(), 5, &texts(0..1)).await.unwrap_err();
+        assert!(matches!(full, StoreError::Full { limit: 5_000, .. }), "{full}");
+        assert_eq!(store.hold(&bob(), 5, &texts(0..1)).await.unwrap().len(), 1);
+        store.let_go(&held[..1]).await.unwrap();
+        assert_eq!(store.hold(&alice(), 5, &texts(0..1)).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
     async fn what_was_held_goes_with_its_account() {
         let world = World::new().await;
         world.store.add_account(&alice(), &[]).await.unwrap();

@@ -66,7 +66,7 @@ impl<T> Taker<T> {
     }
 
     /// The next, if it is there.
-    pub(crate) fn try_recv(&mut self) -> Result<T, TryRecvError> {
+    pub(crate) fn try_recv(&self) -> Result<T, TryRecvError> {
         let mut state = self.0.state.lock();
         match state.item.take() {
             Some(item) => Ok(item),

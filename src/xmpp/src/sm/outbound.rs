@@ -154,6 +154,11 @@ impl<T> AckQueue<T> {
         self.items.iter().map(|item| &item.value)
     }
 
+    /// How long what is not acknowledged is, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// How many are not acknowledged.
     pub fn len(&self) -> usize {
         self.items.len()
