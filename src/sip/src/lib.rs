@@ -1,5 +1,5 @@
 //! SIP without sockets: framing and limits, byte-preserving messages, typed headers, transactions
-//! (RFC 3261 with RFC 6026), dialogs and subscriptions (RFC 6665), SDP for `m=message`, PIDF,
+//! (RFC 3261 with RFC 6026), dialogs, SDP for `m=message`, PIDF,
 //! typing notices, and the sealed tokens of port address translation (PAT).
 //!
 //! Owns: everything that is bytes, states and events. Does not own: sockets, clocks, DNS, who may
@@ -22,12 +22,11 @@ mod pat;
 
 mod status;
 mod stream;
-mod subscription;
 mod transaction;
 mod uri;
 
 pub use self::body::{composing, pidf, sdp};
-pub use self::dialog::{Dialog, DialogError, DialogId};
+pub use self::dialog::{Dialog, DialogError, DialogId, InvalidStored};
 pub use self::framing::{Framer, FramingError, Limits, Received};
 pub use self::headers::{
     CSeq, ContentType, Event, Header, HeaderName, Headers, SubscriptionState, Via, Warning,
@@ -44,10 +43,6 @@ pub use self::pat::{
 };
 pub use self::status::Status;
 pub use self::stream::{SipStream, StreamConfig, StreamEnd, StreamEvent};
-pub use self::subscription::{
-    Cause, InvalidStored, Notifier, NotifierEvent, NotifierTerms, Subscriber, SubscriberEvent,
-    Watch, WatchState, Watched,
-};
 pub use self::transaction::{
     ClientKey, Flow, Role, ServerKey, TransactionEvent, TransactionLimits, Transactions, proxy,
 };

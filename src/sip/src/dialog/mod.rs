@@ -4,7 +4,7 @@ mod tests;
 
 use crate::{HeaderName, Message, Method, NameAddr, Start, Uri};
 
-pub(crate) use self::stored::{Reader, Writer};
+pub use self::stored::InvalidStored;
 
 /// Routes kept of one dialog; a longer set is refused.
 const ROUTES_MAX: usize = 32;

@@ -1,11 +1,16 @@
 //! A dialog for the store: a version byte, then each field, texts with four bytes of length.
 
 use super::{Dialog, DialogId, ROUTES_MAX};
-use crate::{InvalidStored, NameAddr, Uri};
+use crate::{NameAddr, Uri};
 
 const VERSION: u8 = 1;
 /// The longest stored form that is looked at.
 const BYTES_MAX: usize = 64 * 1024;
+
+/// A stored dialog that cannot be read back: another version, or damaged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not a stored dialog of this version")]
+pub struct InvalidStored;
 
 impl Dialog {
     /// For the store. Stable: [`from_bytes`](Self::from_bytes) of later versions reads it.
@@ -69,67 +74,67 @@ impl Dialog {
 }
 
 /// Writes fields.
-pub(crate) struct Writer(Vec<u8>);
+struct Writer(Vec<u8>);
 
 impl Writer {
-    pub(crate) fn new(version: u8) -> Self {
+    fn new(version: u8) -> Self {
         Self(vec![version])
     }
 
-    pub(crate) fn number(&mut self, number: u64) {
+    fn number(&mut self, number: u64) {
         self.0.extend_from_slice(&number.to_be_bytes());
     }
 
-    pub(crate) fn optional(&mut self, number: Option<u64>) {
+    fn optional(&mut self, number: Option<u64>) {
         // No number that is stored is the highest there is.
         self.number(number.unwrap_or(u64::MAX));
     }
 
-    pub(crate) fn text(&mut self, text: &str) {
+    fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }
 
-    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+    fn bytes(&mut self, bytes: &[u8]) {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.0.extend_from_slice(&length.to_be_bytes());
         self.0.extend_from_slice(bytes);
     }
 
-    pub(crate) fn done(self) -> Vec<u8> {
+    fn done(self) -> Vec<u8> {
         self.0
     }
 }
 
 /// Reads fields; anything unexpected is an error.
-pub(crate) struct Reader<'a>(&'a [u8]);
+struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8], version: u8) -> Result<Self, InvalidStored> {
+    fn new(bytes: &'a [u8], version: u8) -> Result<Self, InvalidStored> {
         match bytes.split_first() {
             Some((first, rest)) if *first == version && bytes.len() <= BYTES_MAX => Ok(Self(rest)),
             _ => Err(InvalidStored),
         }
     }
 
-    pub(crate) fn number(&mut self) -> Result<u64, InvalidStored> {
+    fn number(&mut self) -> Result<u64, InvalidStored> {
         let (number, rest) = self.0.split_first_chunk::<8>().ok_or(InvalidStored)?;
         self.0 = rest;
         Ok(u64::from_be_bytes(*number))
     }
 
-    pub(crate) fn optional(&mut self) -> Result<Option<u64>, InvalidStored> {
+    fn optional(&mut self) -> Result<Option<u64>, InvalidStored> {
         Ok(Some(self.number()?).filter(|number| *number != u64::MAX))
     }
 
-    pub(crate) fn small(&mut self) -> Result<u32, InvalidStored> {
+    fn small(&mut self) -> Result<u32, InvalidStored> {
         u32::try_from(self.number()?).map_err(|_| InvalidStored)
     }
 
-    pub(crate) fn optional_small(&mut self) -> Result<Option<u32>, InvalidStored> {
+    fn optional_small(&mut self) -> Result<Option<u32>, InvalidStored> {
         self.optional()?.map(|number| u32::try_from(number).map_err(|_| InvalidStored)).transpose()
     }
 
-    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], InvalidStored> {
+    fn bytes(&mut self) -> Result<&'a [u8], InvalidStored> {
         let (length, rest) = self.0.split_first_chunk::<4>().ok_or(InvalidStored)?;
         let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| InvalidStored)?;
         let (bytes, rest) = rest.split_at_checked(length).ok_or(InvalidStored)?;
@@ -137,19 +142,19 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    pub(crate) fn text(&mut self) -> Result<String, InvalidStored> {
+    fn text(&mut self) -> Result<String, InvalidStored> {
         std::str::from_utf8(self.bytes()?).map(str::to_owned).map_err(|_| InvalidStored)
     }
 
-    pub(crate) fn address(&mut self) -> Result<NameAddr, InvalidStored> {
+    fn address(&mut self) -> Result<NameAddr, InvalidStored> {
         NameAddr::parse(&self.text()?).map_err(|_| InvalidStored)
     }
 
-    pub(crate) fn uri(&mut self) -> Result<Uri, InvalidStored> {
+    fn uri(&mut self) -> Result<Uri, InvalidStored> {
         Uri::parse(&self.text()?).map_err(|_| InvalidStored)
     }
 
-    pub(crate) fn end(&self) -> Result<(), InvalidStored> {
+    fn end(&self) -> Result<(), InvalidStored> {
         if self.0.is_empty() { Ok(()) } else { Err(InvalidStored) }
     }
 }

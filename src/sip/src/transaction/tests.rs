@@ -534,6 +534,33 @@ fn peers_of_rfc_2543_and_lync_are_matched() {
 }
 
 #[test]
+fn what_could_not_be_written_fails_alone() {
+    let now = start();
+    let mut all = transactions(Role::End);
+    let theirs = request("MESSAGE", ";branch=z9hG4bKtheirs");
+    all.receive(TLS, theirs.clone(), now);
+    let Some(TransactionEvent::Request { key, .. }) = all.poll_event() else { panic!() };
+    for branch in [";branch=z9hG4bKone", ";branch=z9hG4bKtwo"] {
+        all.request(TLS, request("MESSAGE", branch), now).unwrap();
+    }
+    let (_, one) = all.poll_transmit().unwrap();
+    all.poll_transmit().unwrap();
+    all.unsent(&one);
+    let Some(TransactionEvent::Failed { key: failed, timed_out: false }) = all.poll_event() else {
+        panic!()
+    };
+    assert!(failed.branch.ends_with("one"));
+    assert!(all.poll_event().is_none());
+    all.unsent(&one);
+    all.unsent(&response(&request("MESSAGE", ";branch=z9hG4bKtwo"), 200));
+    assert!(all.poll_event().is_none(), "once, and an answer is nobody's");
+    // The other one is answered still, and so is the partner.
+    all.receive(TLS, response(&request("MESSAGE", ";branch=z9hG4bKtwo"), 200), now);
+    assert!(matches!(all.poll_event(), Some(TransactionEvent::Response { .. })));
+    assert!(all.respond(&key, response(&theirs, 200), now));
+}
+
+#[test]
 fn what_comes_on_another_flow_touches_nothing() {
     let now = start();
     let other = Flow { id: 9, reliable: true };
