@@ -12,14 +12,15 @@ use crate::shape::Shape;
 use crate::world::Peer;
 
 /// The account of Debian's package.
-const ACCOUNT: Account = Account::Daemon("kamailio");
+pub(crate) const ACCOUNT: Account = Account::Daemon("kamailio");
 const START_WITHIN: Duration = Duration::from_secs(20);
-const MODULES: &str = "/usr/lib/x86_64-linux-gnu/kamailio/modules/";
+/// Where Debian keeps its modules.
+pub(crate) const MODULES: &str = "/usr/lib/x86_64-linux-gnu/kamailio/modules/";
 const SCHEMAS: &str = "/usr/share/kamailio/db_sqlite";
 
 /// Kamailio is seven processes, and six would outlive the first. However the shell ends, its end of
 /// the pipe is closed, and whoever reads the other one ends the group.
-const TOGETHER: &str = r#"
+pub(crate) const TOGETHER: &str = r#"
 set -m
 "$@" &
 group=$!

@@ -9,6 +9,7 @@ mod fanout;
 mod flow;
 mod partner;
 mod path;
+mod sip;
 mod subject;
 mod table;
 mod usage;
@@ -24,7 +25,8 @@ use crate::failure::Failure;
 use crate::place;
 use crate::stage::Paths;
 
-use self::path::{Load, Path, measure, users};
+use self::path::{Load, Path, Sample, measure, users, within};
+use self::sip::SipSubject;
 use self::subject::{Kind, Subject};
 use self::table::Row;
 
@@ -46,14 +48,14 @@ pub(crate) struct Bench {
     /// Contacts in `presence`
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=500))]
     contacts: u16,
-    /// Idle streams in `streams`, idle sessions in `sessions`
+    /// Idle streams in `streams`, sessions in `sessions`, connections in `sip-idle`
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..=2000))]
     idle: u16,
     /// Servers
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Ours, Kind::OursTwo, Kind::Prosody, Kind::Ejabberd])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Ours, Kind::OursTwo, Kind::Prosody, Kind::Ejabberd, Kind::Kamailio])]
     peers: Vec<Kind>,
     /// Paths
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Path::Streams, Path::Sessions, Path::C2s, Path::S2sIn, Path::S2sOut, Path::Presence])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Path::Streams, Path::Sessions, Path::C2s, Path::S2sIn, Path::S2sOut, Path::Presence, Path::SipIn, Path::SipOut, Path::SipIdle])]
     paths: Vec<Path>,
     /// Print JSON instead of a table
     #[arg(long)]
@@ -81,26 +83,27 @@ pub(crate) fn run(bench: &Bench) -> Result<bool, Failure> {
         .map_err(|error| Failure::world(format!("cannot make a runtime: {error}")))?;
     let mut rows = Vec::new();
     for path in &bench.paths {
-        let row = |subject: &Subject| Row {
-            path: *path,
-            kind: subject.kind,
-            samples: Vec::new(),
-            failure: None,
-        };
-        let mut of_path: Vec<_> = subjects.iter().map(row).collect();
+        let mut of_path: Vec<_> = subjects
+            .iter_mut()
+            .filter(|subject| subject.takes(*path))
+            .map(|subject| {
+                let kind = subject.kind();
+                (subject, Row { path: *path, kind, samples: Vec::new(), failure: None })
+            })
+            .collect();
         for number in 1..=bench.runs {
-            for (subject, row) in subjects.iter_mut().zip(&mut of_path) {
+            for (subject, row) in &mut of_path {
                 if row.failure.is_some() {
                     continue;
                 }
-                progress(&format!("{path} {number}/{} {}", bench.runs, subject.kind));
-                match runtime.block_on(measure(*path, subject, &load)) {
+                progress(&format!("{path} {number}/{} {}", bench.runs, row.kind));
+                match runtime.block_on(subject.measure(*path, &load)) {
                     Ok(sample) => row.samples.push(sample),
                     Err(failure) => row.failure = Some(failure.to_string()),
                 }
             }
         }
-        rows.append(&mut of_path);
+        rows.extend(of_path.into_iter().map(|(_, row)| row));
     }
     let mut out = io::stdout();
     let told = if bench.json { table::json(&mut out, &rows) } else { table::text(&mut out, &rows) };
@@ -116,24 +119,66 @@ pub(crate) fn run(bench: &Bench) -> Result<bool, Failure> {
     Ok(passed)
 }
 
+/// A server under test, by what it speaks.
+enum Server {
+    Xmpp(Box<Subject>),
+    Sip(Box<SipSubject>),
+}
+
+impl Server {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Xmpp(subject) => subject.kind,
+            Self::Sip(subject) => subject.kind,
+        }
+    }
+
+    fn takes(&self, path: Path) -> bool {
+        path.is_sip() == matches!(self, Self::Sip(_)) && self.kind().takes(path)
+    }
+
+    async fn measure(&mut self, path: Path, load: &Load) -> Result<Sample, Failure> {
+        match self {
+            Self::Xmpp(subject) => measure(path, subject, load).await,
+            Self::Sip(subject) => within(subject.measure(path, load)).await,
+        }
+    }
+}
+
 fn start(
     bench: &Bench,
     load: &Load,
     paths: &Paths,
     root: &std::path::Path,
-) -> Result<Vec<Subject>, Failure> {
+) -> Result<Vec<Server>, Failure> {
     let users = users(load);
     let mut kinds = bench.peers.clone();
     kinds.sort_unstable();
     kinds.dedup();
-    let mut subjects = Vec::new();
+    let mut servers = Vec::new();
     for kind in kinds {
+        let has =
+            |sip: bool| bench.paths.iter().any(|path| kind.takes(*path) && path.is_sip() == sip);
+        let (has_sip, has_xmpp) = (has(true), has(false));
+        if !has_sip && !has_xmpp {
+            continue;
+        }
         progress(&format!("start {kind}"));
-        let directory = root.join(kind.to_string());
-        fs::create_dir_all(&directory).map_err(Failure::io("make", &directory))?;
-        subjects.push(Subject::start(kind, &users, &directory, paths)?);
+        let place = |name: &str| -> Result<PathBuf, Failure> {
+            let directory = root.join(format!("{kind}{name}"));
+            fs::create_dir_all(&directory).map_err(Failure::io("make", &directory))?;
+            Ok(directory)
+        };
+        if has_xmpp {
+            let subject = Subject::start(kind, &users, &place("")?, paths)?;
+            servers.push(Server::Xmpp(Box::new(subject)));
+        }
+        if has_sip {
+            let subject = SipSubject::start(kind, &place("-sip")?, paths)?;
+            servers.push(Server::Sip(Box::new(subject)));
+        }
     }
-    Ok(subjects)
+    Ok(servers)
 }
 
 fn progress(what: &str) {

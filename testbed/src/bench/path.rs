@@ -16,8 +16,9 @@ use crate::failure::Failure;
 /// A server that takes longer than this for one run is broken, not slow.
 const RUN_WITHIN: Duration = Duration::from_secs(20);
 /// For what a server does behind the driver's back, before memory is read.
-const SETTLE: Duration = Duration::from_millis(300);
-const WARM_UP_SHARE: u64 = 10;
+pub(crate) const SETTLE: Duration = Duration::from_millis(300);
+/// Of a run's messages one in so many goes ahead of it, unmeasured.
+pub(crate) const WARM_UP_SHARE: u64 = 10;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, clap::ValueEnum)]
@@ -36,6 +37,12 @@ pub(crate) enum Path {
     S2sOut,
     /// One user's presence to many contacts.
     Presence,
+    /// SIP MESSAGE from the partner through the edge to a core node, and its answer back.
+    SipIn,
+    /// SIP MESSAGE from a core node through the edge to the partner, and its answer back.
+    SipOut,
+    /// SIP connections of the partner over TLS, kept idle.
+    SipIdle,
 }
 
 impl Path {
@@ -46,7 +53,14 @@ impl Path {
             Self::Sessions => "log-in",
             Self::C2s | Self::C2sManaged | Self::S2sIn | Self::S2sOut => "message",
             Self::Presence => "delivery",
+            Self::SipIn | Self::SipOut => "MESSAGE",
+            Self::SipIdle => "connect",
         }
+    }
+
+    /// Whether it is about SIP: then only those are measured that speak it, and of us the edge alone.
+    pub(crate) fn is_sip(self) -> bool {
+        matches!(self, Self::SipIn | Self::SipOut | Self::SipIdle)
     }
 }
 
@@ -60,6 +74,9 @@ impl fmt::Display for Path {
             Self::S2sIn => "s2s-in",
             Self::S2sOut => "s2s-out",
             Self::Presence => "presence",
+            Self::SipIn => "sip-in",
+            Self::SipOut => "sip-out",
+            Self::SipIdle => "sip-idle",
         })
     }
 }
@@ -116,8 +133,16 @@ pub(crate) async fn measure(
             Path::S2sIn => s2s_in(subject, load).await,
             Path::S2sOut => s2s_out(subject, load).await,
             Path::Presence => presence(subject, load).await,
+            path => Err(Failure::world(format!("{path} is no path of XMPP"))),
         }
     };
+    within(run).await
+}
+
+/// The outcome, or that it takes too long.
+pub(crate) async fn within(
+    run: impl Future<Output = Result<Sample, Failure>>,
+) -> Result<Sample, Failure> {
     let late = |_| Failure::world(format!("no end within {RUN_WITHIN:?}"));
     timeout(RUN_WITHIN, Box::pin(run)).await.map_err(late)?
 }
@@ -217,30 +242,40 @@ async fn idle(path: Path, subject: &mut Subject, load: &Load) -> Result<Sample, 
 }
 
 /// The readings before a run.
-struct Begin {
+pub(crate) struct Begin {
     usage: Usage,
     at: std::time::Instant,
 }
 
 impl Begin {
     fn now(subject: &mut Subject) -> Result<Self, Failure> {
-        Ok(Self { usage: subject.usage()?, at: now() })
+        subject.usage().map(Self::at)
     }
 
     fn end(&self, subject: &mut Subject, count: u64) -> Result<Sample, Failure> {
+        Ok(self.end_with(subject.usage()?, count))
+    }
+
+    /// With what was used until now.
+    pub(crate) fn at(usage: Usage) -> Self {
+        Self { usage, at: now() }
+    }
+
+    /// With what was used at the end, which is now.
+    pub(crate) fn end_with(&self, usage: Usage, count: u64) -> Sample {
         let took = now() - self.at;
-        let usage = subject.usage()?;
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
-        Ok(Sample {
+        Sample {
             cpu: ratio(usage.cpu - self.usage.cpu, count),
             per_second: ratio(count.saturating_mul(1_000_000), took),
             resident: usage.resident,
             each: None,
-        })
+        }
     }
 }
 
+/// One through the other.
 #[expect(clippy::cast_precision_loss, reason = "measured values are far below 2^52")]
-fn ratio(over: u64, under: u64) -> f64 {
+pub(crate) fn ratio(over: u64, under: u64) -> f64 {
     over as f64 / under.max(1) as f64
 }

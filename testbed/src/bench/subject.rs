@@ -1,12 +1,13 @@
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Path as File, PathBuf};
 
 use gatehouse_types::Domain;
 
 use crate::authority::{Authority, Flavour};
 use crate::bench::partner::{Partner, password};
+use crate::bench::path::Path;
 use crate::bench::usage::Usage;
 use crate::block::Block;
 use crate::ejabberd::Ejabberd;
@@ -21,14 +22,17 @@ use crate::world::{Peer, World};
 use crate::zone::Zone;
 
 /// Above the demo's number.
-const NUMBER: u8 = 200;
-/// The last octet of a peer under test, and of the partner.
-const PEER: u8 = 4;
-const PARTNER: u8 = 9;
-const NEAR: &str = "near.example";
-const FAR: &str = "far.example";
+pub(crate) const NUMBER: u8 = 200;
+/// The last octet of a peer under test.
+pub(crate) const PEER: u8 = 4;
+/// That of the partner.
+pub(crate) const PARTNER: u8 = 9;
+/// The domain of the server under test.
+pub(crate) const NEAR: &str = "near.example";
+/// The domain of the partner.
+pub(crate) const FAR: &str = "far.example";
 /// As an operator runs a server, where the scenarios look at everything.
-const LOG_LEVEL: &str = "warn";
+pub(crate) const LOG_LEVEL: &str = "warn";
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, clap::ValueEnum)]
@@ -41,6 +45,20 @@ pub(crate) enum Kind {
     Prosody,
     /// ejabberd, where it is installed.
     Ejabberd,
+    /// Kamailio as a stateful proxy with Record-Route, on the paths of SIP.
+    Kamailio,
+}
+
+impl Kind {
+    /// Whether it is measured on this path. Of us, SIP is measured where the edge is a process of
+    /// its own.
+    pub(crate) fn takes(self, path: Path) -> bool {
+        match self {
+            Self::OursTwo => true,
+            Self::Kamailio => path.is_sip(),
+            Self::Ours | Self::Prosody | Self::Ejabberd => !path.is_sip(),
+        }
+    }
 }
 
 impl fmt::Display for Kind {
@@ -50,6 +68,7 @@ impl fmt::Display for Kind {
             Self::OursTwo => "ours-two",
             Self::Prosody => "prosody",
             Self::Ejabberd => "ejabberd",
+            Self::Kamailio => "kamailio",
         })
     }
 }
@@ -78,7 +97,7 @@ impl Subject {
     pub(crate) fn start(
         kind: Kind,
         users: &[String],
-        directory: &Path,
+        directory: &File,
         paths: &Paths,
     ) -> Result<Self, Failure> {
         fs::create_dir_all(directory).map_err(Failure::io("make", directory))?;
@@ -102,10 +121,11 @@ impl Subject {
         let servers_running = match kind {
             Kind::Ours | Kind::OursTwo => place.start_ours(shape, users, paths)?,
             Kind::Prosody | Kind::Ejabberd => place.start_peer(kind, users)?,
+            Kind::Kamailio => return Err(Failure::world("Kamailio speaks no XMPP")),
         };
         let (servers, clients) = match kind {
             Kind::Ours | Kind::OursTwo => gatehouse::addresses(&block, shape),
-            Kind::Prosody | Kind::Ejabberd => {
+            Kind::Prosody | Kind::Ejabberd | Kind::Kamailio => {
                 (block.at(PEER, port::S2S), block.at(PEER, port::C2S))
             }
         };
@@ -142,7 +162,7 @@ impl Subject {
 
 /// What a server needs to start.
 struct Place<'a> {
-    directory: &'a Path,
+    directory: &'a File,
     block: &'a Block,
     authority: &'a Authority,
     root: PathBuf,
@@ -196,6 +216,7 @@ impl Place<'_> {
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Failure> {
+/// Reads a piece of a world.
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Failure> {
     toml::from_str(text).map_err(|error| Failure::world(format!("{text}: {error}")))
 }

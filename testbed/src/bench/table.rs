@@ -56,9 +56,10 @@ impl Row {
         })
     }
 
-    /// The CPU time as a multiple of ours in one process.
+    /// The CPU time as a multiple of ours: in one process, or of our edge where that is measured.
     fn times_ours(&self, rows: &[Self]) -> Option<f64> {
-        let is_ours = |row: &&Self| row.path == self.path && row.kind == Kind::Ours;
+        let measure = if self.path.is_sip() { Kind::OursTwo } else { Kind::Ours };
+        let is_ours = |row: &&Self| row.path == self.path && row.kind == measure;
         let ours = rows.iter().find(is_ours)?.least_cpu()?;
         (ours > 0.0).then_some(self.least_cpu()? / ours)
     }

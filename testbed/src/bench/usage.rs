@@ -31,6 +31,19 @@ impl Usage {
         }
         Ok(sum)
     }
+
+    /// Their memory, KiB, in which each shared page counts once: for servers of several processes.
+    pub(crate) fn proportional(roots: &[u32]) -> Result<u64, Failure> {
+        let all = processes()?;
+        let (mut sum, mut waiting) = (0, roots.to_vec());
+        while let Some(pid) = waiting.pop() {
+            let file = std::path::PathBuf::from(format!("/proc/{pid}/smaps_rollup"));
+            let text = fs::read_to_string(&file).map_err(Failure::io("read", &file))?;
+            sum += number_of(&text, "Pss:");
+            waiting.extend(all.iter().filter(|(_, other)| other.parent == pid).map(|(pid, _)| pid));
+        }
+        Ok(sum)
+    }
 }
 
 /// One line of `/proc/PID/stat`.
@@ -67,7 +80,12 @@ fn parse(line: &str) -> Option<Stat> {
 
 fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    number_of(&status, "VmRSS:")
+}
+
+/// The number behind a name at the start of a line.
+fn number_of(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
@@ -85,6 +103,8 @@ mod tests {
     #[test]
     fn our_own_usage_can_be_read() {
         assert!(Usage::of(&[std::process::id()]).unwrap().resident > 100);
+        assert!(Usage::proportional(&[std::process::id()]).unwrap() > 100);
         assert!(Usage::of(&[u32::MAX]).is_err());
+        assert!(Usage::proportional(&[u32::MAX]).is_err());
     }
 }
