@@ -289,6 +289,31 @@ async fn a_look_at_nobody_is_answered_as_a_look_at_a_stranger() {
         seen.push(states);
     }
     assert_eq!(seen[0], seen[1]);
+    assert_eq!(seen[0].len(), 1);
+}
+
+/// A partner that sends more than is taken: each message is answered, and each that was answered 200
+/// is there.
+#[tokio::test]
+async fn what_is_too_much_is_refused_and_not_lost() {
+    const COUNT: usize = 3000;
+    let mut world = World::start(PARTNER).await;
+    let (mut taken, mut refused, mut sent) = (0, 0, 0);
+    while taken + refused < COUNT {
+        while sent < COUNT {
+            let message = world.text("bob@ours.example", &format!("number {sent}"));
+            if world.edge.nodes.send("core", message).is_err() {
+                break;
+            }
+            sent += 1;
+        }
+        match code(&world.answer_to(Method::Message).await) {
+            200 => taken += 1,
+            _ => refused += 1,
+        }
+    }
+    assert!(taken > 0 && refused > 0, "{taken} and {refused}");
+    assert_eq!(world.core.offline_count("bob").await, taken);
 }
 
 #[tokio::test]

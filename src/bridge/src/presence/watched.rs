@@ -280,7 +280,8 @@ impl Gateway {
     fn notify_soon(&mut self, pair: &Pair, now: Instant) {
         let at = now + self.config.notify_delay;
         let Some(person) = self.people.get_mut(pair) else { return };
-        for watcher in &mut person.watchers {
+        // A look has one NOTIFY, at its end: that it comes sooner or twice would tell what was asked.
+        for watcher in person.watchers.iter_mut().filter(|watcher| !watcher.look) {
             watcher.notify_at = Some(watcher.notify_at.map_or(at, |known| known.min(at)));
             watcher.ask_first = false;
         }
