@@ -105,6 +105,11 @@ pub(crate) fn split_outside(text: &str, separator: u8) -> impl Iterator<Item = &
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
+        // Most values are no lists: a search for one byte is far cheaper than the loop below.
+        if !text.as_bytes().contains(&separator) {
+            rest = None;
+            return Some(text);
+        }
         let (mut in_quotes, mut in_brackets, mut escaped) = (false, false, false);
         for (at, byte) in text.bytes().enumerate() {
             match byte {

@@ -185,6 +185,11 @@ impl Message {
         self.headers.list(&HeaderName::Via).iter().map(|via| Via::parse(via)).collect()
     }
 
+    /// The topmost Via; `None` if there is none.
+    pub fn top_via(&self) -> Result<Option<Via>, InvalidMessage> {
+        self.headers.first(&HeaderName::Via).map(|via| Via::parse(&via)).transpose()
+    }
+
     /// Every Contact. `*` is left out.
     pub fn contacts(&self) -> Result<Vec<NameAddr>, InvalidMessage> {
         let contacts = self.headers.list(&HeaderName::Contact);

@@ -24,6 +24,15 @@ pub struct Header {
 }
 
 impl Header {
+    /// The value as text, with bytes that are not UTF-8 replaced.
+    fn text(&self) -> Cow<'_, str> {
+        // Nearly all is UTF-8, and that is told much faster than where it is not.
+        match str::from_utf8(&self.value) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(&self.value),
+        }
+    }
+
     fn checked(name: HeaderName, value: String) -> Result<Self, InvalidMessage> {
         if value.bytes().any(breaks_lines) {
             return Err(InvalidMessage::new("a header", "its value would break the line"));
@@ -48,10 +57,7 @@ impl Headers {
     /// Every value of this name, one per field line, in order. For headers that hold lists see
     /// [`list`](Self::list).
     pub fn get_all(&self, name: &HeaderName) -> impl Iterator<Item = Cow<'_, str>> {
-        self.0
-            .iter()
-            .filter(move |header| header.name == *name)
-            .map(|header| String::from_utf8_lossy(&header.value))
+        self.0.iter().filter(move |header| header.name == *name).map(Header::text)
     }
 
     /// Every element of the comma-separated lists of this name, over all its lines, in order;
@@ -61,6 +67,12 @@ impl Headers {
             split_outside(&line, b',').map(|element| trim(element).to_owned()).collect::<Vec<_>>()
         };
         self.get_all(name).flat_map(elements).collect()
+    }
+
+    /// The first element of the list of this name, as [`list`](Self::list) would give it.
+    pub fn first(&self, name: &HeaderName) -> Option<String> {
+        let line = self.get(name)?;
+        split_outside(&line, b',').next().map(|element| trim(element).to_owned())
     }
 
     /// Appends a line.
@@ -184,6 +196,8 @@ mod tests {
         assert_eq!(headers().list(&HeaderName::Via), ["a", "\"b,c\" <d,e>", "f"]);
         assert_eq!(headers().get(&HeaderName::Via).unwrap(), "a, \"b,c\" <d,e>");
         assert_eq!(headers().count(&HeaderName::Via), 2);
+        assert_eq!(headers().first(&HeaderName::Via).as_deref(), Some("a"));
+        assert_eq!(headers().first(&HeaderName::Route), None);
     }
 
     #[test]
