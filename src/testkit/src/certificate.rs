@@ -1,6 +1,6 @@
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -30,6 +30,7 @@ pub struct Issue<'a> {
     starts_in: Duration,
     ends_in: Duration,
     authority: bool,
+    rsa: bool,
 }
 
 impl<'a> Issue<'a> {
@@ -45,6 +46,7 @@ impl<'a> Issue<'a> {
             starts_in: Duration::hours(-1),
             ends_in: Duration::days(30),
             authority: false,
+            rsa: false,
         }
     }
 
@@ -131,9 +133,16 @@ impl<'a> Issue<'a> {
         self
     }
 
+    /// With an RSA key of 2048 bits; else it is an ECDSA key.
+    pub fn rsa(mut self) -> Self {
+        self.rsa = true;
+        self
+    }
+
     /// Makes key and certificate.
     pub fn make(self) -> TestCertificate {
-        let key = KeyPair::generate().expect("an ECDSA key");
+        let kind = if self.rsa { &PKCS_RSA_SHA256 } else { &PKCS_ECDSA_P256_SHA256 };
+        let key = KeyPair::generate_for(kind).expect("a key");
         let params = self.params();
         let certificate = match self.issuer {
             Some(issuer) => params.signed_by(&key, issuer),

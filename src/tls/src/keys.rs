@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gatehouse_types::Domain;
-use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -20,7 +20,8 @@ pub struct Keys {
     ring: Arc<ArcSwap<KeyRing>>,
 }
 
-/// One certificate of ours.
+/// One certificate of ours. A domain may have several, each with another kind of key; each
+/// handshake gets the first that the other side can check, and RSA only if no other will do.
 pub struct KeyEntry {
     /// The SNI names (and stream domains) it is chosen by.
     pub domains: Vec<Domain>,
@@ -41,7 +42,7 @@ impl Keys {
     /// the old ones.
     ///
     /// Fails without changing anything if one of them cannot be used: no certificate, no key, a
-    /// key of another certificate, or two certificates for one domain.
+    /// key of another certificate, or two certificates for one domain with the same kind of key.
     pub fn replace(&self, entries: Vec<KeyEntry>) -> Result<(), TlsError> {
         self.ring.store(Arc::new(KeyRing::load(&entries)?));
         Ok(())
@@ -59,7 +60,7 @@ impl Keys {
 
     /// What a client shows as `own`; nothing if there is no certificate for it.
     pub(crate) fn for_client(&self, own: &Domain) -> Arc<dyn ResolvesClientCert> {
-        Arc::new(ClientChoice(self.ring.load().by_domain.get(own).cloned()))
+        Arc::new(ClientChoice(self.ring.load().of(Some(own)).cloned().unwrap_or_default()))
     }
 }
 
@@ -79,8 +80,9 @@ impl fmt::Debug for KeyEntry {
 #[derive(Default)]
 struct KeyRing {
     domains: Vec<Domain>,
-    by_domain: HashMap<Domain, Arc<CertifiedKey>>,
-    first: Option<Arc<CertifiedKey>>,
+    by_domain: HashMap<Domain, KeySet>,
+    /// For clients that name no domain of ours.
+    first: KeySet,
 }
 
 impl KeyRing {
@@ -89,17 +91,50 @@ impl KeyRing {
         for entry in entries {
             let key = Arc::new(certified_key(entry)?);
             for domain in &entry.domains {
-                if ring.by_domain.insert(domain.clone(), Arc::clone(&key)).is_some() {
+                if !ring.by_domain.contains_key(domain) {
+                    ring.domains.push(domain.clone());
+                }
+                if !ring.by_domain.entry(domain.clone()).or_default().add(Arc::clone(&key)) {
                     return Err(TlsError::unusable(
                         &title(entry),
-                        format!("{domain} already has another certificate"),
+                        format!("{domain} already has another certificate with a key of its kind"),
                     ));
                 }
-                ring.domains.push(domain.clone());
             }
-            ring.first.get_or_insert(key);
+        }
+        if let Some(first) = ring.domains.first().and_then(|domain| ring.by_domain.get(domain)) {
+            ring.first = first.clone();
         }
         Ok(ring)
+    }
+
+    fn of(&self, domain: Option<&Domain>) -> Option<&KeySet> {
+        domain.and_then(|domain| self.by_domain.get(domain))
+    }
+}
+
+/// The certificates of one domain, each with another kind of key: RSA last, since it costs most.
+#[derive(Clone, Default)]
+struct KeySet(Vec<Arc<CertifiedKey>>);
+
+impl KeySet {
+    /// Adds a certificate; false if there is one with a key of that kind.
+    fn add(&mut self, key: Arc<CertifiedKey>) -> bool {
+        let kind = key.key.algorithm();
+        if self.0.iter().any(|other| other.key.algorithm() == kind) {
+            return false;
+        }
+        self.0.push(key);
+        self.0.sort_by_key(|key| key.key.algorithm() == SignatureAlgorithm::RSA);
+        true
+    }
+
+    /// The first whose signature the other side can check, going by `schemes`. If none fits, the
+    /// first of all: the handshake then ends with the library's own error, or without a
+    /// certificate of ours where none is demanded.
+    fn choose(&self, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
+        self.0.iter().find(fits).or_else(|| self.0.first()).cloned()
     }
 }
 
@@ -152,32 +187,34 @@ impl fmt::Debug for ServerChoice {
 }
 
 impl ResolvesServerCert for ServerChoice {
+    /// The library has already dropped the schemes that fit none of the cipher suites both sides
+    /// know, which is what tells RSA from ECDSA in TLS 1.2.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let named = hello.server_name().and_then(|name| name.parse::<Domain>().ok());
-        named
-            .and_then(|name| self.ring.by_domain.get(&name))
-            .or_else(|| self.fallback.as_ref().and_then(|domain| self.ring.by_domain.get(domain)))
-            .or(self.ring.first.as_ref())
-            .cloned()
+        self.ring
+            .of(named.as_ref())
+            .or_else(|| self.ring.of(self.fallback.as_ref()))
+            .unwrap_or(&self.ring.first)
+            .choose(hello.signature_schemes())
     }
 }
 
 /// Shows one certificate or none, whatever authorities the server hints at: RFC 6120 peers judge
 /// by their own rules, and a hint list is often incomplete.
-struct ClientChoice(Option<Arc<CertifiedKey>>);
+struct ClientChoice(KeySet);
 
 impl fmt::Debug for ClientChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ClientChoice").field(&self.0.is_some()).finish()
+        f.debug_tuple("ClientChoice").field(&self.has_certs()).finish()
     }
 }
 
 impl ResolvesClientCert for ClientChoice {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.0.clone()
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.choose(schemes)
     }
 
     fn has_certs(&self) -> bool {
-        self.0.is_some()
+        !self.0.0.is_empty()
     }
 }

@@ -3,6 +3,7 @@
 mod choice;
 mod keys_and_roots;
 mod session;
+mod two_kinds;
 mod verdict;
 
 use std::io;

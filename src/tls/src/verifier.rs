@@ -11,7 +11,7 @@ use crate::provider::provider;
 /// the operator nothing but "bad certificate", and could not fall back to dialback.
 #[derive(Debug)]
 pub(crate) struct PossessionOnly {
-    algorithms: WebPkiSupportedAlgorithms,
+    pub(crate) algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl PossessionOnly {
