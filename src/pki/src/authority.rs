@@ -4,7 +4,7 @@ use rcgen::Issuer;
 
 use crate::chain::Chain;
 use crate::params::{self, Lifetime};
-use crate::private_key::PrivateKey;
+use crate::private_key::{KeyKind, PrivateKey};
 use crate::{NamePlan, PkiError};
 
 const AUTHORITY_DAYS: i64 = 3652;
@@ -59,7 +59,7 @@ impl AuthorityFiles {
     }
 
     fn create(&self, now: i64) -> Result<Authority, PkiError> {
-        let key = PrivateKey::generate()?;
+        let key = PrivateKey::generate(KeyKind::Ecdsa)?;
         let lifetime = Lifetime::of_days(now, AUTHORITY_DAYS);
         let certificate = params::authority(self.title, lifetime)?
             .self_signed(key.pair())

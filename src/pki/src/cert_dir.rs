@@ -9,7 +9,7 @@ use crate::chain::Chain;
 use crate::disk::{self, Readers, failed};
 use crate::import::{Imported, Offer};
 use crate::params;
-use crate::private_key::PrivateKey;
+use crate::private_key::{KeyKind, PrivateKey};
 use crate::renewal::{Ensured, IssueReason, RENEW_BEFORE_END, due};
 use crate::stored::{CertificateFiles, CertificateStatus, StoredCertificate};
 use crate::{NamePlan, PkiError};
@@ -18,6 +18,8 @@ use crate::{NamePlan, PkiError};
 const LEAF_DAYS: i64 = 397;
 /// The authority's files have this name; so no domain's may.
 const AUTHORITY_STEM: &str = "local-ca";
+/// What the files of a second certificate are called by. No domain has a `+` in it.
+const BESIDE: &str = "+rsa";
 
 /// Whether a certificate gets a new key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,11 +33,17 @@ pub enum NewKey {
 /// The directory with the certificates of our IM domains: `local-ca.crt`, `local-ca.key`, and per
 /// domain `DOMAIN.crt` (leaf first), `DOMAIN.key`, `DOMAIN.csr`.
 ///
+/// A domain may have a second certificate, with an RSA key, for peers that can check no other:
+/// `DOMAIN+rsa.crt` and so on, which no domain's first certificate can be called. See
+/// [`CertDir::beside`].
+///
 /// Keys have mode 0600. A file is replaced in one step or not at all. Every `now` is in Unix
 /// seconds.
 #[derive(Clone, Debug)]
 pub struct CertDir {
     directory: PathBuf,
+    /// [`KeyKind::Rsa`] where this is about the second certificates.
+    kind: KeyKind,
 }
 
 impl CertDir {
@@ -43,7 +51,14 @@ impl CertDir {
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, PkiError> {
         let directory = directory.into();
         disk::make_directory(&directory)?;
-        Ok(Self { directory })
+        Ok(Self { directory, kind: KeyKind::Ecdsa })
+    }
+
+    /// The same directory, but every method is about the domains' second certificates, whose keys
+    /// are RSA. Authority and rules are those of the first ones.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self { directory: self.directory.clone(), kind: KeyKind::Rsa }
     }
 
     /// Where it is.
@@ -121,7 +136,7 @@ impl CertDir {
         let key = match PrivateKey::load(&files.key)? {
             Some(key) => key,
             None => {
-                let key = PrivateKey::generate()?;
+                let key = PrivateKey::generate(self.kind)?;
                 key.save(&files.key)?;
                 key
             }
@@ -136,7 +151,7 @@ impl CertDir {
 
     /// Where [`CertDir::csr`] keeps a domain's request.
     pub fn csr_path(&self, domain: &Domain) -> PathBuf {
-        self.directory.join(format!("{domain}.csr"))
+        self.directory.join(self.file_name(domain, "csr"))
     }
 
     /// Takes a certificate from elsewhere into use: a PEM chain, and its PEM key unless that is
@@ -155,7 +170,7 @@ impl CertDir {
             Some(_) => None,
             None => PrivateKey::load(&files.key)?,
         };
-        let offer = Offer::check(domain, chain_pem, key_pem, kept_key, now)
+        let offer = Offer::check(domain, chain_pem, key_pem, kept_key, self.kind, now)
             .map_err(|fault| PkiError::Import { domain: domain.clone(), fault })?;
         if key_pem.is_some() {
             offer.key.save(&files.key)?;
@@ -188,6 +203,10 @@ impl CertDir {
                 continue;
             }
             let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            let stem = match self.kind {
+                KeyKind::Ecdsa => stem,
+                KeyKind::Rsa => stem.strip_suffix(BESIDE).unwrap_or_default(),
+            };
             // Whatever is not named as we name files is somebody else's.
             if let Ok(domain) = stem.parse::<Domain>()
                 && domain.as_str() == stem
@@ -207,6 +226,8 @@ impl CertDir {
         let key = PrivateKey::load(&files.key)?;
         Ok(Some(CertificateStatus {
             domain: domain.clone(),
+            beside: self.kind == KeyKind::Rsa,
+            key_kind: chain.key_kind(),
             summary: chain.leaf().clone(),
             issued_here: self.is_ours(&chain)?,
             chain_len: chain.ders().len(),
@@ -233,14 +254,23 @@ impl CertDir {
         Ok(authority)
     }
 
+    /// What a file of the domain's certificate is called.
+    pub fn file_name(&self, domain: &Domain, extension: &str) -> String {
+        let beside = match self.kind {
+            KeyKind::Ecdsa => "",
+            KeyKind::Rsa => BESIDE,
+        };
+        format!("{domain}{beside}.{extension}")
+    }
+
     /// A domain's name is safe in a path: it has no separator and does not begin with a dot.
     fn files(&self, domain: &Domain) -> Result<CertificateFiles, PkiError> {
         if domain.as_str() == AUTHORITY_STEM {
             return Err(PkiError::Reserved { domain: domain.clone() });
         }
         Ok(CertificateFiles {
-            certificate: self.directory.join(format!("{domain}.crt")),
-            key: self.directory.join(format!("{domain}.key")),
+            certificate: self.directory.join(self.file_name(domain, "crt")),
+            key: self.directory.join(self.file_name(domain, "key")),
         })
     }
 
@@ -264,7 +294,7 @@ impl CertDir {
         };
         let (key, is_new) = match kept {
             Some(key) => (key, false),
-            None => (PrivateKey::generate()?, true),
+            None => (PrivateKey::generate(self.kind)?, true),
         };
         let chain = authority.issue(plan, &key, now, LEAF_DAYS)?;
         // The key first: should we stop in between, `ensure` finds the old certificate without
@@ -273,7 +303,7 @@ impl CertDir {
             key.save(&files.key)?;
         }
         chain.save(&files.certificate)?;
-        info!(domain = %plan.domain(), %reason, new_key = is_new, "issued a certificate");
+        info!(domain = %plan.domain(), kind = ?self.kind, %reason, new_key = is_new, "issued a certificate");
         Ok(())
     }
 
@@ -282,11 +312,11 @@ impl CertDir {
         let leaf = chain.leaf();
         let seconds_left = leaf.not_after.saturating_sub(now);
         if seconds_left < RENEW_BEFORE_END {
-            warn!(%domain, days_left = seconds_left.div_euclid(86_400),
+            warn!(%domain, kind = ?self.kind, days_left = seconds_left.div_euclid(86_400),
                 "this certificate ends soon and is not renewed here: import a new one");
         }
         if leaf.names.xmpp_server_match(domain).is_none() {
-            warn!(%domain, issuer = leaf.issuer,
+            warn!(%domain, kind = ?self.kind, issuer = leaf.issuer,
                 "this certificate does not name its domain: partners will not accept it");
         }
     }

@@ -4,6 +4,9 @@ use gatehouse_identity::CertificateSummary;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::oid_registry::{
+    OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
+};
 use x509_parser::prelude::FromDer as _;
 
 use crate::disk::{self, Readers};
@@ -78,6 +81,21 @@ impl Chain {
     /// The leaf, DER.
     pub(crate) fn leaf_der(&self) -> &[u8] {
         self.ders.first().map_or(&[], |der| der.as_ref())
+    }
+
+    /// What kind of key the leaf is about, for a person.
+    pub(crate) fn key_kind(&self) -> &'static str {
+        let Ok((_, leaf)) = X509Certificate::from_der(self.leaf_der()) else { return "unknown" };
+        let algorithm = &leaf.public_key().algorithm.algorithm;
+        if *algorithm == OID_PKCS1_RSAENCRYPTION {
+            "RSA"
+        } else if *algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY {
+            "ECDSA"
+        } else if *algorithm == OID_SIG_ED25519 {
+            "Ed25519"
+        } else {
+            "other"
+        }
     }
 
     /// True if the leaf was signed by the first certificate of `authority`.

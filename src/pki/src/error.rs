@@ -184,6 +184,12 @@ pub enum ImportFault {
         /// Counted from 1.
         number: usize,
     },
+    /// It was offered as the second certificate, and has another key than RSA.
+    #[error(
+        "its key is not RSA, and only an RSA certificate stands beside the first one: import it \
+         without --rsa, in place of the first one"
+    )]
+    NotRsa,
     /// It does not speak for the domain.
     #[error(
         "it does not name the domain (it names {}); the CN does not count",

@@ -5,7 +5,7 @@ use x509_parser::prelude::FromDer as _;
 
 use crate::ImportFault;
 use crate::chain::Chain;
-use crate::private_key::PrivateKey;
+use crate::private_key::{KeyKind, PrivateKey};
 
 /// Names that an error repeats.
 const NAMES_TOLD_MAX: usize = 8;
@@ -27,12 +27,14 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// Checks a chain with its key: `key_pem`, or else the one we keep.
+    /// Checks a chain with its key: `key_pem`, or else the one we keep. For [`KeyKind::Ecdsa`] any
+    /// kind will do: it is a domain's first certificate, which may be the only one.
     pub(crate) fn check(
         domain: &Domain,
         chain_pem: &str,
         key_pem: Option<&str>,
         kept_key: Option<PrivateKey>,
+        kind: KeyKind,
         now: i64,
     ) -> Result<Self, ImportFault> {
         let chain = Chain::parse(chain_pem)?;
@@ -44,6 +46,9 @@ impl Offer {
             Some(0) => {}
             Some(at) => return Err(ImportFault::LeafNotFirst { number: at + 1 }),
             None => return Err(ImportFault::KeyMismatch),
+        }
+        if kind == KeyKind::Rsa && !key.is_rsa() {
+            return Err(ImportFault::NotRsa);
         }
         let leaf = chain.leaf();
         if leaf.not_after <= now {

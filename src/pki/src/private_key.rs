@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::Path;
 
 use gatehouse_types::Secret;
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, PublicKeyData as _, RsaKeySize};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use x509_parser::certificate::X509Certificate;
@@ -11,6 +11,15 @@ use x509_parser::prelude::FromDer as _;
 use crate::PkiError;
 use crate::disk::{self, Readers};
 
+/// The kind of a new key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum KeyKind {
+    /// ECDSA P-256.
+    Ecdsa,
+    /// RSA, 2048 bits: what every peer that needs RSA at all can check.
+    Rsa,
+}
+
 /// A private key, as PEM and ready to sign.
 pub(crate) struct PrivateKey {
     pem: Secret<String>,
@@ -18,10 +27,13 @@ pub(crate) struct PrivateKey {
 }
 
 impl PrivateKey {
-    /// A new ECDSA P-256 key.
-    pub(crate) fn generate() -> Result<Self, PkiError> {
-        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
-            .map_err(PkiError::crypto("make a private key"))?;
+    /// A new key.
+    pub(crate) fn generate(kind: KeyKind) -> Result<Self, PkiError> {
+        let pair = match kind {
+            KeyKind::Ecdsa => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+            KeyKind::Rsa => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
+        };
+        let pair = pair.map_err(PkiError::crypto("make a private key"))?;
         Ok(Self { pem: Secret::new(pair.serialize_pem()), pair })
     }
 
@@ -50,6 +62,10 @@ impl PrivateKey {
 
     pub(crate) fn pem(&self) -> &Secret<String> {
         &self.pem
+    }
+
+    pub(crate) fn is_rsa(&self) -> bool {
+        self.pair.algorithm() == &PKCS_RSA_SHA256
     }
 
     pub(crate) fn pair(&self) -> &KeyPair {

@@ -17,6 +17,8 @@ pub struct StoredCertificate {
     pub chain_pem: String,
     /// PEM.
     pub key_pem: Secret<String>,
+    /// True if the key is RSA.
+    pub rsa: bool,
 }
 
 /// What a person wants to know about a certificate of ours.
@@ -24,6 +26,10 @@ pub struct StoredCertificate {
 pub struct CertificateStatus {
     /// Whose it is.
     pub domain: Domain,
+    /// True if it is the RSA certificate beside the domain's first one.
+    pub beside: bool,
+    /// What kind of key it is about, such as `ECDSA` or `RSA`.
+    pub key_kind: &'static str,
     /// What the leaf says.
     #[serde(flatten)]
     pub summary: CertificateSummary,
@@ -55,6 +61,7 @@ impl CertificateFiles {
             domain: domain.clone(),
             chain_pem: chain.pem().to_owned(),
             key_pem: key.pem().clone(),
+            rsa: key.is_rsa(),
         }))
     }
 

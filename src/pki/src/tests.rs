@@ -1,5 +1,6 @@
 //! Certificate directories, each in a temporary place of its own.
 
+mod beside;
 mod files;
 mod importing;
 mod issuing;

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 use crate::authority::AuthorityFiles;
 use crate::chain::Chain;
 use crate::disk::{self, Readers};
-use crate::private_key::PrivateKey;
+use crate::private_key::{KeyKind, PrivateKey};
 use crate::renewal::{Ensured, IssueReason, due};
 use crate::stored::{CertificateFiles, StoredCertificate};
 use crate::{NamePlan, PkiError};
@@ -78,7 +78,7 @@ impl TrunkDir {
         let key = match key {
             Some(key) => key,
             None => {
-                let key = PrivateKey::generate()?;
+                let key = PrivateKey::generate(KeyKind::Ecdsa)?;
                 key.save(&files.key)?;
                 key
             }
