@@ -231,7 +231,8 @@ impl Driver {
             .map(|(at, _)| Flow { id: at as u64, reliable: true })
             .collect();
         for flow in gone {
-            self.transactions.flow_lost(flow, now());
+            // Any other edge can bring an answer home.
+            self.transactions.requests_lost(flow);
         }
     }
 

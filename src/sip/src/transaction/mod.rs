@@ -345,6 +345,21 @@ impl Transactions {
     /// A flow is gone: its client transactions fail, its server transactions are over.
     pub fn flow_lost(&mut self, flow: Flow, now: Instant) {
         let _ = now;
+        self.requests_lost(flow);
+        let lost: Vec<_> = self.servers.keys().filter(|key| key.flow == flow.id).cloned().collect();
+        for key in lost {
+            let Some(server) = self.servers.get(&key) else { continue };
+            let waits = matches!(server.state, server::State::Trying | server::State::Proceeding);
+            if waits && server.invite && !server.cancelled {
+                self.events.push_back(TransactionEvent::Cancelled { key: key.clone() });
+            }
+            self.settle_server(&key, true);
+        }
+    }
+
+    /// A flow is gone, and what was asked over it has failed; what came over it can still be
+    /// answered, because the owner has another way there.
+    pub fn requests_lost(&mut self, flow: Flow) {
         let on_it = self.clients.iter().filter(|(_, client)| client.flow.id == flow.id);
         let lost: Vec<_> = on_it.map(|(key, _)| key.clone()).collect();
         for key in lost {
@@ -355,15 +370,6 @@ impl Transactions {
                 self.events.push_back(failed);
             }
             self.settle_client(&key, true);
-        }
-        let lost: Vec<_> = self.servers.keys().filter(|key| key.flow == flow.id).cloned().collect();
-        for key in lost {
-            let Some(server) = self.servers.get(&key) else { continue };
-            let waits = matches!(server.state, server::State::Trying | server::State::Proceeding);
-            if waits && server.invite && !server.cancelled {
-                self.events.push_back(TransactionEvent::Cancelled { key: key.clone() });
-            }
-            self.settle_server(&key, true);
         }
     }
 

@@ -561,6 +561,26 @@ fn what_could_not_be_written_fails_alone() {
 }
 
 #[test]
+fn what_came_over_a_flow_can_be_answered_another_way() {
+    let now = start();
+    for (lose_all, answered) in [(false, true), (true, false)] {
+        let mut all = transactions(Role::End);
+        let theirs = request("MESSAGE", ";branch=z9hG4bKtheirs");
+        all.receive(TLS, theirs.clone(), now);
+        let Some(TransactionEvent::Request { key, .. }) = all.poll_event() else { panic!() };
+        all.request(TLS, request("MESSAGE", ";branch=z9hG4bKours"), now).unwrap();
+        out(&mut all);
+        if lose_all {
+            all.flow_lost(TLS, now);
+        } else {
+            all.requests_lost(TLS);
+        }
+        assert!(matches!(all.poll_event(), Some(TransactionEvent::Failed { .. })));
+        assert_eq!(all.respond(&key, response(&theirs, 200), now), answered);
+    }
+}
+
+#[test]
 fn what_comes_on_another_flow_touches_nothing() {
     let now = start();
     let other = Flow { id: 9, reliable: true };
