@@ -326,3 +326,18 @@ async fn what_a_client_does_not_acknowledge_survives_a_crash() {
     assert_eq!(crash(&core).await, 0);
     assert_eq!(core.offline_count("bob").await, 1);
 }
+
+#[tokio::test]
+async fn what_was_sent_again_to_a_moved_session_survives_a_crash() {
+    let core = Core::start().await;
+    let mut alice = core.connect_direct().await.log_in("alice", "a").await;
+    let (mut older, id) = managed(&core, "bob", 60).await;
+    say(&mut alice, &["1"]).await;
+    older.expect(">1<").await;
+    let mut newer = resume(&core, "bob", &id, 2).await;
+    newer.expect(">1<").await;
+    // Nothing else comes, and nothing is acknowledged.
+    let held = async { while crash(&core).await == 0 {} };
+    timeout(PATIENCE, held).await.unwrap();
+    assert_eq!(core.offline_count("bob").await, 1);
+}

@@ -193,7 +193,7 @@ mod tests {
     }
 
     /// Sends one request; the status code and the body.
-    async fn ask(address: std::net::SocketAddr, head: &str, body: &str) -> (u16, String) {
+    async fn ask(address: SocketAddr, head: &str, body: &str) -> (u16, String) {
         let mut tcp = TcpStream::connect(address).await.unwrap();
         let length = body.len();
         let request = format!(

@@ -66,7 +66,8 @@ impl<T> Taker<T> {
     }
 
     /// The next, if it is there.
-    pub(crate) fn try_recv(&self) -> Result<T, TryRecvError> {
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "nobody else may take or wait meanwhile")]
+    pub(crate) fn try_recv(&mut self) -> Result<T, TryRecvError> {
         let mut state = self.0.state.lock();
         match state.item.take() {
             Some(item) => Ok(item),
