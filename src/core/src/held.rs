@@ -145,7 +145,7 @@ impl Router {
                 }
                 Err(failure) => {
                     metrics::counter!("gatehouse_c2s_not_held_total").increment(texts.len() as u64);
-                    warn!(error = %Chain(&failure), "cannot store what a client does not read");
+                    note_not_held(&failure);
                 }
             }
         }
@@ -163,6 +163,15 @@ impl Router {
         let ids = self.store.hold(account, at_ms, texts).await?;
         metrics::counter!("gatehouse_c2s_held_total").increment(ids.len() as u64);
         Ok(ids.into_iter().map(|id| Held { id, done: Arc::clone(&self.done) }).collect())
+    }
+}
+
+/// Why something is not held. That an account holds too much is its own affair, and nobody need look.
+pub(crate) fn note_not_held(failure: &StoreError) {
+    let error = Chain(failure);
+    match failure {
+        StoreError::Full { .. } => info!(%error, "a client reads too little to have more held"),
+        _ => warn!(%error, "cannot store what a client does not read"),
     }
 }
 

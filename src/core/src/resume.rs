@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 use gatehouse_net::now;
 use gatehouse_store::AccountVersion;
 use gatehouse_telemetry::{StreamHandle, StreamState};
-use gatehouse_types::{Chain, Jid};
+use gatehouse_types::Jid;
 use gatehouse_xmpp::sm::{AckQueue, HandledCountTooHigh, Window};
 use gatehouse_xmpp::{StreamCondition, StreamError};
 use tokio::sync::oneshot;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use crate::account::Session;
 use crate::away::{AWAY_BYTES_MAX, AWAY_SESSIONS_MAX};
 use crate::backlog::Backlog;
+use crate::held::note_not_held;
 use crate::management::unguessable_name;
 use crate::outbox::{OutboxReceiver, Outgoing};
 use crate::router::Router;
@@ -141,7 +142,7 @@ impl Router {
         let mut held = self.hold(&account, sent, since_ms).await;
         loop {
             if let Err(failure) = held {
-                warn!(error = %Chain(&failure), "cannot store messages for a client that is away");
+                note_not_held(&failure);
                 break;
             }
             if !place.weigh(bound.weight(), AWAY_BYTES_MAX) {

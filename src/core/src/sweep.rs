@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use gatehouse_net::{ConnectionError, now};
 use tokio::time::{Instant, Sleep, sleep_until};
-use tracing::warn;
 
-use gatehouse_types::Chain;
-
+use crate::held::note_not_held;
 use crate::outbox::Outgoing;
 use crate::session::Client;
 
@@ -77,7 +75,7 @@ impl Client {
         let (router, account) = (self.ports.router.clone(), bound.session.account.jid.clone());
         let work = async move {
             if let Err(failure) = router.hold(&account, &old, router.clock.now_ms()).await {
-                warn!(error = %Chain(&failure), "cannot store what a client does not read");
+                note_not_held(&failure);
             }
         };
         self.while_writing(work).await
