@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use gatehouse_config::Roles;
-use gatehouse_pki::{CertDir, NamePlan, PlanOptions};
+use gatehouse_pki::{CertDir, NamePlan, PlanOptions, StoredCertificate};
 use gatehouse_tls::{KeyEntry, SystemRoots};
 use gatehouse_types::Domain;
 use tracing::warn;
@@ -38,11 +38,46 @@ pub(crate) fn ensure(setup: &Setup) -> Result<(), Failure> {
     }
     let directory = directory(setup)?;
     for domain in &setup.settings.domains {
-        directory
-            .ensure(&plan(setup, domain), clock::unix_seconds())
-            .map_err(|error| Failure::from(&error))?;
+        let plan = plan(setup, domain);
+        let ensure = |directory: &CertDir| {
+            directory.ensure(&plan, clock::unix_seconds()).map_err(|error| Failure::from(&error))
+        };
+        ensure(&directory)?;
+        if has_beside(setup, domain)? && !is_rsa(&directory, domain)? {
+            ensure(&directory.beside())?;
+        }
     }
     Ok(())
+}
+
+/// Whether the domain has an RSA certificate beside its first one, or shall get one.
+pub(crate) fn has_beside(setup: &Setup, domain: &Domain) -> Result<bool, Failure> {
+    if setup.settings.certificates.rsa {
+        return Ok(true);
+    }
+    // Opening the directory would make it.
+    if !setup.settings.data.join("certs").is_dir() {
+        return Ok(false);
+    }
+    let beside = directory(setup)?.beside();
+    let status = beside.summary(domain).map_err(|error| Failure::from(&error))?;
+    Ok(status.is_some())
+}
+
+/// Whether the domain's first certificate is RSA, so that a second one would change nothing.
+pub(crate) fn is_rsa(directory: &CertDir, domain: &Domain) -> Result<bool, Failure> {
+    let stored = directory.load(domain).map_err(|error| Failure::from(&error))?;
+    Ok(stored.is_some_and(|stored| stored.rsa))
+}
+
+/// Whether just one of the domain's two certificates comes from the local authority.
+pub(crate) fn authorities_differ(directory: &CertDir, domain: &Domain) -> Result<bool, Failure> {
+    let issued_here = |directory: &CertDir| {
+        let status = directory.summary(domain).map_err(|error| Failure::from(&error))?;
+        Ok::<_, Failure>(status.map(|status| status.issued_here))
+    };
+    let both = issued_here(directory)?.zip(issued_here(&directory.beside())?);
+    Ok(both.is_some_and(|(first, second)| first != second))
 }
 
 /// The certificates of all our domains, as TLS wants them. Fails if a domain has none.
@@ -66,13 +101,47 @@ pub(crate) fn load(setup: &Setup) -> Result<Vec<KeyEntry>, Failure> {
         let conference = format!("conference.{domain}").parse::<Domain>().ok();
         let others = conference.into_iter().chain(setup.settings.sip.host(domain));
         let others = others.filter(|name| !setup.settings.domains.contains(name));
-        entries.push(KeyEntry {
-            domains: std::iter::once(domain.clone()).chain(others).collect(),
-            chain_pem: stored.chain_pem.clone(),
-            key_pem: stored.key_pem.reveal().clone(),
-        });
+        let domains: Vec<Domain> = std::iter::once(domain.clone()).chain(others).collect();
+        let is_rsa = stored.rsa;
+        entries.push(entry(domains.clone(), &stored));
+        let beside = load_beside(setup, &directory, domain, is_rsa)?;
+        entries.extend(beside.map(|stored| entry(domains, &stored)));
     }
     Ok(entries)
+}
+
+/// The RSA certificate beside the first one, if there is one and it is of use.
+fn load_beside(
+    setup: &Setup,
+    directory: &CertDir,
+    domain: &Domain,
+    first_is_rsa: bool,
+) -> Result<Option<StoredCertificate>, Failure> {
+    let beside = directory.beside();
+    let Some(stored) = beside.load(domain).map_err(|error| Failure::from(&error))? else {
+        return Ok(None);
+    };
+    if first_is_rsa || !stored.rsa {
+        warn!(%domain, path = %beside.path().join(beside.file_name(domain, "crt")).display(),
+            "this certificate is not used: an RSA certificate beside one of another kind would be");
+        return Ok(None);
+    }
+    if setup.settings.roles == Roles::Edge {
+        warn_of_end(&beside, domain);
+    }
+    if authorities_differ(directory, domain)? {
+        warn!(%domain, "its two certificates come from different authorities: partners get the ECDSA one if they can check it");
+    }
+    Ok(Some(stored))
+}
+
+/// A certificate as TLS wants it.
+pub(crate) fn entry(domains: Vec<Domain>, stored: &StoredCertificate) -> KeyEntry {
+    KeyEntry {
+        domains,
+        chain_pem: stored.chain_pem.clone(),
+        key_pem: stored.key_pem.reveal().clone(),
+    }
 }
 
 fn warn_of_end(directory: &CertDir, domain: &Domain) {
@@ -104,7 +173,10 @@ pub(crate) fn system_roots(setup: &Setup) -> SystemRoots {
 pub(crate) fn overview(setup: &Setup) -> Result<String, Failure> {
     let directory = directory(setup)?;
     let mut text = String::from("\nNames in the certificates:\n");
-    for domain in &setup.settings.domains {
+    let beside = directory.beside();
+    for (domain, directory) in
+        setup.settings.domains.iter().flat_map(|domain| [(domain, &directory), (domain, &beside)])
+    {
         let status = directory.summary(domain).map_err(|error| Failure::from(&error))?;
         let Some(status) = status else { continue };
         let names = &status.summary.names;
@@ -112,7 +184,7 @@ pub(crate) fn overview(setup: &Setup) -> Result<String, Failure> {
             names.dns.iter().chain(&names.srv).chain(&names.xmpp).map(String::as_str).collect();
         let issuer =
             if status.issued_here { "local authority" } else { status.summary.issuer.as_str() };
-        let _ = writeln!(text, "  {domain} ({issuer}): {}", all.join(", "));
+        let _ = writeln!(text, "  {domain} ({}, {issuer}): {}", status.key_kind, all.join(", "));
     }
     Ok(text)
 }

@@ -126,11 +126,17 @@ pub(crate) enum CertCommand {
         /// Make new keys too
         #[arg(long)]
         new_key: bool,
+        /// Also issue RSA certificates, for partners that can check no other
+        #[arg(long)]
+        rsa: bool,
     },
     /// Write a signing request for another authority
     Csr {
         /// The IM domain
         domain: Domain,
+        /// For the RSA certificate beside the first one
+        #[arg(long)]
+        rsa: bool,
         #[command(flatten)]
         place: Place,
     },
@@ -144,6 +150,9 @@ pub(crate) enum CertCommand {
         /// PEM; leave out if the certificate answers our signing request
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
+        /// As the RSA certificate beside the first one; else it replaces the first one
+        #[arg(long)]
+        rsa: bool,
         #[command(flatten)]
         place: Place,
     },

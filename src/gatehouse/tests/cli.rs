@@ -155,6 +155,70 @@ fn certificates_are_planned_issued_and_shown() {
 }
 
 #[test]
+fn an_rsa_certificate_beside_the_first_is_made_on_request_and_handed_to_the_edge() {
+    let place = TempDir::new().expect("directory");
+    let domain = ["--domain", "example.com"];
+    let run = |arguments: &[&str]| output(&mut gatehouse(&place, &[arguments, &domain].concat()));
+    let there = |name: &str| place.path().join(name).exists();
+    assert_eq!(run(&["cert", "issue"]).0, 0);
+    assert!(!there("gatehouse-data/certs/example.com+rsa.crt"), "only on request");
+    assert!(!run(&["cert", "plan"]).1.contains("RSA"));
+
+    let (code, said, error) = run(&["cert", "issue", "--rsa"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(said.contains("example.com: good as it is"), "{said}");
+    assert!(said.contains("example.com, RSA: issued, because there was none"), "{said}");
+    // From now on it is looked after without being asked for.
+    let (_, said, _) = run(&["cert", "issue"]);
+    assert!(said.contains("example.com, RSA: good as it is"), "{said}");
+    assert!(run(&["cert", "plan"]).1.contains("example.com, RSA: the same names"));
+    let shown = run(&["cert", "show"]).1;
+    let kinds: Vec<_> = shown.lines().skip(1).map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(kinds, [Some("ECDSA"), Some("RSA")], "{shown}");
+
+    let (code, _, error) = run(&["cert", "csr", "--rsa", "example.com"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(there("gatehouse-data/certs/example.com+rsa.csr"));
+    assert!(!there("gatehouse-data/certs/example.com.csr"));
+
+    // The ECDSA pair is none for this place; the RSA pair is one for either.
+    let files = |name: &str| {
+        let path = |end: &str| format!("gatehouse-data/certs/{name}.{end}");
+        (path("crt"), path("key"))
+    };
+    let (chain, key) = files("example.com");
+    let import = ["cert", "import", "--rsa", "example.com", "--chain", &chain, "--key", &key];
+    let (code, _, error) = run(&import);
+    assert_ne!(code, 0);
+    assert!(error.contains("its key is not RSA"), "{error}");
+
+    let export = ["trunk", "export", "--out", "edge", "--name", "edge.example"];
+    let (code, _, error) = run(&export);
+    assert_eq!(code, 0, "{error}");
+    for name in ["example.com.crt", "example.com.key", "example.com+rsa.crt", "example.com+rsa.key"]
+    {
+        assert!(there(&format!("edge/certs/{name}")), "{name}");
+    }
+
+    // With an RSA certificate in the first place there is nothing to add.
+    let (chain, key) = files("example.com+rsa");
+    let (code, _, error) =
+        run(&["cert", "import", "example.com", "--chain", &chain, "--key", &key]);
+    assert_eq!(code, 0, "{error}");
+    let (_, said, _) = run(&["cert", "issue", "--rsa"]);
+    assert!(said.contains("its first certificate is RSA already"), "{said}");
+}
+
+#[test]
+fn the_setting_asks_for_rsa_certificates_too() {
+    let place = TempDir::new().expect("directory");
+    let settings = "domains = [\"example.com\"]\n[certificates]\nrsa = true\n";
+    fs::write(place.path().join("gatehouse.toml"), settings).expect("write");
+    assert_eq!(output(&mut gatehouse(&place, &["cert", "issue"])).0, 0);
+    assert!(place.path().join("gatehouse-data/certs/example.com+rsa.crt").exists());
+}
+
+#[test]
 fn the_edge_gets_what_it_needs_and_no_authority() {
     let place = TempDir::new().expect("directory");
     fs::write(

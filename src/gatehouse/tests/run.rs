@@ -88,6 +88,25 @@ fn sighup_takes_a_good_policy_and_leaves_a_bad_one() {
 }
 
 #[test]
+fn sighup_issues_an_rsa_certificate_that_the_settings_newly_ask_for() {
+    let place = TempDir::new().expect("directory");
+    let mut running = Running::start(&place);
+    let file = place.path().join("gatehouse.toml");
+    let settings = fs::read_to_string(&file).expect("read");
+    fs::write(&file, format!("{settings}[certificates]\nrsa = true\n")).expect("write");
+    running.signal("HUP");
+    let line = running.hear("issued a certificate");
+    assert!(line.contains("Rsa"), "{line}");
+    running.hear("reloaded");
+    assert!(place.path().join("gatehouse-data/certs/ours.example+rsa.crt").exists());
+    // What is in use next is checked first: a damaged one changes nothing.
+    fs::write(place.path().join("gatehouse-data/certs/ours.example+rsa.crt"), "x").expect("write");
+    running.signal("HUP");
+    let line = running.hear("nothing reloaded");
+    assert!(line.contains("ours.example+rsa.crt"), "{line}");
+}
+
+#[test]
 fn sigterm_ends_it_cleanly() {
     let place = TempDir::new().expect("directory");
     let mut running = Running::start(&place);

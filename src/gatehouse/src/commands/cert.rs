@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use gatehouse_pki::{CertificateStatus, Ensured, NewKey};
+use gatehouse_pki::{CertDir, CertificateStatus, Ensured, NamePlan, NewKey};
 use gatehouse_types::Domain;
 
 use super::Failure;
@@ -14,16 +14,16 @@ use crate::{certificates, clock};
 pub(super) fn cert(command: CertCommand) -> Result<(), Failure> {
     match command {
         CertCommand::Plan { place, json } => plan(&Setup::read(&place)?, json),
-        CertCommand::Issue { place, new_key } => issue(&Setup::read(&place)?, new_key),
-        CertCommand::Csr { domain, place } => csr(&Setup::read(&place)?, &domain),
-        CertCommand::Import { domain, chain, key, place } => {
+        CertCommand::Issue { place, new_key, rsa } => issue(&Setup::read(&place)?, new_key, rsa),
+        CertCommand::Csr { domain, rsa, place } => csr(&Setup::read(&place)?, &domain, rsa),
+        CertCommand::Import { domain, chain, key, rsa, place } => {
             let read = |path: &std::path::PathBuf| {
                 fs::read_to_string(path).map_err(|error| {
                     Failure::usage(format!("cannot read {}: {error}", path.display()))
                 })
             };
             let key = key.as_ref().map(read).transpose()?;
-            import(&Setup::read(&place)?, &domain, &read(&chain)?, key.as_deref())
+            import(&Setup::read(&place)?, &domain, &read(&chain)?, key.as_deref(), rsa)
         }
         CertCommand::Pin { file } => pin(&file),
         CertCommand::Show { place, json } => show(&Setup::read(&place)?, json),
@@ -47,27 +47,29 @@ fn plan(setup: &Setup, json: bool) -> Result<(), Failure> {
         return say_json(&plans);
     }
     for plan in plans {
-        say(format!("{}:\n{plan}", plan.domain()));
+        let domain = plan.domain();
+        say(format!("{domain}:\n{plan}"));
+        if certificates::has_beside(setup, domain)? {
+            say(format!("{domain}, RSA: the same names\n"));
+        }
     }
     Ok(())
 }
 
-fn issue(setup: &Setup, new_key: bool) -> Result<(), Failure> {
+fn issue(setup: &Setup, new_key: bool, rsa: bool) -> Result<(), Failure> {
     let directory = certificates::directory(setup)?;
-    let now = clock::unix_seconds();
     for domain in &setup.settings.domains {
         let plan = certificates::plan(setup, domain);
-        if new_key {
-            directory.issue(&plan, now, NewKey::Yes).map_err(|error| Failure::from(&error))?;
-            say(format!("{domain}: issued, with a new key"));
+        issue_one(&directory, &plan, domain.as_str(), new_key)?;
+        if !rsa && !certificates::has_beside(setup, domain)? {
             continue;
         }
-        match directory.ensure(&plan, now).map_err(|error| Failure::from(&error))? {
-            Ensured::Issued(reason) => say(format!("{domain}: issued, because {reason}")),
-            Ensured::Kept => {
-                say(format!("{domain}: good as it is (--new-key issues it all the same)"))
-            }
-            Ensured::Imported => say(format!("{domain}: comes from another authority, left alone")),
+        let title = format!("{domain}, RSA");
+        if certificates::is_rsa(&directory, domain)? {
+            say(format!("{title}: its first certificate is RSA already, so there is no second"));
+        } else {
+            issue_one(&directory.beside(), &plan, &title, new_key)?;
+            note_of_authorities(&directory, domain)?;
         }
     }
     say(format!(
@@ -77,18 +79,59 @@ fn issue(setup: &Setup, new_key: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn csr(setup: &Setup, domain: &Domain) -> Result<(), Failure> {
-    must_be_ours(setup, domain)?;
+fn issue_one(
+    directory: &CertDir,
+    plan: &NamePlan,
+    title: &str,
+    new_key: bool,
+) -> Result<(), Failure> {
+    let now = clock::unix_seconds();
+    if new_key {
+        directory.issue(plan, now, NewKey::Yes).map_err(|error| Failure::from(&error))?;
+        say(format!("{title}: issued, with a new key"));
+        return Ok(());
+    }
+    match directory.ensure(plan, now).map_err(|error| Failure::from(&error))? {
+        Ensured::Issued(reason) => say(format!("{title}: issued, because {reason}")),
+        Ensured::Kept => say(format!("{title}: good as it is (--new-key issues it all the same)")),
+        Ensured::Imported => say(format!("{title}: comes from another authority, left alone")),
+    }
+    Ok(())
+}
+
+fn note_of_authorities(directory: &CertDir, domain: &Domain) -> Result<(), Failure> {
+    if certificates::authorities_differ(directory, domain)? {
+        say(format!(
+            "  note: one certificate of {domain} comes from the local authority, the other does not: a partner gets the ECDSA one if it can check it, and must trust its authority."
+        ));
+    }
+    Ok(())
+}
+
+/// The domain's first certificates, or those beside them.
+fn chosen(setup: &Setup, rsa: bool) -> Result<CertDir, Failure> {
     let directory = certificates::directory(setup)?;
+    Ok(if rsa { directory.beside() } else { directory })
+}
+
+fn csr(setup: &Setup, domain: &Domain, rsa: bool) -> Result<(), Failure> {
+    must_be_ours(setup, domain)?;
+    let directory = chosen(setup, rsa)?;
     let request =
         directory.csr(&certificates::plan(setup, domain)).map_err(|error| Failure::from(&error))?;
     say(request.trim_end());
     Ok(())
 }
 
-fn import(setup: &Setup, domain: &Domain, chain: &str, key: Option<&str>) -> Result<(), Failure> {
+fn import(
+    setup: &Setup,
+    domain: &Domain,
+    chain: &str,
+    key: Option<&str>,
+    rsa: bool,
+) -> Result<(), Failure> {
     must_be_ours(setup, domain)?;
-    let directory = certificates::directory(setup)?;
+    let directory = chosen(setup, rsa)?;
     let imported = directory
         .import(domain, chain, key, clock::unix_seconds())
         .map_err(|error| Failure::from(&error))?;
@@ -96,6 +139,7 @@ fn import(setup: &Setup, domain: &Domain, chain: &str, key: Option<&str>) -> Res
     for remark in imported.remarks {
         say(format!("  note: {remark}"));
     }
+    note_of_authorities(&certificates::directory(setup)?, domain)?;
     say("A running appliance takes it into use at SIGHUP.");
     Ok(())
 }
@@ -103,9 +147,12 @@ fn import(setup: &Setup, domain: &Domain, chain: &str, key: Option<&str>) -> Res
 fn show(setup: &Setup, json: bool) -> Result<(), Failure> {
     let directory = certificates::directory(setup)?;
     let mut found: Vec<CertificateStatus> = Vec::new();
-    for domain in directory.domains().map_err(|error| Failure::from(&error))? {
-        found.extend(directory.summary(&domain).map_err(|error| Failure::from(&error))?);
+    for directory in [directory.beside(), directory] {
+        for domain in directory.domains().map_err(|error| Failure::from(&error))? {
+            found.extend(directory.summary(&domain).map_err(|error| Failure::from(&error))?);
+        }
     }
+    found.sort_by(|a, b| (&a.domain, a.beside).cmp(&(&b.domain, b.beside)));
     if json {
         return say_json(&found);
     }
@@ -126,6 +173,7 @@ fn show(setup: &Setup, json: bool) -> Result<(), Failure> {
             if status.issued_here { "local authority".to_owned() } else { summary.issuer.clone() };
         [
             status.domain.to_string(),
+            status.key_kind.to_owned(),
             left,
             issuer,
             key.to_owned(),
@@ -133,7 +181,7 @@ fn show(setup: &Setup, json: bool) -> Result<(), Failure> {
             all.join(" "),
         ]
     });
-    say(table(["DOMAIN", "LEFT", "ISSUER", "KEY", "SERIAL", "NAMES"], rows));
+    say(table(["DOMAIN", "KIND", "LEFT", "ISSUER", "KEY", "SERIAL", "NAMES"], rows));
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use gatehouse_config::Roles;
+use gatehouse_pki::CertDir;
 use gatehouse_types::Domain;
 
 use super::Failure;
@@ -14,6 +15,16 @@ pub(super) fn trunk(command: TrunkCommand) -> Result<(), Failure> {
     match command {
         TrunkCommand::Export { out, name, place } => export(&Setup::read(&place)?, &out, &name),
     }
+}
+
+/// Copies a domain's certificate and key; false if there is none.
+fn copy_certificate(directory: &CertDir, domain: &Domain, out: &Path) -> Result<bool, Failure> {
+    let stored = directory.load(domain).map_err(|error| Failure::from(&error))?;
+    let Some(stored) = stored else { return Ok(false) };
+    let path = |extension| out.join("certs").join(directory.file_name(domain, extension));
+    files::write_private(&path("key"), stored.key_pem.reveal())?;
+    files::write_private(&path("crt"), &stored.chain_pem)?;
+    Ok(true)
 }
 
 /// Writes what an edge needs and nothing else: no authority's key, no user data.
@@ -40,13 +51,10 @@ fn export(setup: &Setup, out: &Path, name: &Domain) -> Result<(), Failure> {
     files::make_private_directory(&out.join("certs"))?;
     let directory = certificates::directory(setup)?;
     for domain in &setup.settings.domains {
-        let stored = directory.load(domain).map_err(|error| Failure::from(&error))?;
-        let Some(stored) = stored else {
+        if !copy_certificate(&directory, domain, out)? {
             return Err(Failure::new(format!("there is no certificate for {domain}")));
-        };
-        let path = |suffix: &str| out.join("certs").join(format!("{domain}.{suffix}"));
-        files::write_private(&path("key"), stored.key_pem.reveal())?;
-        files::write_private(&path("crt"), &stored.chain_pem)?;
+        }
+        copy_certificate(&directory.beside(), domain, out)?;
     }
     if let Some(authority) = directory.ca_pem().map_err(|error| Failure::from(&error))? {
         files::write_private(&out.join("certs").join("local-ca.crt"), &authority)?;

@@ -77,9 +77,9 @@ fn parts(
     if settings.domains.contains(&partner) {
         return Err(Failure::usage(format!("{partner} is one of our own domains, not a partner")));
     }
-    let (own, entry) = own_side(setup, &local);
+    let (own, entries) = own_side(setup, &local);
     let keys = Keys::empty();
-    keys.replace(entry.into_iter().collect()).map_err(|error| Failure::from(&error))?;
+    keys.replace(entries).map_err(|error| Failure::from(&error))?;
     let roots = Roots::new(&certificates::trust(setup)?, certificates::system_roots(setup))
         .map_err(|error| Failure::from(&error))?;
     let connector =
@@ -116,7 +116,7 @@ fn parts(
 }
 
 /// What we would show as `local`. That there is nothing is a finding, not a failure.
-fn own_side(setup: &Setup, local: &Domain) -> (OwnSide, Option<KeyEntry>) {
+fn own_side(setup: &Setup, local: &Domain) -> (OwnSide, Vec<KeyEntry>) {
     let settings = &setup.settings;
     let mut own = OwnSide {
         sip_host: settings.sip.host(local),
@@ -127,34 +127,33 @@ fn own_side(setup: &Setup, local: &Domain) -> (OwnSide, Option<KeyEntry>) {
     // Opening the directory would make it.
     if !settings.data.join("certs").is_dir() {
         own.problem = Some(format!("there is no certificate yet in {}", settings.data.display()));
-        return (own, None);
+        return (own, Vec::new());
     }
     let loaded = certificates::directory(setup).and_then(|directory| {
         let stored = directory.load(local).map_err(|error| Failure::from(&error))?;
         let status = directory.summary(local).map_err(|error| Failure::from(&error))?;
-        Ok((stored, status.is_some_and(|status| status.issued_here)))
+        let beside = directory.beside().load(local).map_err(|error| Failure::from(&error))?;
+        Ok((stored, beside, status.is_some_and(|status| status.issued_here)))
     });
     match loaded {
-        Ok((Some(stored), issued_here)) => {
+        Ok((Some(stored), beside, issued_here)) => {
             own.issued_here = issued_here;
             match ders_of(&stored.chain_pem) {
                 Ok(chain) => own.chain = chain,
                 Err(fault) => own.problem = Some(fault.to_string()),
             }
-            let entry = KeyEntry {
-                domains: vec![local.clone()],
-                chain_pem: stored.chain_pem.clone(),
-                key_pem: stored.key_pem.reveal().clone(),
-            };
-            (own, Some(entry))
+            let entry = |stored| certificates::entry(vec![local.clone()], stored);
+            // That one is only looked at by a partner that cannot check the first.
+            let beside = beside.filter(|beside| beside.rsa && !stored.rsa);
+            (own, std::iter::once(&stored).chain(&beside).map(entry).collect())
         }
-        Ok((None, _)) => {
+        Ok((None, ..)) => {
             own.problem = Some(format!("there is no certificate for {local}"));
-            (own, None)
+            (own, Vec::new())
         }
         Err(failure) => {
             own.problem = Some(failure.text().to_owned());
-            (own, None)
+            (own, Vec::new())
         }
     }
 }
