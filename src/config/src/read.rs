@@ -90,11 +90,11 @@ fn read(mut root: Section<'_>, base: &Path, overrides: &Overrides) -> Settings {
     let form =
         Form { kind: "an IP address, with a port if it is not 53", example: "[\"192.0.2.53\"]" };
     let dns_servers = values(dns.list("servers", form, name_server));
+    let dns_trust_ad = trust_ad(&mut dns, &dns_servers);
     dns.finish();
     let tls = tls(root.section("tls"), base);
     let mut certificates = root.section("certificates");
     let xmpp_addr = certificates.switch("xmpp-addr").unwrap_or(false);
-    let rsa = certificates.switch("rsa").unwrap_or(false);
     certificates.finish();
     let mut policy = root.section("policy");
     let policy_form = Form { kind: "a file name", example: "\"policies/partners-only.toml\"" };
@@ -113,8 +113,9 @@ fn read(mut root: Section<'_>, base: &Path, overrides: &Overrides) -> Settings {
         log,
         listen,
         dns_servers,
+        dns_trust_ad,
         tls,
-        certificates: Certificates { xmpp_addr, rsa },
+        certificates: Certificates { xmpp_addr },
         policy: source,
         trunk,
         s2s: s2s(root.section("s2s")),
@@ -124,6 +125,23 @@ fn read(mut root: Section<'_>, base: &Path, overrides: &Overrides) -> Settings {
     };
     root.finish();
     settings
+}
+
+/// The AD bit is one bit of an unprotected datagram: it proves something only if nobody else can
+/// speak on the way.
+fn trust_ad(dns: &mut Section<'_>, servers: &[SocketAddr]) -> bool {
+    let place = dns.place("trust-ad").unwrap_or(0..0);
+    let trust = dns.switch("trust-ad").unwrap_or(false);
+    if trust && (servers.is_empty() || servers.iter().any(|server| !server.ip().is_loopback())) {
+        dns.note(
+            place,
+            "`trust-ad` needs a validating resolver on this machine: anybody on the way to another \
+             one could forge its answers"
+                .into(),
+            "servers = [\"127.0.0.1\"], and nothing else in it".into(),
+        );
+    }
+    trust
 }
 
 fn roles(root: &mut Section<'_>) -> Roles {
@@ -472,6 +490,24 @@ fn host_and_port(text: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::TEMPLATE;
+
+    #[test]
+    fn validation_is_believed_of_name_servers_on_this_machine_only() {
+        let read = |dns: &str| {
+            let text = format!("domains = [\"ours.example\"]\n[dns]\n{dns}\n");
+            parse(Path::new("/nowhere/gatehouse.toml"), &text, &Overrides::default())
+        };
+        let ours = "servers = [\"127.0.0.1\", \"[::1]:5353\"]";
+        assert!(read(&format!("{ours}\ntrust-ad = true")).unwrap().dns_trust_ad);
+        assert!(!read(&format!("{ours}\ntrust-ad = false")).unwrap().dns_trust_ad);
+        assert!(!read(ours).unwrap().dns_trust_ad);
+        for servers in ["", "servers = []", "servers = [\"127.0.0.1\", \"192.0.2.53\"]"] {
+            let problems = read(&format!("trust-ad = true\n{servers}")).unwrap_err();
+            let what = &problems.0[0].what;
+            assert!(what.contains("a validating resolver on this machine"), "{what}");
+            assert_eq!(problems.0[0].line, 3);
+        }
+    }
 
     fn problems(text: &str) -> Vec<(usize, String, String)> {
         let problems =

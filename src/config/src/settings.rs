@@ -22,9 +22,11 @@ pub struct Settings {
     pub listen: Listen,
     /// Name servers; empty means the system's.
     pub dns_servers: Vec<SocketAddr>,
+    /// Whether their word that DNSSEC proves an answer counts (DANE). Then all are on this machine.
+    pub dns_trust_ad: bool,
     /// Trust.
     pub tls: Tls,
-    /// The certificates that we issue.
+    /// Names in the certificates that we issue.
     pub certificates: Certificates,
     /// Who may federate.
     pub policy: PolicySource,
@@ -120,8 +122,6 @@ pub struct Tls {
 pub struct Certificates {
     /// Whether id-on-xmppAddr is added; ejabberd drops peers that have it.
     pub xmpp_addr: bool,
-    /// Whether each domain also gets an RSA certificate from the local authority.
-    pub rsa: bool,
 }
 
 /// `[policy]`

@@ -32,7 +32,8 @@ data = "gatehouse-data"
 # admin = "127.0.0.1:5280"        # /metrics and /status, loopback only
 
 [dns]
-# servers = ["192.0.2.53"]      # default: the system's
+# servers = ["127.0.0.1"]       # default: the system's
+# trust-ad = true               # DANE: `servers` validate DNSSEC, and are all on this machine
 
 [tls]
 # trust = ["partner-ca.pem"]    # authorities besides the system's
@@ -40,7 +41,6 @@ data = "gatehouse-data"
 
 [certificates]
 # xmpp-addr = false             # adds id-on-xmppAddr; ejabberd drops peers that have it
-# rsa = false                   # true: each domain gets an RSA certificate beside its ECDSA one
 
 [policy]
 # Who may federate. Default: anyone whose certificate proves its domain.

@@ -42,7 +42,8 @@ pub fn check_certificate(der: &[u8]) {
 #[expect(clippy::disallowed_methods, reason = "stands in for the handshake")]
 fn check_claim(der: &[u8], names: Option<&CertificateNames>, claim: &Remote<Domain>) {
     let (leaf, fault) = (der.to_vec(), ChainFault::UnknownIssuer);
-    let untrusted = prove(&Presented::Untrusted { leaf, fault: fault.clone() }, claim);
+    let issuers = [].into();
+    let untrusted = prove(&Presented::Untrusted { leaf, issuers, fault: fault.clone() }, claim);
     assert_eq!(untrusted, Err(IdentityError::Untrusted(fault)));
 
     let verified = prove(&Presented::Verified(VerifiedLeaf::assertion(der.to_vec())), claim);

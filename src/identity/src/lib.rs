@@ -1,11 +1,12 @@
 //! What a certificate proves about a peer, and what is only claimed.
 //!
 //! Owns: reading the names of a certificate (dNSName, SRVName, xmppAddr), matching them against a
-//! claimed domain, pinned keys, and the proof types that later steps ask for.
+//! claimed domain, pinned keys, TLSA records, and the proof types that later steps ask for.
 //! Does not own: path validation (gatehouse-tls does that right after the handshake), sockets,
 //! clocks, trust anchors.
 
 mod certificate;
+mod dane;
 mod distinguished_name;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -18,6 +19,7 @@ mod purposes;
 mod sip;
 
 pub use self::certificate::{CertificateSummary, UnreadableCertificate};
+pub use self::dane::{ChainsTo, TlsaSet};
 pub use self::names::CertificateNames;
 pub use self::peer::{AuthenticatedPeer, IdentityError, Proof, prove};
 pub use self::pin::{InvalidPin, KeyPin};

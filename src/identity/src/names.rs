@@ -76,6 +76,13 @@ impl CertificateNames {
             .or_else(|| xmpp.map(|address| format!("xmppAddr {address}")))
     }
 
+    /// The dNSName that names `host` itself, with its kind. Enough only where DNSSEC proves that the
+    /// domain is served there (RFC 7673, section 4).
+    pub(crate) fn host_match(&self, host: &Domain) -> Option<String> {
+        let name = self.dns.iter().find(|name| dns_matches(name, host));
+        name.map(|name| format!("dNSName {name}"))
+    }
+
     /// Up to `count_max` different names that could have stood for an XMPP server, for a log.
     pub(crate) fn sample(&self, count_max: usize) -> Vec<String> {
         let mut sample: Vec<String> = Vec::new();

@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(prove(&Presented::Nothing, &them), Err(IdentityError::NoCertificate));
 
         let leaf = ca.issue_for("them.example").der;
-        let expired = Presented::Untrusted { leaf, fault: ChainFault::Expired };
+        let expired = Presented::Untrusted { leaf, issuers: [].into(), fault: ChainFault::Expired };
         assert_eq!(prove(&expired, &them), Err(IdentityError::Untrusted(ChainFault::Expired)));
 
         let junk = Presented::Verified(VerifiedLeaf::assertion(b"junk".to_vec()));

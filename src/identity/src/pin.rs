@@ -101,7 +101,7 @@ impl Presented {
             Some(shown) => ChainFault::NotPinned { shown },
             None => ChainFault::Malformed("not an X.509 certificate".to_owned()),
         };
-        Self::Untrusted { leaf: leaf.to_vec(), fault }
+        Self::Untrusted { leaf: leaf.to_vec(), issuers: self.issuers().into(), fault }
     }
 }
 
@@ -118,7 +118,8 @@ mod tests {
     }
 
     fn self_signed(der: &[u8]) -> Presented {
-        Presented::Untrusted { leaf: der.to_vec(), fault: ChainFault::SelfSigned }
+        let (leaf, fault) = (der.to_vec(), ChainFault::SelfSigned);
+        Presented::Untrusted { leaf, issuers: [].into(), fault }
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub enum Presented {
     Untrusted {
         /// The end-entity certificate, DER.
         leaf: Vec<u8>,
+        /// The other certificates that were shown with it, DER.
+        issuers: Arc<[Vec<u8>]>,
         /// Why the chain was refused.
         fault: ChainFault,
     },
@@ -30,6 +32,15 @@ impl Presented {
             Self::Untrusted { leaf, .. } => Some(leaf),
             Self::Verified(leaf) => Some(leaf.der()),
             Self::Vouched(vouched) => Some(&vouched.leaf),
+        }
+    }
+
+    /// The other certificates that were shown, DER; none once something else vouches for the leaf.
+    pub fn issuers(&self) -> &[Vec<u8>] {
+        match self {
+            Self::Nothing | Self::Vouched(_) => &[],
+            Self::Untrusted { issuers, .. } => issuers,
+            Self::Verified(leaf) => leaf.issuers(),
         }
     }
 }
@@ -66,6 +77,26 @@ pub enum ChainFault {
     NotPinned {
         /// The key that was shown.
         shown: KeyPin,
+    },
+    /// DNSSEC proves which certificates the target has, and this is none of them.
+    #[error(
+        "the signed TLSA records of {target} do not speak for it: the partner has changed its \
+         certificate and not its DNS, or somebody else answers in its place"
+    )]
+    NotInTlsa {
+        /// The host that showed it.
+        target: Domain,
+    },
+    /// A TLSA record speaks for its authority, but it names others.
+    #[error(
+        "its authority is the one that the signed TLSA records of {target} name, but it is for \
+         `{names}`: neither for the domain nor for that host"
+    )]
+    TlsaName {
+        /// The host that showed it.
+        target: Domain,
+        /// Whom it names.
+        names: String,
     },
     /// Anything else, in the verifier's words.
     #[error("the certificate was refused: {0}")]
@@ -105,7 +136,7 @@ impl VerifiedLeaf {
 }
 
 /// A certificate that something other than its chain vouches for, for one domain and no other:
-/// a pinned key.
+/// a pinned key, or a TLSA record that DNSSEC proves.
 #[derive(Clone, Debug)]
 pub struct Vouched {
     leaf: Vec<u8>,

@@ -441,7 +441,8 @@ mod tests {
         assert_eq!(verdict(&nothing, "them.example", &all), "no: no certificate was shown");
         let leaf = TestCa::new().issue().dns("them.example").make().der;
         let fault = ChainFault::Expired;
-        let expired = SipCertificate::read(&Presented::Untrusted { leaf, fault });
+        let expired =
+            SipCertificate::read(&Presented::Untrusted { leaf, issuers: [].into(), fault });
         assert!(!expired.is_trusted());
         assert_eq!(verdict(&expired, "them.example", &all), "no: the certificate has expired");
         let trusted = certificate(&[San::Dns("them.example".to_owned())]);

@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_types::Domain;
@@ -38,6 +39,8 @@ const POSITIVE_TTL_MAX: Duration = Duration::from_secs(3600);
 #[derive(Clone)]
 pub struct Resolver {
     pub(crate) inner: TokioResolver,
+    /// Name servers whose AD bit counts; empty means nobody's.
+    pub(crate) validating: Arc<[SocketAddr]>,
 }
 
 impl Resolver {
@@ -47,7 +50,7 @@ impl Resolver {
             .map_err(|error| ResolverSetupError(format!("/etc/resolv.conf: {error}")))?;
         bound(builder.options_mut());
         let inner = builder.build().map_err(|error| ResolverSetupError(error.to_string()))?;
-        Ok(Self { inner })
+        Ok(Self { inner, validating: Arc::default() })
     }
 
     /// These name servers and no others, over UDP and TCP.
@@ -68,7 +71,7 @@ impl Resolver {
         bound(builder.options_mut());
         builder.options_mut().use_hosts_file = ResolveHosts::Never;
         let inner = builder.build().map_err(|error| ResolverSetupError(error.to_string()))?;
-        Ok(Self { inner })
+        Ok(Self { inner, validating: Arc::default() })
     }
 
     /// Where to dial for XMPP server-to-server with `domain`: at most 16 endpoints, in the order

@@ -1,5 +1,5 @@
 use gatehouse_identity::{ChainFault, Presented, VerifiedLeaf};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, Error, KeyUsage};
 
 use crate::provider::provider;
@@ -11,14 +11,14 @@ use crate::roots::Trust;
 /// session began.
 pub(crate) fn judge(shown: &[CertificateDer<'_>], trust: &Trust, now: UnixTime) -> Presented {
     let Some((leaf, intermediates)) = shown.split_first() else { return Presented::Nothing };
+    let issuers: Vec<Vec<u8>> = intermediates.iter().map(|issuer| issuer.to_vec()).collect();
     match fault(leaf, intermediates, trust, now) {
         None => {
             #[expect(clippy::disallowed_methods, reason = "the chain has just been verified")]
             let verified = VerifiedLeaf::assertion(leaf.to_vec());
-            let issuers = intermediates.iter().map(|issuer| issuer.to_vec()).collect();
             Presented::Verified(verified.with_issuers(issuers))
         }
-        Some(fault) => Presented::Untrusted { leaf: leaf.to_vec(), fault },
+        Some(fault) => Presented::Untrusted { leaf: leaf.to_vec(), issuers: issuers.into(), fault },
     }
 }
 
@@ -40,25 +40,42 @@ fn fault(
         Ok(certificate) => certificate,
         Err(error) => return Some(ChainFault::Malformed(error.to_string())),
     };
+    let error = path(&certificate, intermediates, trust.anchors(), now).err()?;
+    let self_signed =
+        certificate.issuer() == certificate.subject() && !trust.contains(&certificate.der());
+    Some(named(error, self_signed))
+}
+
+/// Finds a path to one of `anchors`.
+fn path(
+    certificate: &EndEntityCert<'_>,
+    intermediates: &[CertificateDer<'_>],
+    anchors: &[TrustAnchor<'_>],
+    now: UnixTime,
+) -> Result<(), Error> {
     let verify = |usage: KeyUsage| {
         let algorithms = provider().signature_verification_algorithms.all;
         certificate
-            .verify_for_usage(algorithms, trust.anchors(), intermediates, now, usage, None, None)
+            .verify_for_usage(algorithms, anchors, intermediates, now, usage, None, None)
             .map(|_| ())
     };
     // Public authorities issue for servers only; a private one may issue for clients only. Both
     // kinds speak for a domain in server-to-server streams.
-    let error = match verify(KeyUsage::server_auth()) {
-        Ok(()) => return None,
-        Err(Error::RequiredEkuNotFoundContext(_)) => match verify(KeyUsage::client_auth()) {
-            Ok(()) => return None,
-            Err(error) => error,
-        },
-        Err(error) => error,
-    };
-    let self_signed =
-        certificate.issuer() == certificate.subject() && !trust.contains(&certificate.der());
-    Some(named(error, self_signed))
+    match verify(KeyUsage::server_auth()) {
+        Err(Error::RequiredEkuNotFoundContext(_)) => verify(KeyUsage::client_auth()),
+        verdict => verdict,
+    }
+}
+
+/// True if the chain of `leaf` holds today with `authority` as the only one that is trusted (all
+/// DER; `others` were shown with the leaf). For DANE, where DNS names the authority.
+pub fn chains_to(leaf: &[u8], others: &[Vec<u8>], authority: &[u8]) -> bool {
+    let (leaf, authority) = (CertificateDer::from(leaf), CertificateDer::from(authority));
+    let others: Vec<CertificateDer<'_>> =
+        others.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+    let Ok(certificate) = EndEntityCert::try_from(&leaf) else { return false };
+    let Ok(anchor) = webpki::anchor_from_trusted_cert(&authority) else { return false };
+    path(&certificate, &others, &[anchor], UnixTime::now()).is_ok()
 }
 
 fn named(error: Error, self_signed: bool) -> ChainFault {

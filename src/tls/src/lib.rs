@@ -27,5 +27,6 @@ pub use self::acceptor::Acceptor;
 pub use self::connector::{Connector, Inspection};
 pub use self::error::TlsError;
 pub use self::io::Io;
+pub use self::judgement::chains_to;
 pub use self::keys::{KeyEntry, Keys};
 pub use self::roots::{Roots, SystemRoots};

@@ -100,6 +100,11 @@ impl Call {
         None
     }
 
+    /// True if an administrator says where, and not DNS.
+    pub(super) fn is_routed(&self) -> bool {
+        !self.route.is_empty()
+    }
+
     async fn endpoints(&self, edge: &Edge) -> Result<Vec<Endpoint>, ResolveError> {
         if self.route.is_empty() {
             let mut pick = |max| edge.random.up_to(max);
@@ -140,6 +145,10 @@ impl Call {
         endpoint: Endpoint,
         failed: &mut Vec<FailedTarget>,
     ) -> Option<Outcome> {
+        if endpoint.addresses.is_empty() {
+            return None;
+        }
+        let tlsa = self.tlsa(edge, &endpoint).await;
         let Endpoint { host, mut addresses, transport } = endpoint;
         let timeout = edge.config.target_timeout;
         let mut fail = |address: SocketAddr, error: AttemptError| {
@@ -147,6 +156,16 @@ impl Call {
             let failure = FailedTarget { target, error };
             debug!(peer.domain = %self.remote, peer.addr = %address, "{failure}");
             failed.push(failure);
+        };
+        let tlsa = match tlsa {
+            Ok(tlsa) => tlsa,
+            Err(error) => {
+                // All of them are one host, which must not be used.
+                if let Some(first) = addresses.first() {
+                    fail(*first, error);
+                }
+                return None;
+            }
         };
         while !addresses.is_empty() {
             let deadline = Instant::now() + timeout;
@@ -170,7 +189,7 @@ impl Call {
             };
             addresses.retain(|other| *other != address);
             let target = Target { host: host.clone(), address, transport };
-            match Attempt::new(edge, self, &target).run(tcp, deadline).await {
+            match Attempt::new(edge, self, &target, tlsa.as_ref()).run(tcp, deadline).await {
                 Ok(outcome) => return Some(outcome),
                 Err(error) => fail(address, error),
             }

@@ -30,6 +30,11 @@ pub(crate) enum AttemptError {
     Silent { stage: Stage, timeout: Duration },
     #[error("certificate refused")]
     Certificate(#[source] IdentityError),
+    #[error(
+        "not used: what DNS says about its certificate cannot be validated ({reason}); either its \
+         zone is signed wrongly or the name servers of this machine do not work"
+    )]
+    Dane { reason: String },
     #[error("stream closed: {}", reason_text(.0))]
     Closed(CloseReason),
     #[error("connection lost while the stream was set up")]

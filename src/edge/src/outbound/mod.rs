@@ -1,6 +1,7 @@
 //! Streams that we open: one for each pair of domains, dialled when there is something to send.
 
 mod carry;
+mod dane;
 pub(crate) mod dial;
 mod failure;
 mod held;

@@ -49,7 +49,7 @@ impl AttemptError {
             Self::Connect(_) => 0,
             Self::Silent { .. } => 1,
             Self::Broken(_) => 2,
-            Self::Tls(_) => 3,
+            Self::Tls(_) | Self::Dane { .. } => 3,
             Self::Closed(_) => 4,
             Self::Certificate(_) => 5,
         }
@@ -92,6 +92,9 @@ fn attempt_refusal(
         AttemptError::Tls(_) => {
             wait(format!("no encrypted connection to {remote} could be made; try again later"))
         }
+        AttemptError::Dane { .. } => wait(format!(
+            "what DNS says about the certificate of {remote} cannot be verified; try again later"
+        )),
         AttemptError::Certificate(fault) => cancel(certificate_text(fault, remote)),
         AttemptError::Closed(reason) => closed_refusal(reason, local, remote),
     }
@@ -152,7 +155,11 @@ fn certificate_text(fault: &IdentityError, remote: &Remote<Domain>) -> String {
         | IdentityError::Unreadable => {
             format!("{shown} that cannot be used; its administrator must replace it")
         }
-        IdentityError::NotNamed { .. } => {
+        IdentityError::Untrusted(ChainFault::NotInTlsa { .. }) => format!(
+            "{shown} for which its signed DNS records do not speak; its administrator must correct \
+             one or the other"
+        ),
+        IdentityError::NotNamed { .. } | IdentityError::Untrusted(ChainFault::TlsaName { .. }) => {
             format!("{shown} for another domain; its administrator must correct it")
         }
     }

@@ -75,6 +75,7 @@ impl AttemptError {
                 },
                 "network",
             ),
+            Self::Dane { .. } => ("dns", "dns"),
             Self::Tls(_) => ("tls", "peer"),
             Self::Broken(_) => ("stream", "network"),
             // Only both sides together can tell which key is the right one.

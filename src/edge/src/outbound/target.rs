@@ -1,16 +1,17 @@
 use std::net::SocketAddr;
 
-use gatehouse_identity::{AuthenticatedPeer, TlsFacts, prove};
+use gatehouse_identity::{AuthenticatedPeer, Presented, TlsFacts, TlsaSet, prove};
 use gatehouse_net::{BoxedIo, Connection, Step, now};
 use gatehouse_resolve::{Host, Transport};
 use gatehouse_types::Machine;
 use gatehouse_xmpp::Entry;
-use gatehouse_xmpp::s2s::{Authentication, Purpose, S2sEvent, S2sInitiator};
+use gatehouse_xmpp::s2s::{Authentication, Encryption, Purpose, S2sEvent, S2sInitiator, Terms};
 use gatehouse_xmpp::stream::CloseReason;
 use tokio::net::TcpStream;
 use tokio::time;
 use tracing::debug;
 
+use super::dane::under_tlsa;
 use super::dial::{Call, OpenStream, Outcome};
 use super::failure::{AttemptError, Stage};
 use crate::shared::Edge;
@@ -34,13 +35,24 @@ pub(super) struct Attempt<'a> {
     edge: &'a Edge,
     call: &'a Call,
     target: &'a Target,
+    /// What DNSSEC proves about its certificates, if anything.
+    tlsa: Option<&'a TlsaSet>,
     stage: Stage,
+    /// As they are kept for when policy or trust change.
     facts: Option<TlsFacts>,
+    /// What was shown, as the stream has it.
+    presented: Option<Presented>,
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(edge: &'a Edge, call: &'a Call, target: &'a Target) -> Self {
-        Self { edge, call, target, stage: Stage::Stream, facts: None }
+    pub(super) fn new(
+        edge: &'a Edge,
+        call: &'a Call,
+        target: &'a Target,
+        tlsa: Option<&'a TlsaSet>,
+    ) -> Self {
+        let stage = Stage::Stream;
+        Self { edge, call, target, tlsa, stage, facts: None, presented: None }
     }
 
     /// Goes from TCP to what the call is for, until `deadline`: the target's time has begun with
@@ -67,7 +79,7 @@ impl<'a> Attempt<'a> {
                 let (remote, local) = (&self.call.remote.0, &self.call.local.0);
                 let shaken = connector.connect(tcp, remote, local).await;
                 let (io, facts) = shaken.map_err(AttemptError::Tls)?;
-                let facts = self.judged(facts);
+                let facts = self.judged(facts)?;
                 (Box::new(io), Entry::Direct(facts))
             }
         };
@@ -77,7 +89,7 @@ impl<'a> Attempt<'a> {
             self.call.local.clone(),
             self.call.remote.clone(),
             self.call.purpose.clone(),
-            self.call.terms,
+            self.terms(),
             entry,
             self.edge.random.seed(),
             now(),
@@ -134,19 +146,34 @@ impl<'a> Attempt<'a> {
         let connector = &self.edge.starttls_connector;
         let shaken = connector.connect(io, &self.call.remote.0, &self.call.local.0).await;
         let (io, facts) = shaken.map_err(AttemptError::Tls)?;
-        let facts = self.judged(facts);
+        let facts = self.judged(facts)?;
         self.stage = Stage::Stream;
         connection.put_io(Box::new(io));
         connection.machine_mut().handle_tls(facts, now());
         Ok(())
     }
 
-    /// What the handshake told, in the light of what policy knows of this partner's keys. What was
-    /// shown is kept as it came, because policy may change.
-    fn judged(&mut self, facts: TlsFacts) -> TlsFacts {
-        let presented = facts.presented.under_pins(&self.call.remote, &self.call.pins);
-        self.facts = Some(facts.clone());
-        TlsFacts { presented, ..facts }
+    /// Who publishes TLSA records says that there is TLS: to go on without would be a downgrade
+    /// (RFC 7673, section 4).
+    fn terms(&self) -> Terms {
+        let terms = self.call.terms;
+        match self.tlsa {
+            Some(_) => Terms { encryption: Encryption::Required, ..terms },
+            None => terms,
+        }
+    }
+
+    /// What the handshake told, in the light of what DNSSEC and policy know of this partner's keys.
+    /// What was shown is kept as it came, because policy may change.
+    fn judged(&mut self, facts: TlsFacts) -> Result<TlsFacts, AttemptError> {
+        let remote = &self.call.remote;
+        let (presented, kept) = match self.tlsa {
+            Some(tlsa) => under_tlsa(&facts, remote, tlsa)?,
+            None => (facts.presented.under_pins(remote, &self.call.pins), facts.presented.clone()),
+        };
+        self.presented = Some(presented.clone());
+        self.facts = Some(TlsFacts { presented: kept, ..facts.clone() });
+        Ok(TlsFacts { presented, ..facts })
     }
 
     fn opened(&self, connection: Connection<S2sInitiator>, peer: AuthenticatedPeer) -> OpenStream {
@@ -164,14 +191,11 @@ impl<'a> Attempt<'a> {
     fn explain(&self, error: AttemptError) -> AttemptError {
         let negotiated = matches!(error, AttemptError::Closed(_) | AttemptError::Broken(_));
         let needed = self.call.terms.authentication == Authentication::Certificate;
-        match &self.facts {
-            Some(facts) if negotiated && needed => {
-                let presented = facts.presented.under_pins(&self.call.remote, &self.call.pins);
-                match prove(&presented, &self.call.remote) {
-                    Ok(_) => error,
-                    Err(fault) => AttemptError::Certificate(fault),
-                }
-            }
+        match &self.presented {
+            Some(presented) if negotiated && needed => match prove(presented, &self.call.remote) {
+                Ok(_) => error,
+                Err(fault) => AttemptError::Certificate(fault),
+            },
             _ => error,
         }
     }

@@ -2,9 +2,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatehouse_identity::KeyPin;
 use gatehouse_resolve::Resolver;
 use hickory_server::Server;
-use hickory_server::proto::rr::rdata::{A, SOA, SRV};
+use hickory_server::proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
+use hickory_server::proto::rr::rdata::{A, SOA, SRV, TLSA};
 use hickory_server::proto::rr::{Name, RData, Record};
 use hickory_server::store::in_memory::InMemoryZoneHandler;
 use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneType};
@@ -103,13 +105,62 @@ impl Zone {
         self
     }
 
+    /// A TLSA record with the SHA-256 of a certificate's key, for `port` of the host.
+    pub(crate) fn tlsa(mut self, port: u16, usage: u8, der: &[u8]) -> Self {
+        let pin = KeyPin::of_certificate(der).unwrap().to_string();
+        let digits = pin.strip_prefix("sha256:").unwrap();
+        let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        let digest = (0..64).step_by(2).map(byte).collect();
+        let record = TLSA::new(CertUsage::from(usage), Selector::Spki, Matching::Sha256, digest);
+        self.add(&format!("_{port}._tcp.host.example"), RData::TLSA(record));
+        self
+    }
+
+    /// With a name server in front that says of every answer that it was validated, or was not.
+    pub(crate) async fn serve_validated(self, secure: bool) -> (Resolver, Validator) {
+        let (address, server) = self.start().await;
+        let front = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let trusted = front.local_addr().unwrap();
+        let resolver = Resolver::with_servers(&[address]).unwrap().trusting_ad(&[trusted]);
+        (resolver, Validator { front, zone: address, secure, _server: server })
+    }
+
     pub(crate) async fn serve(self) -> (Resolver, Server<Catalog>) {
+        let (address, server) = self.start().await;
+        (Resolver::with_servers(&[address]).unwrap(), server)
+    }
+
+    async fn start(self) -> (SocketAddr, Server<Catalog>) {
         let mut catalog = Catalog::new();
         catalog.upsert(name("example").into(), vec![Arc::new(self.0)]);
         let mut server = Server::new(catalog);
         let (udp, tcp, address) = sockets().await;
         server.register_socket(udp);
         server.register_listener(tcp, Duration::from_secs(5), 16);
-        (Resolver::with_servers(&[address]).unwrap(), server)
+        (address, server)
+    }
+}
+
+/// A name server in front of another, which sets the AD bit or clears it.
+pub(crate) struct Validator {
+    front: UdpSocket,
+    zone: SocketAddr,
+    secure: bool,
+    _server: Server<Catalog>,
+}
+
+impl Validator {
+    /// Answers for as long as it is polled.
+    pub(crate) async fn run(&self) {
+        const AD: u8 = 0x20;
+        let mut buffer = [0; 4096];
+        loop {
+            let (len, from) = self.front.recv_from(&mut buffer).await.unwrap();
+            let behind = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            behind.send_to(&buffer[..len], self.zone).await.unwrap();
+            let len = behind.recv(&mut buffer).await.unwrap();
+            buffer[3] = if self.secure { buffer[3] | AD } else { buffer[3] & !AD };
+            self.front.send_to(&buffer[..len], from).await.unwrap();
+        }
     }
 }

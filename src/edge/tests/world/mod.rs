@@ -16,7 +16,7 @@ use gatehouse_trunk::Trunk;
 use gatehouse_xmpp::{Element, Stanza, ns};
 use tokio::time;
 
-pub(crate) use self::dns::Zone;
+pub(crate) use self::dns::{Validator, Zone};
 pub(crate) use self::old::Old;
 pub(crate) use self::peer::Peer;
 pub(crate) use self::receiver::{Manners, Receiver};

@@ -238,7 +238,9 @@ fn resolver(settings: &Settings) -> Result<Resolver, Failure> {
     } else {
         Resolver::with_servers(&settings.dns_servers)
     };
-    resolver.map_err(|error| Failure::from(&error))
+    let resolver = resolver.map_err(|error| Failure::from(&error))?;
+    let trusted: &[_] = if settings.dns_trust_ad { &settings.dns_servers } else { &[] };
+    Ok(resolver.trusting_ad(trusted))
 }
 
 fn core_config(settings: &Settings, decoy_secret: Secret<Vec<u8>>) -> CoreConfig {

@@ -2,6 +2,7 @@ use gatehouse_identity::TlsVersion;
 use gatehouse_testkit::Issue;
 
 use super::*;
+use crate::chains_to;
 
 /// What the acceptor, then the connector, makes of one certificate shown by the other side.
 async fn judged(
@@ -181,4 +182,37 @@ async fn a_chain_is_judged_again_when_trust_changes() {
     replace(&roots, &ca);
     assert!(matches!(roots.judge_again(&accepted), Presented::Verified(_)));
     assert!(matches!(roots.judge_again(&refused), Presented::Untrusted { .. }));
+}
+
+#[test]
+fn an_authority_that_dns_names_anchors_its_chain_and_no_other() {
+    let ca = TestCa::new();
+    let (stranger, namesake) = (TestCa::named("Another authority"), TestCa::new());
+    let leaf = ca.issue_for("them.example").der;
+    let root = ca.root_der();
+    // The others that are shown make no difference: only the anchor is trusted.
+    for others in [vec![], vec![root.to_vec()], vec![stranger.root_der().to_vec()]] {
+        assert!(chains_to(&leaf, &others, root));
+        assert!(!chains_to(&leaf, &others, stranger.root_der()));
+        assert!(!chains_to(&leaf, &others, namesake.root_der()));
+    }
+    let them = || ca.issue().dns("them.example");
+    for bad in [them().expired(), them().not_yet_valid(), them().for_code(), them().authority()] {
+        assert!(!chains_to(&bad.make().der, &[], root));
+    }
+    assert!(!chains_to(b"junk", &[], root));
+    assert!(!chains_to(&leaf, &[b"junk".to_vec()], b"junk"));
+}
+
+#[tokio::test]
+async fn what_an_untrusted_peer_shows_beside_its_leaf_is_kept() {
+    let ca = TestCa::new();
+    let mut certificate = ca.issue_for("them.example");
+    certificate.chain_pem.push_str(ca.root_pem());
+    let nobody = Roots::new(&[], SystemRoots::Ignore).unwrap();
+    let (accepted, connected) = judged(&certificate, &nobody, EACH_VERSION[1]).await;
+    for presented in [accepted, connected] {
+        assert_eq!(fault(&presented), &ChainFault::UnknownIssuer);
+        assert_eq!(presented.issuers(), [ca.root_der().to_vec()]);
+    }
 }

@@ -52,7 +52,8 @@ pub(super) fn verified(name: &str) -> TlsFacts {
 
 /// A self-signed certificate.
 pub(super) fn untrusted() -> TlsFacts {
-    facts(Presented::Untrusted { leaf: Vec::new(), fault: ChainFault::SelfSigned })
+    let (leaf, issuers) = (Vec::new(), [].into());
+    facts(Presented::Untrusted { leaf, issuers, fault: ChainFault::SelfSigned })
 }
 
 pub(super) fn no_certificate() -> TlsFacts {
