@@ -95,6 +95,7 @@ fn read(mut root: Section<'_>, base: &Path, overrides: &Overrides) -> Settings {
     let tls = tls(root.section("tls"), base);
     let mut certificates = root.section("certificates");
     let xmpp_addr = certificates.switch("xmpp-addr").unwrap_or(false);
+    let rsa = certificates.switch("rsa").unwrap_or(false);
     certificates.finish();
     let mut policy = root.section("policy");
     let policy_form = Form { kind: "a file name", example: "\"policies/partners-only.toml\"" };
@@ -115,7 +116,7 @@ fn read(mut root: Section<'_>, base: &Path, overrides: &Overrides) -> Settings {
         dns_servers,
         dns_trust_ad,
         tls,
-        certificates: Certificates { xmpp_addr },
+        certificates: Certificates { xmpp_addr, rsa },
         policy: source,
         trunk,
         s2s: s2s(root.section("s2s")),

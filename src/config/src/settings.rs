@@ -26,7 +26,7 @@ pub struct Settings {
     pub dns_trust_ad: bool,
     /// Trust.
     pub tls: Tls,
-    /// Names in the certificates that we issue.
+    /// The certificates that we issue.
     pub certificates: Certificates,
     /// Who may federate.
     pub policy: PolicySource,
@@ -122,6 +122,8 @@ pub struct Tls {
 pub struct Certificates {
     /// Whether id-on-xmppAddr is added; ejabberd drops peers that have it.
     pub xmpp_addr: bool,
+    /// Whether each domain also gets an RSA certificate from the local authority.
+    pub rsa: bool,
 }
 
 /// `[policy]`

@@ -41,6 +41,7 @@ data = "gatehouse-data"
 
 [certificates]
 # xmpp-addr = false             # adds id-on-xmppAddr; ejabberd drops peers that have it
+# rsa = false                   # true: each domain gets an RSA certificate beside its ECDSA one
 
 [policy]
 # Who may federate. Default: anyone whose certificate proves its domain.
