@@ -101,11 +101,14 @@ impl Lanes {
 
     /// Queues a message of a partner, who is told what became of it. Gives false if there is no room.
     pub(super) fn push_for(&self, key: RequestKey, stanza: Stanza) -> bool {
-        if !self.late.is_empty() {
-            return false;
+        let place = Arc::clone(&self.budget).try_acquire_owned();
+        match place.ok().filter(|_| self.late.is_empty()) {
+            Some(place) => self.hand_over(Job { stanza, key: Some(key), _place: place }),
+            None => {
+                metrics::counter!("gatehouse_sip_stanzas_refused_total").increment(1);
+                false
+            }
         }
-        let Ok(place) = Arc::clone(&self.budget).try_acquire_owned() else { return false };
-        self.hand_over(Job { stanza, key: Some(key), _place: place })
     }
 
     fn hand_over(&self, job: Job) -> bool {
