@@ -113,7 +113,7 @@ impl World {
     }
 
     /// A request of Romeo's, outside any dialog.
-    fn from_romeo(&mut self, method: Method, to: &str) -> Message {
+    fn romeo_asks(&mut self, method: Method, to: &str) -> Message {
         self.requests += 1;
         let number = self.requests;
         let mut request =
@@ -135,7 +135,7 @@ impl World {
 
     /// A request of Romeo's in the dialog that `answer` of ours began.
     fn inside(&mut self, answer: &Message, method: Method) -> Message {
-        let mut request = self.from_romeo(method, "alice@ours.example");
+        let mut request = self.romeo_asks(method, "alice@ours.example");
         for name in [HeaderName::From, HeaderName::To, HeaderName::CallId] {
             let value = answer.headers.get(&name).unwrap().into_owned();
             request.headers.set(name, value).unwrap();
@@ -145,7 +145,7 @@ impl World {
 
     /// A request of Romeo's in the dialog that `request` of ours began.
     fn back(&mut self, request: &Message, method: Method) -> Message {
-        let mut new = self.from_romeo(method, "alice@ours.example");
+        let mut new = self.romeo_asks(method, "alice@ours.example");
         let ours = request.from().unwrap().to_string();
         let theirs = NameAddr::new(request.to().unwrap().uri).with_tag("partner").to_string();
         new.headers.set(HeaderName::To, ours).unwrap();
@@ -156,13 +156,13 @@ impl World {
     }
 
     fn text(&mut self, to: &str, text: &str) -> Message {
-        let mut message = self.from_romeo(Method::Message, to);
+        let mut message = self.romeo_asks(Method::Message, to);
         message.set_body("text/plain", text.to_owned());
         message
     }
 
     fn subscribe(&mut self, to: &str, expires: &str) -> Message {
-        let mut subscribe = self.from_romeo(Method::Subscribe, to);
+        let mut subscribe = self.romeo_asks(Method::Subscribe, to);
         subscribe.headers.push(HeaderName::Event, "presence").unwrap();
         subscribe.headers.push(HeaderName::Expires, expires).unwrap();
         subscribe
@@ -189,7 +189,7 @@ impl World {
 
     /// The session that Romeo began: the answer to his INVITE.
     async fn invited(&mut self) -> Message {
-        let mut invite = self.from_romeo(Method::Invite, "alice@ours.example");
+        let mut invite = self.romeo_asks(Method::Invite, "alice@ours.example");
         invite.set_body("application/sdp", SDP);
         self.say(invite);
         let answer = self.answer_to(Method::Invite).await;
