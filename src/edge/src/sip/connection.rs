@@ -8,7 +8,7 @@ use gatehouse_sip::{
     Limits, Message, Method, SipStream, Status, StreamConfig, StreamEnd, StreamEvent,
 };
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tracing::{debug, info};
 
 use super::answer::Refused;
@@ -56,10 +56,11 @@ pub(crate) struct Connections(Mutex<HashMap<u64, Handle>>);
 pub(crate) struct Handle {
     /// SHA-256 of the certificate at the other end.
     pub(crate) certificate: Option<[u8; 32]>,
-    queue: mpsc::Sender<Outgoing>,
+    queue: mpsc::Sender<Box<Outgoing>>,
 }
 
-/// A message for a partner.
+/// A message for a partner. Queues hold it boxed: they make room for many at once, and most
+/// connections are idle.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) message: Message,
@@ -83,8 +84,8 @@ impl Connections {
 
 impl Handle {
     /// Queues a message. Gives it back if the connection is gone or does not keep up.
-    pub(crate) fn send(&self, outgoing: Outgoing) -> Result<(), Box<Outgoing>> {
-        self.queue.try_send(outgoing).map_err(|error| Box::new(error.into_inner()))
+    pub(crate) fn send(&self, outgoing: Box<Outgoing>) -> Result<(), Box<Outgoing>> {
+        self.queue.try_send(outgoing).map_err(TrySendError::into_inner)
     }
 
     /// True once nothing more can be sent.
@@ -100,7 +101,7 @@ pub(crate) struct PartnerConnection {
     pub(crate) address: SocketAddr,
     pub(crate) partner: Partner,
     pub(crate) listed: Listed,
-    queue: mpsc::Receiver<Outgoing>,
+    queue: mpsc::Receiver<Box<Outgoing>>,
     /// The node that new sessions go to, where the port decides (static PAT).
     pub(crate) node: Option<Arc<str>>,
     /// How often it was refused before it proved anything.
@@ -120,12 +121,12 @@ impl PartnerConnection {
         address: SocketAddr,
         partner: Partner,
         listed: Listed,
-    ) -> (Self, Handle) {
+    ) -> (Box<Self>, Handle) {
         let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
         let id = edge.random.number();
         let handle = Handle { certificate: partner.fingerprint(), queue: sender };
         edge.connections.0.lock().insert(id, handle.clone());
-        let connection = Self {
+        let connection = Box::new(Self {
             edge,
             id,
             address,
@@ -137,12 +138,12 @@ impl PartnerConnection {
             pending: HashMap::new(),
             pending_checked_at: PENDING_CHECKED_MIN,
             recent: VecDeque::new(),
-        };
+        });
         (connection, handle)
     }
 
     /// Carries messages both ways until the connection ends.
-    pub(crate) async fn run(mut self, io: BoxedIo) {
+    pub(crate) async fn run(mut self: Box<Self>, io: BoxedIo) {
         let mut connection = Connection::new(SipStream::new(STREAM, now()), io, WRITE_TIMEOUT);
         let stop = self.edge.tasks.stop();
         let end = self.carry(&mut connection).await;
@@ -182,7 +183,7 @@ impl PartnerConnection {
                 step = connection.next() => match step? {
                     Step::Event(StreamEvent::Message(message)) => {
                         self.listed.received();
-                        let answer = inbound::take(self, message).await;
+                        let answer = Box::pin(inbound::take(self, message)).await;
                         if let Some(answer) = answer {
                             self.listed.sent();
                             connection.machine_mut().send(&answer, now());
@@ -213,8 +214,8 @@ impl PartnerConnection {
         }
     }
 
-    fn write(&mut self, stream: &mut SipStream, outgoing: Outgoing) {
-        let Outgoing { message, owed } = outgoing;
+    fn write(&mut self, stream: &mut SipStream, outgoing: Box<Outgoing>) {
+        let Outgoing { message, owed } = *outgoing;
         if let (Some(owed), Some(key)) = (owed, request_key(&message)) {
             self.forget_old();
             if self.pending.len() >= PENDING_MAX {
@@ -306,6 +307,5 @@ fn request_key(message: &Message) -> Option<(String, Method)> {
 
 /// The branch of the top Via.
 pub(crate) fn top_branch(message: &Message) -> Option<String> {
-    let vias = message.vias().ok()?;
-    vias.first()?.branch().map(str::to_owned)
+    message.top_via().ok()??.branch().map(str::to_owned)
 }

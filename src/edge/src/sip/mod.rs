@@ -155,7 +155,8 @@ pub fn start(parts: SipParts, tasks: &Tasks) {
         let connections_max = edge.config.connections_max;
         let edge = Arc::clone(&edge);
         let accept = serve(listener, connections_max, tasks.clone(), move |tcp, peer| {
-            accept(Arc::clone(&edge), tcp, peer, node.clone())
+            // Boxed: what waits for it would else hold room for it twice.
+            Box::pin(accept(Arc::clone(&edge), tcp, peer, node.clone()))
         });
         tasks.spawn(Span::none(), accept);
     }
@@ -167,7 +168,8 @@ async fn accept(edge: Arc<SipEdge>, tcp: TcpStream, address: SocketAddr, node: O
     let shaken = tokio::select! {
         biased;
         () = stop.cancelled() => return,
-        shaken = time::timeout(HANDSHAKE_MAX, edge.acceptor.accept(tcp, None)) => shaken,
+        // What a handshake takes is given back after it.
+        shaken = Box::pin(time::timeout(HANDSHAKE_MAX, edge.acceptor.accept(tcp, None))) => shaken,
     };
     let (io, facts) = match shaken {
         Ok(Ok(done)) => done,

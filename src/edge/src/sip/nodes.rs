@@ -116,7 +116,7 @@ fn request(edge: &Arc<SipEdge>, node: Arc<str>, request: Message) {
             let is_answered =
                 !matches!(message.method(), Some(Method::Ack | Method::Benotify) | None);
             let owed = is_answered.then_some(owed);
-            outbound::send(edge, pair, Outgoing { message, owed });
+            outbound::send(edge, pair, Box::new(Outgoing { message, owed }));
         }
         Err(invalid) => {
             let code = invalid.status.code();
@@ -128,8 +128,8 @@ fn request(edge: &Arc<SipEdge>, node: Arc<str>, request: Message) {
 /// A node's response to a partner: by the number in our Via to the connection it came on; should
 /// that be gone, over any other connection to the partner.
 fn response(edge: &Arc<SipEdge>, node: &Arc<str>, response: Message) {
-    let Ok(vias) = response.vias() else { return };
-    let Some(branch) = vias.first().and_then(|via| via.branch()) else { return };
+    let Ok(Some(via)) = response.top_via() else { return };
+    let Some(branch) = via.branch() else { return };
     if branch.starts_with(HEALTH) {
         return;
     }
@@ -154,11 +154,11 @@ fn response(edge: &Arc<SipEdge>, node: &Arc<str>, response: Message) {
             return;
         }
     };
-    let outgoing = Outgoing { message, owed: None };
+    let outgoing = Box::new(Outgoing { message, owed: None });
     match connection {
         Some(connection) => match connection.send(outgoing) {
             Ok(()) => {}
-            Err(outgoing) if connection.is_gone() => outbound::send(edge, pair, *outgoing),
+            Err(outgoing) if connection.is_gone() => outbound::send(edge, pair, outgoing),
             Err(_) => debug!(peer.domain = %pair.remote, "a partner does not read its answers"),
         },
         None => outbound::send(edge, pair, outgoing),

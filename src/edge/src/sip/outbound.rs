@@ -43,10 +43,10 @@ const PORT: u16 = 5061;
 
 /// Where what is to be sent to each pair of domains is queued.
 #[derive(Debug, Default)]
-pub(crate) struct Pairs(Mutex<HashMap<Pair, mpsc::Sender<Outgoing>>>);
+pub(crate) struct Pairs(Mutex<HashMap<Pair, mpsc::Sender<Box<Outgoing>>>>);
 
 /// Queues a message for a partner; its node hears if that is not possible.
-pub(crate) fn send(edge: &Arc<SipEdge>, pair: Pair, outgoing: Outgoing) {
+pub(crate) fn send(edge: &Arc<SipEdge>, pair: Pair, outgoing: Box<Outgoing>) {
     let mut pairs = edge.pairs.0.lock();
     let outgoing = match pairs.get(&pair) {
         None => outgoing,
@@ -78,7 +78,7 @@ fn busy(reason: &str) -> Refused {
     Refused::new(503, "busy", reason).retry_after(5)
 }
 
-fn fail(edge: &SipEdge, outgoing: Outgoing, refused: &Refused) {
+fn fail(edge: &SipEdge, outgoing: Box<Outgoing>, refused: &Refused) {
     if let Some(owed) = outgoing.owed {
         edge.tell_node(&owed, refused);
     }
@@ -94,7 +94,7 @@ struct Sender {
 }
 
 impl Sender {
-    async fn run(mut self, mut queue: mpsc::Receiver<Outgoing>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Box<Outgoing>>) {
         let stop = self.edge.tasks.stop();
         let mut failed: Option<(Instant, Refused)> = None;
         loop {
@@ -137,7 +137,10 @@ impl Sender {
         }
     }
 
-    async fn deliver(&mut self, outgoing: Outgoing) -> Result<(), Box<(Outgoing, Refused)>> {
+    async fn deliver(
+        &mut self,
+        outgoing: Box<Outgoing>,
+    ) -> Result<(), Box<(Box<Outgoing>, Refused)>> {
         let mut outgoing = outgoing;
         // Twice: an old connection may turn out to be gone.
         for _ in 0..2 {
@@ -166,10 +169,10 @@ impl Sender {
                     self.handle = Some(handle);
                     return Ok(());
                 }
-                Err(back) if handle.is_gone() => outgoing = *back,
+                Err(back) if handle.is_gone() => outgoing = back,
                 Err(back) => {
                     self.handle = Some(handle);
-                    fail(&self.edge, *back, &busy("the partner does not keep up"));
+                    fail(&self.edge, back, &busy("the partner does not keep up"));
                     return Ok(());
                 }
             }

@@ -78,7 +78,8 @@ impl Partner {
         if let Some(verdict) = self.verdicts.get(&key).filter(|verdict| verdict.until > now()) {
             return verdict.outcome.clone();
         }
-        let outcome = self.judge(edge, &policy, local, remote).await;
+        // Rare, and large: connections that wait must not make room for it.
+        let outcome = Box::pin(self.judge(edge, &policy, local, remote)).await;
         if self.verdicts.len() >= VERDICTS_MAX {
             self.verdicts.clear();
         }

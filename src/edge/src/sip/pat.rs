@@ -189,7 +189,7 @@ fn too_long(error: TokenTooLong) -> InvalidMessage {
 /// what tells requests apart. A CANCEL and the ACK of a refusal get that of their INVITE.
 pub(crate) fn inner_branch(connection: u64, request: &Message) -> String {
     let mut hasher = DefaultHasher::new();
-    let top = request.vias().ok().and_then(|vias| vias.into_iter().next());
+    let top = request.top_via().ok().flatten();
     let cseq = request.cseq().map(|cseq| cseq.number).unwrap_or_default();
     (top.map(|via| via.to_string()), request.call_id().ok(), cseq).hash(&mut hasher);
     format!("{MAGIC_COOKIE}{connection:016x}{:016x}", hasher.finish())
