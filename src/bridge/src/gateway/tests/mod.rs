@@ -1,6 +1,7 @@
 //! The gateway between a scripted router and a scripted partner.
 
 mod im;
+mod memory;
 mod never_lost;
 mod presence;
 
