@@ -29,6 +29,8 @@ pub(crate) struct Calls<'a> {
 
 /// One end of a SIP connection over TLS. It answers every request with 200 and every keep-alive,
 /// and knows no more of SIP than that takes: the servers under test do, and it has to cost less.
+/// It writes before it reads, so what is under way has to fit into the buffers on the way; if it does
+/// not, the run fails within 10 s.
 pub(crate) struct End {
     io: Box<dyn Io>,
     heard: Vec<u8>,
@@ -238,6 +240,7 @@ mod tests {
 
     const CALLS: Calls<'static> =
         Calls { from: "a@far.example", to: "b@near.example", window: 5, batch: 3 };
+    const ONE_BY_ONE: Calls<'static> = Calls { window: 1, batch: 1, ..CALLS };
 
     #[test]
     fn a_message_ends_where_its_content_length_says() {
@@ -250,12 +253,12 @@ mod tests {
 
     #[tokio::test]
     async fn two_ends_talk_to_each_other_however_the_bytes_are_cut() {
-        for size in [1, 7, 64, 4096] {
+        for (size, calls) in [(1, ONE_BY_ONE), (7, ONE_BY_ONE), (64, ONE_BY_ONE), (4096, CALLS)] {
             let (one, two) = duplex(size);
             let mut caller = End::new(Box::new(one), "x".into());
             let mut server = End::new(Box::new(two), "y".into());
             tokio::select! {
-                called = caller.call(&CALLS, 20) => called.unwrap(),
+                called = caller.call(&calls, 20) => called.unwrap(),
                 failure = server.serve() => panic!("{failure}"),
             }
             assert_eq!((caller.answered, server.served), (20, 20), "{size} bytes at a time");
