@@ -40,13 +40,11 @@ impl Shown {
     pub(super) fn facts(self) -> TlsFacts {
         let presented = match self {
             Self::Them => Presented::Verified(VerifiedLeaf::assertion(THEM.to_vec())),
-            Self::Untrusted => {
-                Presented::Untrusted {
-                    leaf: THEM.to_vec(),
-                    issuers: [].into(),
-                    fault: ChainFault::UnknownIssuer,
-                }
-            }
+            Self::Untrusted => Presented::Untrusted {
+                leaf: THEM.to_vec(),
+                issuers: [].into(),
+                fault: ChainFault::UnknownIssuer,
+            },
             Self::Nothing => Presented::Nothing,
             Self::Junk => Presented::Verified(VerifiedLeaf::assertion(b"junk".to_vec())),
         };
