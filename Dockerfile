@@ -13,7 +13,8 @@ COPY --from=build /build/target/release/gatehouse /usr/local/bin/gatehouse
 USER gatehouse
 WORKDIR /var/lib/gatehouse
 VOLUME /var/lib/gatehouse
-# 5222 and 5223 clients, 5269 and 5270 servers, 5275 the trunk of an edge by itself.
-EXPOSE 5222 5223 5269 5270 5275
+# 5222 and 5223 clients, 5269 and 5270 servers, 5061 SIP partners (once `listen.sip` is set), 5275 the
+# trunk of an edge by itself.
+EXPOSE 5061 5222 5223 5269 5270 5275
 ENTRYPOINT ["gatehouse"]
 CMD ["run"]
