@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 from client import Client
 from crowd import Crowd
 from link import Link
+from modern import Modern
 from pattern import Pattern, Unmet
 from raw import RawPeer
 from sip_partner import SipPartner
@@ -38,7 +39,7 @@ class Driver:
     async def connect(self, request):
         """Logs a client in; `refused` turns the meaning round."""
         await self._leave(request["actor"])
-        actor = Client(request)
+        actor = Modern(request) if request["one_round_trip"] else Client(request)
         self.actors[request["actor"]] = actor
         failure = await actor.log_in(request["within"])
         if request.get("refused"):
@@ -109,6 +110,10 @@ class Driver:
         wanted = "resumed" if request["resumes"] else "anew"
         if came != wanted:
             raise Unmet(f"came back: {came}")
+
+    async def attention(self, request):
+        """A client tells whether somebody looks at it."""
+        self._actor(request).look(request["active"])
 
     async def deaf(self, request):
         """Reads nothing more, and keeps the connection."""

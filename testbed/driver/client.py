@@ -32,7 +32,7 @@ class Client(slixmpp.ClientXMPP):
         self._outcome = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
         self._trust(request.get("trust"))
-        for plugin in ("xep_0030", "xep_0092", "xep_0199"):
+        for plugin in ("xep_0030", "xep_0092", "xep_0199", "xep_0352"):
             self.register_plugin(plugin)
         if self._interest:
             self.register_plugin("xep_0115")
@@ -99,6 +99,13 @@ class Client(slixmpp.ClientXMPP):
         if query is None:
             raise Unmet("the server's answer holds no roster")
         return query
+
+    def look(self, active):
+        """Tells the server whether somebody looks at the client."""
+        plugin = self.plugin["xep_0352"]
+        if not plugin.enabled:
+            raise Unmet("was not offered to tell whether it is looked at")
+        plugin.send_active() if active else plugin.send_inactive()
 
     def stop_reading(self):
         """Leaves what the server sends in the socket."""

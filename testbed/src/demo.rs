@@ -67,6 +67,7 @@ fn partner() -> Peer {
         name: "them".into(),
         kind: Kind::Prosody,
         domain: "them.example".into(),
+        hosts: Vec::new(),
         users: vec!["bob".into()],
         certificate: Flavour::Full,
         trusts_us: false,
@@ -74,6 +75,8 @@ fn partner() -> Peer {
         require_encryption: true,
         dialback: true,
         dns: Service::Both,
+        dnssec: None,
+        tlsa: Vec::new(),
         modules: Vec::new(),
         lua: String::new(),
     }

@@ -148,7 +148,7 @@ impl Gatehouse {
                 .ok_or_else(|| Failure::world("`{pin:` is not closed in a rule"))?;
             let certificate = self.directory.join(format!("{domain}.crt")).display().to_string();
             let arguments = ["cert", "pin", &certificate].map(str::to_owned);
-            let (success, said) = self.command(&arguments)?;
+            let (success, said) = self.command(&arguments, "")?;
             if !success {
                 return Err(Failure::world(format!("`gatehouse cert pin` fails: {said}")));
             }
@@ -242,9 +242,13 @@ impl Gatehouse {
         &self.inner().config
     }
 
-    /// Runs our command line.
-    pub(crate) fn command(&self, arguments: &[String]) -> Result<(bool, String), Failure> {
-        let (status, said) = run_to_end(Account::Own, &self.binary, arguments, "")?;
+    /// Runs our command line and types `input` into it.
+    pub(crate) fn command(
+        &self,
+        arguments: &[String],
+        input: &str,
+    ) -> Result<(bool, String), Failure> {
+        let (status, said) = run_to_end(Account::Own, &self.binary, arguments, input)?;
         Ok((status.success(), said))
     }
 

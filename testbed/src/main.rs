@@ -11,6 +11,7 @@ mod block;
 mod clock;
 mod crew;
 mod demo;
+mod dnssec;
 mod driver;
 mod ejabberd;
 mod failure;

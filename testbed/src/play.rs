@@ -140,6 +140,7 @@ fn act(actor: String, verb: &str, words: &mut Words, xml: String) -> Result<Step
             let resumes = !words.take(&["too", "late"]);
             Ok(Step::Back { actor, resumes })
         }
+        "changes" => words.expect(&["its", "key"]).map(|()| Step::ChangeKey { peer: actor }),
         "stops" => words.expect(&["reading"]).map(|()| Step::Deaf { actor }),
         "holds" => {
             let count = words.number().ok_or("a number is missing")?;
@@ -167,6 +168,11 @@ fn act(actor: String, verb: &str, words: &mut Words, xml: String) -> Result<Step
             Ok(Step::Roster { actor, xml, within: within(words)? })
         }
         "is" => {
+            for (word, active) in [("active", true), ("inactive", false)] {
+                if words.take(&[word]) {
+                    return Ok(Step::Attention { actor, active });
+                }
+            }
             words.expect(&["cut", "off"])?;
             Ok(Step::Ended { actor, within: within(words)? })
         }
@@ -206,6 +212,10 @@ fn login(words: &mut Words) -> Result<Login, String> {
             login.without_presence = true;
         } else if words.take(&["interested", "in"]) {
             login.interest = Some(words.need("a node")?);
+        } else if words.take(&["with", "xmpp.js"]) {
+            login.one_round_trip = true;
+        } else if words.take(&["by", "token"]) {
+            (login.one_round_trip, login.by_token) = (true, true);
         } else if words.take(&["by"]) {
             login.mechanism = Some(words.need("a SASL mechanism")?);
         } else {
@@ -281,12 +291,16 @@ fn admin(path: &'static str, words: &mut Words) -> Result<Step, String> {
 }
 
 fn command(words: &mut Words, block: &[&str]) -> Result<Step, String> {
-    let mut arguments = Vec::new();
+    let (mut arguments, mut input) = (Vec::new(), String::new());
     loop {
         let word = words.need("`succeeds` or `fails`")?;
         let succeeds = match word.as_str() {
             "succeeds" => true,
             "fails" => false,
+            "told" => {
+                input = format!("{}\n", words.need("what is typed")?);
+                continue;
+            }
             _ => {
                 arguments.push(word);
                 continue;
@@ -296,7 +310,7 @@ fn command(words: &mut Words, block: &[&str]) -> Result<Step, String> {
             words.expect(&["and", "says"])?;
         }
         let says = block.iter().map(|line| (*line).to_owned()).collect();
-        return Ok(Step::Command { arguments, succeeds, says });
+        return Ok(Step::Command { arguments, input, succeeds, says });
     }
 }
 
@@ -482,6 +496,7 @@ mod tests {
         assert_eq!(
             only_step("gatehouse check-config --config x fails and says:\n    no such domain"),
             Step::Command {
+                input: String::new(),
                 arguments: vec!["check-config".into(), "--config".into(), "x".into()],
                 succeeds: false,
                 says: vec!["no such domain".into()],

@@ -111,9 +111,14 @@ impl<'a> Player<'a> {
                 let command = json!({"do": "back", "actor": actor, "resumes": resumes});
                 self.stage.driver.tell(command, OPEN_WITHIN)
             }
+            Step::Attention { actor, active } => {
+                let command = json!({"do": "attention", "actor": actor, "active": active});
+                self.stage.driver.tell(command, OPEN_WITHIN)
+            }
             Step::Deaf { actor } => {
                 self.stage.driver.tell(json!({"do": "deaf", "actor": actor}), OPEN_WITHIN)
             }
+            Step::ChangeKey { peer } => said(self.stage.change_key(peer)),
             Step::Link(cut) => {
                 let what = if *cut { "cut" } else { "heal" };
                 self.stage.driver.tell(json!({"do": what, "actor": "link"}), OPEN_WITHIN)
@@ -148,7 +153,9 @@ impl<'a> Player<'a> {
             Step::Admin { path, process, texts, within } => {
                 self.admin(path, process, texts, *within)
             }
-            Step::Command { arguments, succeeds, says } => self.command(arguments, *succeeds, says),
+            Step::Command { arguments, input, succeeds, says } => {
+                self.command((arguments, input), *succeeds, says)
+            }
         }
     }
 
@@ -186,6 +193,8 @@ impl<'a> Player<'a> {
             "resumption": login.resumption.map(|time| time.as_secs()),
             "priority": login.priority,
             "interest": login.interest,
+            "one_round_trip": login.one_round_trip,
+            "by_token": login.by_token,
             "refused": refused,
         }))
     }
@@ -288,14 +297,19 @@ impl<'a> Player<'a> {
         found.ok_or_else(|| format!("no such line after {within:?}; the last answer was:\n{last}"))
     }
 
-    fn command(&self, arguments: &[String], succeeds: bool, says: &[String]) -> Result<(), String> {
+    fn command(
+        &self,
+        (arguments, input): (&[String], &str),
+        succeeds: bool,
+        says: &[String],
+    ) -> Result<(), String> {
         let gatehouse = self.stage.gatehouse.as_ref().ok_or("there is nobody of ours")?;
         let edge = gatehouse.edge_config().unwrap_or_else(|| gatehouse.config());
         let edge = edge.display().to_string();
         let fill =
             |one: &String| self.fill(&one.replace("{edge-config}", &edge), gatehouse.config());
         let arguments: Vec<String> = arguments.iter().map(fill).collect();
-        let (success, output) = said(gatehouse.command(&arguments))?;
+        let (success, output) = said(gatehouse.command(&arguments, input))?;
         if success != succeeds {
             let outcome = if success { "succeeded" } else { "failed" };
             return Err(format!("it {outcome} and said:\n{output}"));

@@ -46,6 +46,11 @@ impl Prosody {
         Self { log_level, ..self }
     }
 
+    /// Its domain.
+    pub(crate) fn domain(&self) -> &str {
+        &self.peer.domain
+    }
+
     /// Its log.
     pub(crate) fn log(&self) -> PathBuf {
         self.directory.join(format!("{}.log", self.peer.name))
@@ -122,6 +127,7 @@ impl Prosody {
         let trust = surroundings.trust.display();
         let certificate = surroundings.certificate.certificate.display();
         let key = surroundings.certificate.key.display();
+        let hosts: String = self.peer.hosts.iter().map(|host| self.host(host, &trust)).collect();
         format!(
             r#"data_path = "{data}"
 pidfile = "{data}/prosody.pid"
@@ -158,6 +164,18 @@ s2s_secure_auth = {secure_auth}
 allow_registration = false
 {lua}
 VirtualHost "{domain}"
+  ssl = {{ certificate = "{certificate}"; key = "{key}"; cafile = "{trust}"; capath = false; }}
+{hosts}"#
+        )
+    }
+
+    /// A further domain, whose certificate lies beside the settings.
+    fn host(&self, domain: &str, trust: &impl std::fmt::Display) -> String {
+        let file = |ending: &str| self.directory.join(format!("{domain}.{ending}"));
+        let (certificate, key) = (file("crt"), file("key"));
+        let (certificate, key) = (certificate.display(), key.display());
+        format!(
+            r#"VirtualHost "{domain}"
   ssl = {{ certificate = "{certificate}"; key = "{key}"; cafile = "{trust}"; capath = false; }}
 "#
         )

@@ -28,6 +28,14 @@ impl Server {
         }
     }
 
+    /// The domain of a Prosody, whose certificate lies beside its settings.
+    pub(crate) fn domain(&self) -> Option<&str> {
+        match self {
+            Self::Prosody(prosody) => Some(prosody.domain()),
+            Self::Ejabberd(_) | Self::Kamailio(_) => None,
+        }
+    }
+
     /// Its log.
     pub(crate) fn log(&self) -> PathBuf {
         match self {

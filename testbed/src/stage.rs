@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::authority::{Authority, Files, SipFlavour};
 use crate::block::Block;
 use crate::clock::poll;
+use crate::dnssec;
 use crate::driver::Driver;
 use crate::failure::Failure;
 use crate::gatehouse::{self, Gatehouse};
@@ -24,6 +25,8 @@ use crate::zone::Zone;
 /// The last octet of the first real server.
 pub(crate) const FIRST_PEER: u8 = 4;
 const FIRST_RAW: u8 = 100;
+/// Where the certificates are that peers may change to.
+const NEXT: &str = "next";
 /// After this an edge sends new SIP sessions to a core that has just come.
 const SIP_ROUTES_WITHIN: Duration = Duration::from_millis(2500);
 const STOP_WITHIN: Duration = Duration::from_secs(15);
@@ -86,7 +89,15 @@ impl Stage {
         let authority = Authority::new();
         let root = directory.join("testbed-ca.pem");
         fs::write(&root, authority.root_pem()).map_err(Failure::io("write", &root))?;
-        let zone = zone(world, &block, shape);
+        for peer in &world.peers {
+            for domain in std::iter::once(&peer.domain).chain(&peer.hosts) {
+                authority.issue(domain, peer.certificate, directory)?;
+            }
+            if !peer.tlsa.is_empty() {
+                authority.issue(&peer.domain, peer.certificate, &directory.join(NEXT))?;
+            }
+        }
+        let zone = zone(world, &block, shape, directory)?;
         let (dns, hosts) = (zone.serve(&block, directory)?, zone.hosts());
         let silent = silent(world, &block)?;
 
@@ -101,9 +112,6 @@ impl Stage {
         if let (Some(gatehouse), Some(us)) = (&gatehouse, &world.us) {
             let accounts: Vec<_> =
                 us.users.iter().map(|user| (user.clone(), password(local_part(user)))).collect();
-            for peer in &world.peers {
-                authority.issue(&peer.domain, peer.certificate, directory)?;
-            }
             gatehouse.fill_pins()?;
             gatehouse.provision(&accounts)?;
             for ca in gatehouse.local_cas() {
@@ -268,6 +276,24 @@ impl Stage {
         Ok(())
     }
 
+    /// A server that does not run gets its other key and certificate, to show from now on.
+    pub(crate) fn change_key(&self, name: &str) -> Result<(), Failure> {
+        let server = self.servers.get(name).filter(|_| !self.running.contains_key(name));
+        let domain = server.and_then(Server::domain);
+        let domain = domain.ok_or_else(|| {
+            Failure::world(format!("{name} is no Prosody, or it runs: kill it first"))
+        })?;
+        for file in [format!("{domain}.crt"), format!("{domain}.key")] {
+            let (shown, other) =
+                (self.directory.join(&file), self.directory.join(NEXT).join(&file));
+            let between = self.directory.join(format!("{file}.shown"));
+            for (from, to) in [(&shown, &between), (&other, &shown), (&between, &other)] {
+                fs::rename(from, to).map_err(Failure::io("move", from))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The log of a process.
     pub(crate) fn log(&self, name: &str) -> Result<PathBuf, Failure> {
         let name = self.process_name(name)?;
@@ -309,7 +335,7 @@ fn password(name: &str) -> String {
     format!("{name}-password")
 }
 
-fn zone(world: &World, block: &Block, shape: Shape) -> Zone {
+fn zone(world: &World, block: &Block, shape: Shape, directory: &Path) -> Result<Zone, Failure> {
     let mut zone = Zone::new();
     if let Some(us) = &world.us {
         let (servers, _) = gatehouse::addresses(block, shape);
@@ -330,7 +356,18 @@ fn zone(world: &World, block: &Block, shape: Shape) -> Zone {
         if peer.kind == Kind::Kamailio {
             zone.add_sip(&peer.domain, &format!("sip.{}", peer.domain), &[at]);
         } else {
-            zone.add_domain(&peer.domain, &host, at, at, peer.dns);
+            for domain in std::iter::once(&peer.domain).chain(&peer.hosts) {
+                zone.add_domain(domain, &host, at, at, peer.dns);
+            }
+        }
+        for record in &peer.tlsa {
+            let (kind, file) = certificate_of(record, &peer.domain, directory);
+            for port in [port::S2S, port::S2S_DIRECT_TLS] {
+                zone.add(&dnssec::tlsa(&host, port, kind, &file)?);
+            }
+        }
+        if let Some(signing) = peer.dnssec {
+            zone.delegate(&peer.domain, signing);
         }
     }
     for (address, sip) in (FIRST_SIP..).zip(&world.sips) {
@@ -346,7 +383,19 @@ fn zone(world: &World, block: &Block, shape: Shape) -> Zone {
     for record in &world.dns {
         zone.add(&record.replace("{net}", &block.net()));
     }
-    zone
+    Ok(zone)
+}
+
+/// What kind of TLSA record a peer of `domain` has, and for which certificate.
+fn certificate_of<'a>(record: &'a str, domain: &str, directory: &Path) -> (&'a str, PathBuf) {
+    let file = |domain: &str| format!("{domain}.crt");
+    if let Some(kind) = record.strip_suffix(" next") {
+        return (kind, directory.join(NEXT).join(file(domain)));
+    }
+    match record.split_once(" of ") {
+        Some((kind, other)) => (kind, directory.join(file(other))),
+        None => (record, directory.join(file(domain))),
+    }
 }
 
 fn sip_users(world: &World) -> BTreeMap<String, (String, String)> {

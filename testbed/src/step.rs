@@ -100,6 +100,18 @@ pub(crate) enum Step {
         /// Whether its session is still there.
         resumes: bool,
     },
+    /// A server that does not run gets another key and certificate.
+    ChangeKey {
+        /// Which.
+        peer: String,
+    },
+    /// A client tells whether somebody looks at it (XEP-0352).
+    Attention {
+        /// Who.
+        actor: String,
+        /// Whether somebody does.
+        active: bool,
+    },
     /// An actor reads nothing more.
     Deaf {
         /// Who.
@@ -204,6 +216,8 @@ pub(crate) enum Step {
     Command {
         /// Its arguments.
         arguments: Vec<String>,
+        /// What is typed into it.
+        input: String,
         /// Whether it must succeed.
         succeeds: bool,
         /// What it must say, line by line.
@@ -228,6 +242,10 @@ pub(crate) struct Login {
     pub(crate) mechanism: Option<String>,
     /// Instead of the right one.
     pub(crate) password: Option<String>,
+    /// By xmpp.js, and not by slixmpp.
+    pub(crate) one_round_trip: bool,
+    /// By the token of the last time, and without the password (XEP-0484).
+    pub(crate) by_token: bool,
 }
 
 /// How a hand-made peer opens its stream.

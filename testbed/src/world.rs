@@ -3,6 +3,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::authority::{Flavour, SipFlavour};
+use crate::dnssec::Signing;
 use crate::failure::Failure;
 use crate::shape::Shape;
 
@@ -95,6 +96,9 @@ pub(crate) struct Peer {
     pub(crate) kind: Kind,
     /// Its domain.
     pub(crate) domain: String,
+    /// Further domains that a Prosody serves, each with a certificate of its own and no accounts.
+    #[serde(default)]
+    pub(crate) hosts: Vec<String>,
     /// Local parts of its accounts; also the names in the script.
     #[serde(default)]
     pub(crate) users: Vec<String>,
@@ -116,6 +120,12 @@ pub(crate) struct Peer {
     /// Which of its services exist and are in DNS.
     #[serde(default)]
     pub(crate) dns: Service,
+    /// How its domain is signed; as soon as one says so, DNS is signed and validated.
+    pub(crate) dnssec: Option<Signing>,
+    /// TLSA records of its host: `3 1 1`, and if it is not the key that it shows, `3 1 1 next` or
+    /// `3 1 1 of other.example`.
+    #[serde(default)]
+    pub(crate) tlsa: Vec<String>,
     /// Further modules of a Prosody.
     #[serde(default)]
     pub(crate) modules: Vec<String>,

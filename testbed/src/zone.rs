@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::block::Block;
+use crate::dnssec::{Chain, Signing};
 use crate::failure::Failure;
 use crate::port;
 use crate::process::{Account, Process, Program};
@@ -18,13 +19,16 @@ const START_WITHIN: Duration = Duration::from_secs(10);
 /// The names of one world: everything below `example.`, and nothing else.
 #[derive(Debug)]
 pub(crate) struct Zone {
-    records: String,
+    /// In zone-file form.
+    records: Vec<String>,
+    /// The domains that are zones of their own; without any, nothing is signed.
+    delegated: Vec<(String, Signing)>,
 }
 
 impl Zone {
     /// A zone in which every name is unknown.
     pub(crate) fn new() -> Self {
-        let mut zone = Self { records: String::new() };
+        let mut zone = Self { records: Vec::new(), delegated: Vec::new() };
         zone.add("example. SOA ns.example. hostmaster.example. 1 60 60 60 5");
         zone
     }
@@ -33,9 +37,14 @@ impl Zone {
     pub(crate) fn add(&mut self, record: &str) {
         let mut parts = record.splitn(2, ' ');
         if let (Some(name), Some(rest)) = (parts.next(), parts.next()) {
-            // Writing to a string cannot fail.
-            let _ok = writeln!(self.records, "  local-data: \"{name} 5 IN {rest}\"");
+            self.records.push(format!("{name} 5 IN {rest}"));
         }
+    }
+
+    /// Makes `domain` a zone of its own, which is signed like this, below an `example.` that is
+    /// signed well.
+    pub(crate) fn delegate(&mut self, domain: &str, signing: Signing) {
+        self.delegated.push((domain.to_owned(), signing));
     }
 
     /// Adds an XMPP domain whose servers stand behind `host`.
@@ -88,7 +97,7 @@ impl Zone {
     /// The addresses alone, as a hosts file has them.
     pub(crate) fn hosts(&self) -> String {
         let mut hosts = String::from("127.0.0.1 localhost\n");
-        for record in self.records.lines().filter_map(|line| line.split('"').nth(1)) {
+        for record in &self.records {
             if let Some((name, address)) = record.split_once(". 5 IN A ") {
                 // Writing to a string cannot fail.
                 let _ok = writeln!(hosts, "{address} {name}");
@@ -101,7 +110,13 @@ impl Zone {
     pub(crate) fn serve(&self, block: &Block, directory: &Path) -> Result<Process, Failure> {
         let file = directory.join("unbound.conf");
         let log = directory.join("unbound.log");
-        fs::write(&file, self.config(block, directory)).map_err(Failure::io("write", &file))?;
+        let names = if self.delegated.is_empty() {
+            self.local_data()
+        } else {
+            Chain::new(block.host(DNS), &self.records, &self.delegated).sign(directory)?
+        };
+        let config = config(block, directory, &names);
+        fs::write(&file, config).map_err(Failure::io("write", &file))?;
         let program = Path::new(if Path::new("/usr/sbin/unbound").exists() {
             "/usr/sbin/unbound"
         } else {
@@ -114,11 +129,22 @@ impl Zone {
         Ok(process)
     }
 
-    fn config(&self, block: &Block, directory: &Path) -> String {
-        let (address, port) = (block.host(DNS), port::DNS);
-        let (records, directory) = (&self.records, directory.display());
-        format!(
-            r#"server:
+    /// Everything as the name server's own data, which it signs and validates as little as anybody.
+    fn local_data(&self) -> String {
+        let mut names =
+            String::from("  module-config: \"iterator\"\n  local-zone: \"example.\" static\n");
+        for record in &self.records {
+            // Writing to a string cannot fail.
+            let _ok = writeln!(names, "  local-data: \"{record}\"");
+        }
+        names
+    }
+}
+
+fn config(block: &Block, directory: &Path, names: &str) -> String {
+    let (address, port, directory) = (block.host(DNS), port::DNS, directory.display());
+    format!(
+        r#"server:
   directory: "{directory}"
   chroot: ""
   username: ""
@@ -132,16 +158,13 @@ impl Zone {
   access-control: 127.0.0.0/8 allow
   do-ip6: no
   num-threads: 1
-  module-config: "iterator"
   # Nothing leaves the machine: what is not below stays unknown.
   local-zone: "." refuse
-  local-zone: "example." static
-{records}
+{names}
 remote-control:
   control-enable: no
 "#
-        )
-    }
+    )
 }
 
 #[cfg(test)]
@@ -159,8 +182,9 @@ mod tests {
         ] {
             let mut zone = Zone::new();
             zone.add_domain("them.example", "xmpp.them.example", address, address, service);
-            assert_eq!(zone.records.contains("_xmpp-server._tcp.them.example."), starttls);
-            assert_eq!(zone.records.contains("_xmpps-server._tcp.them.example."), direct);
+            let data = zone.local_data();
+            assert_eq!(data.contains("_xmpp-server._tcp.them.example."), starttls);
+            assert_eq!(data.contains("_xmpps-server._tcp.them.example."), direct);
         }
     }
 }
