@@ -124,9 +124,9 @@ class Driver:
         await asyncio.sleep(request["seconds"])
 
     async def account(self, request):
-        """Waits until each pattern has been met once, by whichever actor; by none twice.
-
-        At each actor they must have come in the order of the patterns.
+        """Waits until each pattern has been met once, by whichever actor, and none twice but `twice_max`
+        of them in a row. If they are `ordered`, they must have come to each actor in the order of the
+        patterns.
         """
         deadline = asyncio.get_running_loop().time() + request["within"]
         first = self.actors.get(request["actors"][0])
@@ -147,13 +147,21 @@ class Driver:
         if missing:
             some = ", ".join(str(wanted[index]) for index in missing[:5])
             raise Unmet(f"{len(missing)} of {len(wanted)} are lost ({counts}), such as {some}")
-        if len(met) != len(wanted):
-            twice = [wanted[a] for a, b in zip(met, met[1:]) if a == b]
-            raise Unmet(f"{len(twice)} came twice ({counts}), such as {twice[0]}")
+        twice = [a for a, b in zip(met, met[1:]) if a == b]
+        if len(twice) > request["twice_max"]:
+            raise Unmet(f"{len(twice)} came twice ({counts}), such as {wanted[twice[0]]}")
+        if twice and twice != list(range(twice[0], twice[0] + len(twice))):
+            raise Unmet(f"others than the last before a break came twice: {twice} ({counts})")
+        if not request["ordered"]:
+            return
         for name, indexes in found.items():
-            for first, second in zip(indexes, indexes[1:]):
-                if first > second:
-                    raise Unmet(f"{name} got {wanted[first]} before {wanted[second]} ({counts})")
+            # What came again is in order where it came again; the first time was before that.
+            first = list(dict.fromkeys(indexes))
+            last = list(dict.fromkeys(reversed(indexes)))[::-1]
+            for order in (first, last):
+                for one, next_one in zip(order, order[1:]):
+                    if one > next_one:
+                        raise Unmet(f"{name} got {wanted[one]} before {wanted[next_one]} ({counts})")
 
     def _met(self, name, wanted):
         """The indexes of the patterns that the stanzas of one actor match, as they came."""

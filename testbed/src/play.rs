@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::shape::Shape;
-use crate::step::{Line, Login, Opening, Port, Says, Step, Until};
+use crate::step::{Count, Line, Login, Opening, Port, Says, Step, Until};
 
 const WITHIN: Duration = Duration::from_secs(8);
 
@@ -123,14 +123,14 @@ fn act(actor: String, verb: &str, words: &mut Words, xml: String) -> Result<Step
             let actors = vec![actor, words.need("somebody else")?];
             words.expect(&["receives"])?;
             let times = times(words)?;
-            words.expect(&["each", "once", "in", "order"])?;
-            Ok(Step::Account { actors, times, xml, within: within(words)? })
+            let count = count(words)?.ok_or("`each once in order` is missing")?;
+            Ok(Step::Account { actors, times, xml, count, within: within(words)? })
         }
         "receives" => {
             let times = times(words)?;
-            if words.take(&["each", "once", "in", "order"]) {
+            if let Some(count) = count(words)? {
                 let within = within(words)?;
-                return Ok(Step::Account { actors: vec![actor], times, xml, within });
+                return Ok(Step::Account { actors: vec![actor], times, xml, count, within });
             }
             Ok(Step::Receive { actor, times, xml, within: within(words)? })
         }
@@ -178,6 +178,20 @@ fn act(actor: String, verb: &str, words: &mut Words, xml: String) -> Result<Step
         }
         other => Err(format!("nobody knows how to `{other}`")),
     }
+}
+
+/// How stanzas are counted, if that is what the sentence is about.
+fn count(words: &mut Words) -> Result<Option<Count>, String> {
+    if !words.take(&["each"]) {
+        return Ok(None);
+    }
+    if words.take(&["once"]) {
+        return Ok(Some(Count { ordered: words.take(&["in", "order"]), twice_max: 0 }));
+    }
+    words.expect(&["in", "order", "and", "at", "most"])?;
+    let twice_max = words.number().ok_or("a number is missing")?;
+    words.expect(&["twice"])?;
+    Ok(Some(Count { ordered: true, twice_max }))
 }
 
 fn sipp(words: &mut Words) -> Result<Step, String> {
@@ -433,8 +447,38 @@ mod tests {
                 actors: vec!["juliet".into(), "romeo".into()],
                 times: 3,
                 xml: "<message/>".into(),
+                count: Count { ordered: true, twice_max: 0 },
                 within: WITHIN,
             }
+        );
+        for (said, ordered, twice_max) in [
+            ("each once within 8s", false, 0),
+            ("each once in order within 8s", true, 0),
+            ("each in order and at most 64 twice within 8s", true, 64),
+        ] {
+            assert_eq!(
+                only_step(&format!("romeo receives 3 times {said}:\n    <message/>")),
+                Step::Account {
+                    actors: vec!["romeo".into()],
+                    times: 3,
+                    xml: "<message/>".into(),
+                    count: Count { ordered, twice_max },
+                    within: WITHIN,
+                }
+            );
+        }
+        for (said, login) in [
+            ("with xmpp.js", Login { one_round_trip: true, ..Login::default() }),
+            ("by token", Login { one_round_trip: true, by_token: true, ..Login::default() }),
+        ] {
+            assert_eq!(
+                only_step(&format!("romeo connects {said}")),
+                Step::Connect { actor: "romeo".into(), login, refused: None, within: WITHIN }
+            );
+        }
+        assert_eq!(
+            only_step("romeo is inactive"),
+            Step::Attention { actor: "romeo".into(), active: false }
         );
         assert_eq!(
             only_step("evil sends exactly 100 bytes:\n    <a>{fill:x}</a>"),

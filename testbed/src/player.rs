@@ -82,9 +82,12 @@ impl<'a> Player<'a> {
                 let command = json!({"do": "pace", "actor": actor, "xml": all, "pause": pause});
                 self.stage.driver.tell(command, OPEN_WITHIN)
             }
-            Step::Account { actors, times, xml, within } => {
+            Step::Account { actors, times, xml, count, within } => {
                 let all = repeated(*times, xml)?;
-                let command = json!({"do": "account", "actors": actors, "xml": all});
+                let command = json!({
+                    "do": "account", "actors": actors, "xml": all, "ordered": count.ordered,
+                    "twice_max": count.twice_max,
+                });
                 self.stage.driver.tell(command, *within)
             }
             Step::Crowd { actor, count, port, says, sources } => {

@@ -54,7 +54,7 @@ pub(crate) enum Step {
         /// One after the other with so long a pause, while the play goes on.
         pause: Option<Duration>,
     },
-    /// Each stanza must arrive at one of several exactly once, and in order at each of them.
+    /// Each stanza must arrive at one of several, and nothing twice but what is allowed.
     Account {
         /// Who.
         actors: Vec<String>,
@@ -62,6 +62,8 @@ pub(crate) enum Step {
         times: u32,
         /// What; it must have an id.
         xml: String,
+        /// How strictly.
+        count: Count,
         /// How long it may take.
         within: Duration,
     },
@@ -223,6 +225,16 @@ pub(crate) enum Step {
         /// What it must say, line by line.
         says: Vec<String>,
     },
+}
+
+/// How stanzas are counted that must all arrive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Count {
+    /// In order, at each of those at whom they arrive.
+    pub(crate) ordered: bool,
+    /// So many of them, one after the other, may arrive again: a process was killed that had passed
+    /// them on and could not say so any more.
+    pub(crate) twice_max: u32,
 }
 
 /// How a client logs in.

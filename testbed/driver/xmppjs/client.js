@@ -19,6 +19,8 @@ function start({ service, domain, username, password, resource, token, agent }) 
     username,
     password,
     resource,
+    // Of each step, milliseconds; the driver is who loses patience.
+    timeout: 30_000,
     userAgent: xml("user-agent", { id: agent }, xml("software", {}, "testbed")),
   });
   // The library enables stream management by itself; carbons are its user's business.
