@@ -355,3 +355,123 @@ async fn clocks_that_differ_are_told() {
     let none = lync(World::new().sip(ROW), "200 OK", LYNC).await;
     assert!(sip(&none).findings.is_empty(), "{none:#?}");
 }
+
+/// What DNS says about the certificate of the first target: state, whether it decides, and the
+/// records.
+fn dane(report: &ProbeReport) -> (&'static str, bool, Vec<(u8, bool)>) {
+    let dane = xmpp(report).targets[0].dane.as_ref().unwrap();
+    assert!(dane.name.ends_with("._tcp.host.example") && dane.name.starts_with('_'));
+    let records = dane.records.iter().map(|one| (one.usage, one.usable)).collect();
+    (dane.state, dane.decides, records)
+}
+
+fn dane_rule(report: &ProbeReport) -> Option<(bool, bool)> {
+    let rules = &address(xmpp(report)).rules;
+    let rule = rules.iter().find(|one| one.rule.starts_with("DANE"));
+    rule.map(|one| (one.counts, one.pass))
+}
+
+#[tokio::test]
+async fn signed_records_decide_and_unsigned_ones_are_only_shown() {
+    let own = Issue::self_signed().dns("them.example").make();
+    let other = Issue::self_signed().dns("them.example").make();
+    for (validated, recorded, state, decides, works) in [
+        (Some(true), &own, "secure", true, true),
+        (Some(true), &other, "secure", true, false),
+        (Some(false), &own, "insecure", false, false),
+        (None, &own, "insecure", false, false),
+    ] {
+        let world = World::new().with(|world| world.validated = validated);
+        let partner = Partner::xmpp(&own, &world.ca, WELCOMING).await;
+        let report = world
+            .zone(|zone| {
+                zone.srv(SRV, partner.port, "host.example").tlsa(partner.port, 3, &recorded.der)
+            })
+            .probe()
+            .await;
+        assert_eq!(dane(&report), (state, decides, vec![(3, true)]));
+        assert_eq!(report.verdict.works, works, "{validated:?}: {report:#?}");
+        assert_eq!(dane_rule(&report), decides.then_some((true, works)));
+        if decides && !works {
+            let (turn, text) = worst(xmpp(&report));
+            assert!(turn == Turn::Partner && text.contains("DANE"), "{text}");
+            assert!(text.contains("signed TLSA records"), "{text}");
+        }
+        let reason = xmpp(&report).targets[0].dane.as_ref().unwrap().reason.clone();
+        assert_eq!(reason.is_none(), decides);
+        let fields = toml::Value::try_from(&report).unwrap();
+        let told = &fields["xmpp"]["targets"][0]["dane"];
+        assert_eq!(
+            (told["state"].as_str(), told["decides"].as_bool()),
+            (Some(state), Some(decides))
+        );
+        assert_eq!(told["records"][0]["data"].as_str().unwrap().len(), 64);
+    }
+}
+
+#[tokio::test]
+async fn signed_records_refuse_a_good_chain_and_dialback_and_a_pin_goes_before_them() {
+    let other = Issue::self_signed().dns("them.example").make();
+    let valid = "<db:result xmlns:db='jabber:server:dialback' from='them.example' to='ours.example' type='valid'/>";
+    let dialback = Manners { features: DIALBACK, answer: valid };
+    for (manners, secure) in
+        [(WELCOMING, true), (WELCOMING, false), (dialback, true), (dialback, false)]
+    {
+        let world = World::new().with(|world| {
+            world.validated = Some(secure);
+            world.policy.rules[0].require = Require::CertificateOrDialback;
+        });
+        let good = good_certificate(&world).await;
+        let partner = Partner::xmpp(&good, &world.ca, manners).await;
+        let zone = |zone: probe_world::Zone| {
+            zone.srv(SRV, partner.port, "host.example").tlsa(partner.port, 1, &other.der)
+        };
+        let report = world.zone(zone).probe().await;
+        assert_eq!(report.verdict.works, !secure, "{report:#?}");
+        assert_eq!(
+            dane(&report),
+            (if secure { "secure" } else { "insecure" }, secure, vec![(1, true)])
+        );
+    }
+
+    let world = World::new();
+    let good = good_certificate(&world).await;
+    let pin = gatehouse_identity::KeyPin::of_certificate(&good.der).unwrap();
+    let rule =
+        format!("[[rule]]\nname = \"them\"\nremote = [\"them.example\"]\npin = [\"{pin}\"]\n");
+    let partner = Partner::xmpp(&good, &world.ca, WELCOMING).await;
+    let report = world
+        .with(|world| {
+            world.validated = Some(true);
+            world.policy = toml::from_str(&rule).unwrap();
+        })
+        .zone(|zone| zone.srv(SRV, partner.port, "host.example").tlsa(partner.port, 3, &other.der))
+        .probe()
+        .await;
+    assert!(report.verdict.works, "{report:#?}");
+    assert_eq!((dane(&report).1, dane_rule(&report)), (false, None));
+    let reason = xmpp(&report).targets[0].dane.as_ref().unwrap().reason.clone().unwrap();
+    assert!(reason.contains("pinned key"), "{reason}");
+}
+
+#[tokio::test]
+async fn records_that_cannot_be_used_and_none_at_all_change_nothing() {
+    for broken in [true, false] {
+        let world = World::new().with(|world| world.validated = Some(true));
+        let good = good_certificate(&world).await;
+        let partner = Partner::xmpp(&good, &world.ca, WELCOMING).await;
+        let zone = |zone: probe_world::Zone| {
+            let zone = zone.srv(SRV, partner.port, "host.example");
+            if broken { zone.tlsa_of(partner.port, 3, vec![1, 2, 3]) } else { zone }
+        };
+        let report = world.zone(zone).probe().await;
+        assert!(report.verdict.works, "{report:#?}");
+        let (state, decides, records) = dane(&report);
+        assert!(!decides && dane_rule(&report).is_none());
+        if broken {
+            assert_eq!((state, records), ("secure", vec![(3, false)]));
+        } else {
+            assert_eq!((state, records), ("absent", vec![]));
+        }
+    }
+}

@@ -19,5 +19,5 @@ mod tlsa;
 pub use self::endpoint::{Endpoint, Host, Place, Transport};
 pub use self::error::{ResolveError, ResolverSetupError};
 pub use self::resolver::Resolver;
-pub use self::survey::{HostSurvey, SrvRecord, SrvSurvey};
+pub use self::survey::{HostSurvey, SrvRecord, SrvSurvey, TlsaSurvey};
 pub use self::tlsa::{Tlsa, TlsaAnswer};

@@ -7,8 +7,9 @@ use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use crate::Transport;
 use crate::order::Service;
+use crate::tlsa::record;
+use crate::{Tlsa, Transport};
 
 /// What DNS says about one SRV name.
 #[derive(Debug)]
@@ -109,5 +110,22 @@ pub(crate) async fn addresses(
         Ok(Err(error)) if error.is_no_records_found() => HostAnswer::Absent,
         Ok(Err(error)) => HostAnswer::Failed(format!("{name}: {error}")),
         Err(_) => HostAnswer::Failed(format!("{name}: {}", NetError::Timeout)),
+    }
+}
+
+/// The TLSA records of a port, of which nothing is proved; none if nobody says anything.
+pub(crate) async fn tlsa_records(
+    resolver: &TokioResolver,
+    host: &Domain,
+    port: u16,
+    deadline: Instant,
+) -> Vec<Tlsa> {
+    let name = format!("_{port}._tcp.{host}.");
+    match timeout_at(deadline, resolver.lookup(name.as_str(), RecordType::TLSA)).await {
+        Ok(Ok(lookup)) => {
+            let data = lookup.answers().iter().map(|answer| answer.data.clone());
+            data.filter_map(record).take(RECORDS_MAX).collect()
+        }
+        Ok(Err(_)) | Err(_) => Vec::new(),
     }
 }

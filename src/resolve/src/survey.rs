@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use gatehouse_types::Domain;
 use tokio::time::Instant;
 
-use crate::lookup::{HostAnswer, SrvAnswer, addresses, services_of};
+use crate::lookup::{HostAnswer, SrvAnswer, addresses, services_of, tlsa_records};
 use crate::resolver::{ENDPOINTS_MAX, TOTAL_TIMEOUT};
-use crate::{Resolver, Transport};
+use crate::{Resolver, Tlsa, TlsaAnswer, Transport};
 
 /// What DNS says about the SRV records of one service.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,7 +46,45 @@ pub enum HostSurvey {
     Failed(String),
 }
 
+/// What DNS says about the certificates of one port.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TlsaSurvey {
+    /// There is no record.
+    Absent,
+    /// These, and DNSSEC proves them and the way to them: they decide. At most 64.
+    Secure(Vec<Tlsa>),
+    /// These, at most 64, and nothing proves them: they mean nothing.
+    Insecure(Vec<Tlsa>),
+    /// What should be signed cannot be validated, and why: the port must not be used (RFC 7673,
+    /// section 3).
+    Bogus(String),
+}
+
 impl Resolver {
+    /// The TLSA records of `host`:`port`, to which DNS led for `domain` and `transport`, whether or
+    /// not they count. Takes at most ten seconds. `pick(max)` draws from `0..=max`; pass randomness.
+    pub async fn tlsa_survey(
+        &self,
+        domain: &Domain,
+        host: &Domain,
+        port: u16,
+        transport: Transport,
+        pick: &mut (dyn FnMut(u32) -> u32 + Send),
+    ) -> TlsaSurvey {
+        match self.tlsa(domain, host, port, transport, pick).await {
+            TlsaAnswer::Secure(records) => TlsaSurvey::Secure(records),
+            TlsaAnswer::Failed(reason) => TlsaSurvey::Bogus(reason),
+            TlsaAnswer::Insecure => {
+                let deadline = Instant::now() + TOTAL_TIMEOUT;
+                match tlsa_records(&self.inner, host, port, deadline).await {
+                    // Who does not answer about what would not count does no harm.
+                    records if records.is_empty() => TlsaSurvey::Absent,
+                    records => TlsaSurvey::Insecure(records),
+                }
+            }
+        }
+    }
+
     /// The SRV records of `service` (such as `_sips`) over TCP at `domain`. Takes at most five
     /// seconds.
     pub async fn srv(&self, service: &str, domain: &Domain) -> SrvSurvey {

@@ -127,7 +127,7 @@ fn place(six: Result<Answer, String>, four: Result<Answer, String>) -> Result<bo
     }
 }
 
-fn record(data: RData) -> Option<Tlsa> {
+pub(crate) fn record(data: RData) -> Option<Tlsa> {
     match data {
         RData::TLSA(tlsa) => Some(Tlsa {
             usage: tlsa.cert_usage.into(),

@@ -158,6 +158,7 @@ pub(super) fn grouped(
             port: target.place.port,
             transport: transport(target.place.transport),
             problem: target.problem.clone(),
+            dane: None,
             addresses: reports.by_ref().take(target.addresses.len()).collect(),
         })
         .collect()

@@ -5,6 +5,7 @@
 //! Sends no stanza and no message of a user. Needs no running appliance; the same records, proofs
 //! and policy decide here as there.
 
+mod dane;
 mod dns;
 mod own;
 mod report;
@@ -25,9 +26,9 @@ use tokio::time::Instant;
 
 pub use self::own::OwnSide;
 pub use self::report::{
-    AddressReport, CertificateReport, DnsReport, Finding, OwnCheck, PolicyReport, ProbeReport,
-    ProtocolReport, RuleReport, Severity, SipAnswer, SrvLine, SrvReport, Stage, TargetReport,
-    TlsReport, Turn, Verdict, XmppAnswer,
+    AddressReport, CertificateReport, DaneReport, DnsReport, Finding, OwnCheck, PolicyReport,
+    ProbeReport, ProtocolReport, RuleReport, Severity, SipAnswer, SrvLine, SrvReport, Stage,
+    TargetReport, TlsReport, TlsaLine, Turn, Verdict, XmppAnswer,
 };
 use crate::PrivateTargets;
 use crate::random::Random;

@@ -119,8 +119,42 @@ pub struct TargetReport {
     /// Why it has no address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What DNS says about its certificate (DANE, XMPP only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dane: Option<DaneReport>,
     /// Its addresses.
     pub addresses: Vec<AddressReport>,
+}
+
+/// What DNS says about the certificate of one port (RFC 6698, RFC 7673).
+#[derive(Clone, Debug, Serialize)]
+pub struct DaneReport {
+    /// The whole name of the TLSA records.
+    pub name: String,
+    /// `absent`; `secure`: DNSSEC proves them; `insecure`: it does not; `bogus`: what should be signed
+    /// cannot be validated, so the port must not be used.
+    pub state: &'static str,
+    /// True if the records decide whether the certificate is good.
+    pub decides: bool,
+    /// Why they do not, or why DNS cannot be believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The records.
+    pub records: Vec<TlsaLine>,
+}
+
+/// One TLSA record.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs, reason = "the names are those of RFC 6698")]
+pub struct TlsaLine {
+    pub usage: u8,
+    pub selector: u8,
+    pub matching: u8,
+    /// The start of the data, in hexadecimal digits.
+    pub data: String,
+    /// False if its numbers or its data are not what they should be: then it is as if it were not
+    /// there.
+    pub usable: bool,
 }
 
 /// How far an attempt came.

@@ -5,6 +5,7 @@ use super::report::{
     AddressReport, DnsReport, Finding, OwnCheck, OwnKind, PolicyReport, ProtocolReport, Severity,
     SipAnswer, Stage, TargetReport, Turn, Verdict,
 };
+use super::xmpp::DANE;
 
 /// Findings about single addresses that are told.
 const ADDRESS_FINDINGS_MAX: usize = 8;
@@ -80,6 +81,18 @@ fn assemble(
     }
     findings.extend(nowhere(service, &dns, &targets));
     for target in &targets {
+        if let Some(dane) = target.dane.as_ref().filter(|dane| dane.state == "bogus") {
+            let reason = dane.reason.as_deref().unwrap_or_default();
+            let (turn, severity) = match dane.decides {
+                true => (Turn::Partner, severity),
+                false => (Turn::Partner, Severity::Warn),
+            };
+            let text =
+                format!("{}: its signed DNS records cannot be believed: {reason}", target.host);
+            let remedy = "the partner must mend its DNSSEC signatures; `dig +dnssec` on another \
+                          validating resolver shows the same";
+            findings.push(Finding::new(severity, turn, text, remedy));
+        }
         if let Some(problem) = &target.problem {
             let remedy = "the partner's DNS must give that host an A or AAAA record";
             findings.push(Finding::new(severity, Turn::Partner, problem, remedy));
@@ -193,14 +206,21 @@ fn unproved(one: &AddressReport) -> Option<(Turn, String, String)> {
     if one.proved || one.tls.is_none() || one.usable {
         return None;
     }
+    let by_dns = one.rules.iter().any(|rule| rule.rule == DANE && rule.counts && !rule.pass);
     let reasons: Vec<String> = one
         .rules
         .iter()
-        .filter(|rule| !rule.pass)
+        .filter(|rule| !rule.pass && (!by_dns || rule.counts))
         .map(|rule| format!("{}: {}", rule.rule, rule.text))
         .collect();
     let chain = one.certificate.as_ref().map(|certificate| certificate.chain.as_str());
     let (turn, remedy) = match (chain, &one.certificate) {
+        _ if by_dns => (
+            Turn::Partner,
+            "the partner must publish a TLSA record for the certificate that it shows, or show the \
+             one that its record names; until then a pinned key in our policy goes before DNS"
+                .to_owned(),
+        ),
         (None, _) => (Turn::Partner, "the partner must show a certificate".to_owned()),
         (Some("good"), _) => (
             Turn::Partner,

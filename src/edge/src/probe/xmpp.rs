@@ -8,6 +8,7 @@ use gatehouse_identity::{AuthenticatedPeer, IdentityError, Presented, Proof, Tls
 use gatehouse_net::{BoxedIo, Connection, Step, connect, now};
 use gatehouse_policy::{Channel, Conditions, Denial, RouteHost, RouteTransport, Tls};
 use gatehouse_resolve::{Host, SrvSurvey, Transport};
+use gatehouse_tls::chains_to;
 use gatehouse_types::{Chain, Machine as _, StreamLimits};
 use gatehouse_xmpp::dialback::DialbackSecret;
 use gatehouse_xmpp::framing::{ContentNamespace, Frame, Framer, Leftover};
@@ -19,17 +20,21 @@ use tokio::net::TcpStream;
 use tokio::time;
 
 use super::Probe;
+use super::dane::Demand;
 use super::dns::{Place, Target, ask, grouped, records};
 use super::report::{
     AddressReport, DnsReport, PolicyReport, ProtocolReport, RuleReport, Stage, XmppAnswer,
 };
 use super::shake::{certificate, text, tls};
 use super::tap::{Heard, Tap};
+use super::together::together;
 use super::verdict;
 use crate::outbound::reason_text;
 
 /// Where servers listen that have no SRV records (RFC 6120, section 3.2.2).
 const FALLBACK_PORT: u16 = 5269;
+/// What the report calls the rule of RFC 7673.
+pub(super) const DANE: &str = "DANE (signed TLSA)";
 /// How long our farewell may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Features that are shown.
@@ -44,15 +49,23 @@ pub(super) async fn probe(probe: &Probe<'_>) -> ProtocolReport {
     });
     let trusted = dns.source == "policy";
     let targets = probe.targets(places, trusted).await;
+    let conditions_known = conditions.as_ref().ok();
+    let dane = together(targets.iter().map(|target| probe.dane(target, conditions_known))).await;
     let count: usize = targets.iter().map(|target| target.addresses.len()).sum();
     probe.say(format!("XMPP: trying {count} addresses"));
     let reports = probe.try_all(&targets, |target, address, report| {
-        attempt(probe, conditions.as_ref().ok(), target, address, report)
+        // Each target has its own; they stand in the same order.
+        let at = targets.iter().position(|one| std::ptr::eq(one, target));
+        let demand = at.and_then(|at| dane.get(at)).map_or(&Demand::None, |dane| &dane.demand);
+        attempt(probe, conditions_known, demand, target, address, report)
     });
-    let targets = grouped(&targets, reports.await, |transport| match transport {
+    let mut targets = grouped(&targets, reports.await, |transport| match transport {
         Transport::StartTls => "STARTTLS",
         Transport::DirectTls => "direct TLS",
     });
+    for (target, dane) in targets.iter_mut().zip(dane) {
+        target.dane = dane.report;
+    }
     verdict::xmpp(policy(probe, &conditions), dns, targets, own)
 }
 
@@ -119,6 +132,7 @@ async fn places(probe: &Probe<'_>, conditions: Option<&Conditions>) -> (DnsRepor
 async fn attempt(
     probe: &Probe<'_>,
     conditions: Option<&Conditions>,
+    demand: &Demand,
     target: &Target,
     address: SocketAddr,
     report: AddressReport,
@@ -132,6 +146,7 @@ async fn attempt(
     let mut talk = Talk {
         probe,
         conditions,
+        demand,
         report,
         stage: Stage::Tls,
         facts: None,
@@ -152,6 +167,7 @@ async fn attempt(
 struct Talk<'a> {
     probe: &'a Probe<'a>,
     conditions: Option<&'a Conditions>,
+    demand: &'a Demand,
     report: AddressReport,
     stage: Stage,
     facts: Option<TlsFacts>,
@@ -267,26 +283,35 @@ impl Talk<'_> {
     fn finish(mut self, error: Option<String>) -> AddressReport {
         let parts = self.probe.parts;
         let presented = self.facts.as_ref().map_or(&Presented::Nothing, |facts| &facts.presented);
-        let by_policy = parts.policy.prove(&parts.local, &parts.remote, presented);
+        let seen = self.under_dns(presented);
+        let by_policy = parts.policy.prove(&parts.local, &parts.remote, &seen);
+        // Signed records end the attempt, whatever else the policy would take.
+        let refused = match self.demand {
+            Demand::None => false,
+            Demand::Records(_) => by_policy.is_err(),
+            Demand::Refuse => true,
+        };
         if self.facts.is_some() {
             self.report.rules = self.rules(presented);
         }
         let channel = if self.facts.is_some() { Channel::Encrypted } else { Channel::Plain };
-        self.report.proved = by_policy.is_ok();
+        self.report.proved = by_policy.is_ok() && !refused;
         let may_dial_back = self.conditions.is_some_and(|conditions| {
             conditions.require == gatehouse_policy::Require::CertificateOrDialback
         });
         let peer = by_policy.or_else(|error| {
             // What its own domain's DNS led to, where the policy is content with that.
-            if may_dial_back {
+            if may_dial_back && !refused {
                 Ok(AuthenticatedPeer::by_dialback(parts.remote.clone()))
             } else {
                 Err(error)
             }
         });
-        let admitted = peer.is_ok_and(|peer| {
-            self.conditions.is_none() || parts.policy.decide(&parts.local, peer, channel).is_ok()
-        });
+        let admitted = !refused
+            && peer.is_ok_and(|peer| {
+                self.conditions.is_none()
+                    || parts.policy.decide(&parts.local, peer, channel).is_ok()
+            });
         let answer = self.answer();
         self.report.usable = self.opened && admitted;
         let mut report = self.report;
@@ -299,11 +324,30 @@ impl Talk<'_> {
         }
     }
 
+    /// The certificate in the light of signed DNS records, if there are any.
+    fn under_dns(&self, presented: &Presented) -> Presented {
+        match self.demand {
+            Demand::Records(set) => presented.under_tlsa(&self.probe.parts.remote, set, &chains_to),
+            Demand::None | Demand::Refuse => presented.clone(),
+        }
+    }
+
     fn rules(&self, presented: &Presented) -> Vec<RuleReport> {
         let remote = &self.probe.parts.remote;
         let pins = self.conditions.map(|conditions| conditions.pins.as_slice());
         let pins = pins.unwrap_or_default();
         let mut rules = vec![rule("RFC 6120 names", pins.is_empty(), prove(presented, remote))];
+        if let Demand::Records(_) = self.demand {
+            // They take the place of the rule above.
+            if let Some(names) = rules.first_mut() {
+                names.counts = false;
+            }
+            rules.push(rule(DANE, true, prove(&self.under_dns(presented), remote)));
+        }
+        if let Demand::Refuse = self.demand {
+            let text = "what should be signed cannot be validated".to_owned();
+            rules.push(RuleReport { rule: DANE, counts: true, pass: false, text });
+        }
         if !pins.is_empty() {
             rules.push(rule(
                 "pinned key",

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use gatehouse_edge::PrivateTargets;
 use gatehouse_edge::probe::{OwnSide, ProbeParts, ProbeProtocols, ProbeReport, probe};
+use gatehouse_identity::KeyPin;
 use gatehouse_policy::Policy;
 use gatehouse_resolve::Resolver;
 use gatehouse_testkit::{TestCa, TestCertificate};
 use gatehouse_tls::{Acceptor, Connector, Io, KeyEntry, Keys, Roots, SystemRoots};
 use gatehouse_types::{Domain, Local, Remote, Secret};
 use hickory_server::Server;
-use hickory_server::proto::rr::rdata::{A, SOA, SRV};
+use hickory_server::proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
+use hickory_server::proto::rr::rdata::{A, SOA, SRV, TLSA};
 use hickory_server::proto::rr::{Name, RData, Record};
 use hickory_server::store::in_memory::InMemoryZoneHandler;
 use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneType};
@@ -59,7 +61,22 @@ impl Zone {
         self
     }
 
-    async fn serve(self) -> (Resolver, Server<Catalog>) {
+    /// A TLSA record for the public key of a certificate, `usage` 1 1, at a port of `host.example`.
+    pub(crate) fn tlsa(self, port: u16, usage: u8, der: &[u8]) -> Self {
+        let pin = KeyPin::of_certificate(der).unwrap().to_string();
+        let digits = pin.strip_prefix("sha256:").unwrap();
+        let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        self.tlsa_of(port, usage, (0..64).step_by(2).map(byte).collect())
+    }
+
+    /// The same with any data.
+    pub(crate) fn tlsa_of(mut self, port: u16, usage: u8, data: Vec<u8>) -> Self {
+        let record = TLSA::new(CertUsage::from(usage), Selector::Spki, Matching::Sha256, data);
+        self.add(&format!("_{port}._tcp.host.example"), RData::TLSA(record));
+        self
+    }
+
+    async fn serve(self) -> (SocketAddr, Server<Catalog>) {
         let mut catalog = Catalog::new();
         catalog.upsert(name("example").into(), vec![Arc::new(self.0)]);
         let mut server = Server::new(catalog);
@@ -70,7 +87,7 @@ impl Zone {
             if let Ok(tcp) = TcpListener::bind(address).await {
                 server.register_socket(udp);
                 server.register_listener(tcp, Duration::from_secs(5), 16);
-                return (Resolver::with_servers(&[address]).unwrap(), server);
+                return (address, server);
             }
         }
         panic!("no port is free for both UDP and TCP");
@@ -87,6 +104,24 @@ pub(crate) struct World {
     pub(crate) ours: TestCertificate,
     pub(crate) sip_listens: bool,
     pub(crate) total: Duration,
+    /// A name server in front that says of every answer that it was validated, or was not, and whose
+    /// word counts.
+    pub(crate) validated: Option<bool>,
+}
+
+/// Answers in the place of the name server at `zone`, with the AD bit set or cleared, for as long as
+/// it is polled.
+async fn validate(front: UdpSocket, zone: SocketAddr, secure: bool) {
+    const AD: u8 = 0x20;
+    let mut buffer = vec![0; 4096];
+    loop {
+        let (len, from) = front.recv_from(&mut buffer).await.unwrap();
+        let behind = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        behind.send_to(&buffer[..len], zone).await.unwrap();
+        let len = behind.recv(&mut buffer).await.unwrap();
+        buffer[3] = if secure { buffer[3] | AD } else { buffer[3] & !AD };
+        front.send_to(&buffer[..len], from).await.unwrap();
+    }
 }
 
 impl World {
@@ -114,6 +149,7 @@ impl World {
             ours,
             sip_listens: true,
             total: Duration::from_secs(20),
+            validated: None,
         }
     }
 
@@ -145,7 +181,13 @@ impl World {
     /// Trusts this authority and no other.
     pub(crate) async fn probe_trusting(self, root_pem: String) -> ProbeReport {
         let roots = Roots::new(&[root_pem], SystemRoots::Ignore).unwrap();
-        let (resolver, _server) = self.zone.serve().await;
+        let (address, _server) = self.zone.serve().await;
+        let resolver = Resolver::with_servers(&[address]).unwrap();
+        let front = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let resolver = match self.validated {
+            Some(_) => resolver.trusting_ad(&[front.local_addr().unwrap()]),
+            None => resolver,
+        };
         let (keys, _) = keys("ours.example", &self.ours, &self.ca);
         let parts = ProbeParts {
             local: Local("ours.example".parse().unwrap()),
@@ -168,7 +210,10 @@ impl World {
             unix_now: unix_now(),
             total: self.total,
         };
-        probe(&parts, &|_| {}).await.unwrap()
+        tokio::select! {
+            report = Box::pin(probe(&parts, &|_| {})) => report.unwrap(),
+            () = validate(front, address, self.validated == Some(true)) => unreachable!(),
+        }
     }
 }
 

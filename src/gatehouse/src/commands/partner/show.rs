@@ -51,6 +51,10 @@ fn protocol(name: &str, report: &ProtocolReport) -> String {
     if !report.targets.is_empty() {
         parts.push(format!("{name}, targets:\n{}", indented(&targets(&report.targets))));
     }
+    let dane = dane(&report.targets);
+    if !dane.is_empty() {
+        parts.push(format!("{name}, DANE:\n{dane}"));
+    }
     let rules = rules(&report.targets);
     if !rules.is_empty() {
         parts.push(format!("{name}, what the certificates prove:\n{}", indented(&rules)));
@@ -130,6 +134,30 @@ fn targets(targets: &[TargetReport]) -> String {
         }
     }
     table(head, rows.into_iter())
+}
+
+/// The TLSA records of each port, and whether they decide.
+fn dane(targets: &[TargetReport]) -> String {
+    let mut lines = Vec::new();
+    for dane in targets.iter().filter_map(|target| target.dane.as_ref()) {
+        let what = match (dane.state, dane.decides) {
+            ("absent", _) => "no TLSA record",
+            ("bogus", true) => "BOGUS: the port must not be used",
+            (_, true) => "secure: they decide about the certificate",
+            ("secure", false) => "secure, and do not count",
+            ("bogus", false) => "bogus, and does not count",
+            _ => "not secure, and do not count",
+        };
+        let why = dane.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        lines.push(format!("  {}  {what}{why}", dane.name));
+        for one in &dane.records {
+            let unusable = if one.usable { "" } else { "  cannot be used" };
+            let numbers = format!("{} {} {}", one.usage, one.selector, one.matching);
+            lines.push(format!("    {numbers} {}{unusable}", one.data));
+        }
+    }
+    lines.dedup();
+    lines.join("\n")
 }
 
 fn result(one: &AddressReport) -> String {
