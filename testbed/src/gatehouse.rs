@@ -31,6 +31,7 @@ pub(crate) struct Gatehouse {
     parts: BTreeMap<String, Part>,
     edges: u8,
     cores: Vec<Vec<String>>,
+    claims: BTreeMap<String, Vec<String>>,
 }
 
 /// One process of ours.
@@ -58,6 +59,7 @@ impl Gatehouse {
             parts: BTreeMap::new(),
             edges: us.edges,
             cores: (1..=us.core_count()).map(|number| us.core_domains(number).to_vec()).collect(),
+            claims: us.claims.clone(),
         };
         let policy = directory.join("policy.toml");
         write(&policy, &policy_of(us, world))?;
@@ -99,7 +101,11 @@ impl Gatehouse {
             let domain = account.split_once('@').map_or("", |(_, domain)| domain);
             let serves = |domains: &Vec<String>| domains.iter().any(|one| one == domain);
             let number = self.cores.iter().position(serves).unwrap_or_default();
-            let name = self.inner_names().nth(number).unwrap_or("us");
+            let claimed = self.claims.iter().find(|(_, accounts)| accounts.contains(account));
+            let name = match claimed {
+                Some((core, _)) => core,
+                None => self.inner_names().nth(number).unwrap_or("us"),
+            };
             let config = self.part(name)?.config.display().to_string();
             self.must(&["user", "add", account, "--config", &config], &format!("{password}\n"))?;
         }
@@ -296,9 +302,15 @@ impl Gatehouse {
         let mut trunk = Table::new();
         if !core {
             listen.insert("trunk".into(), at(port::TRUNK));
-            let cores: Vec<_> =
-                (1..=us.core_count()).map(|number| numbered("core", number)).collect();
-            trunk.insert("cores".into(), cores.into());
+            let cores = (1..=us.core_count()).map(|number| {
+                let name = Value::from(numbered("core", number));
+                if us.cores.is_empty() {
+                    return name;
+                }
+                let domains = us.core_domains(number).to_vec().into();
+                Value::Table(table([("name", name), ("domains", domains)]))
+            });
+            trunk.insert("cores".into(), cores.collect::<Vec<_>>().into());
         } else if !edge {
             let edges = (1..=us.edges).map(|number| {
                 let name = numbered("edge", number);
@@ -384,8 +396,10 @@ fn host(name: &str) -> u8 {
 
 /// A core serves its own, everybody else all.
 fn domains(name: &str, us: &Us) -> Vec<String> {
-    let of_core = name.starts_with("core").then(|| us.core_domains(number_of(name)));
-    of_core.unwrap_or(&us.domains).to_vec()
+    if !name.starts_with("core") {
+        return us.domains.clone();
+    }
+    [us.core_domains(number_of(name)), &us.claimed(name)].concat()
 }
 
 fn copy_directory(from: &Path, to: &Path) -> Result<(), Failure> {
@@ -407,6 +421,15 @@ pub(crate) fn clients_of(us: &Us, domain: &str, block: &Block, shape: Shape) -> 
     match shape {
         Shape::Two => block.at(host(&numbered("core", us.core_of(domain))), port::C2S),
         Shape::None | Shape::One => addresses(block, shape).1,
+    }
+}
+
+/// Where the client of an account does: with the core that claims its domain, if one does.
+pub(crate) fn client_of(us: &Us, account: &str, block: &Block, shape: Shape) -> SocketAddr {
+    let claimed = us.claims.iter().find(|(_, accounts)| accounts.iter().any(|one| one == account));
+    match claimed {
+        Some((core, _)) if shape == Shape::Two => block.at(host(core), port::C2S),
+        _ => clients_of(us, account.split_once('@').map_or("", |(_, it)| it), block, shape),
     }
 }
 

@@ -111,7 +111,7 @@ impl Stage {
         let mut trusted = authority.root_pem().to_owned();
         if let (Some(gatehouse), Some(us)) = (&gatehouse, &world.us) {
             let accounts: Vec<_> =
-                us.users.iter().map(|user| (user.clone(), password(local_part(user)))).collect();
+                us.accounts().map(|user| (user.clone(), password(local_part(user)))).collect();
             gatehouse.fill_pins()?;
             gatehouse.provision(&accounts)?;
             for ca in gatehouse.local_cas() {
@@ -411,11 +411,10 @@ fn people(world: &World, block: &Block, shape: Shape, trust: &Path) -> BTreeMap<
         let person = Person { address, password: password(name), host, trust };
         people.insert(name.to_owned(), person);
     };
-    let users = world.us.iter().flat_map(|us| us.users.iter().map(move |user| (us, user)));
+    let users = world.us.iter().flat_map(|us| us.accounts().map(move |user| (us, user)));
     for (us, user) in users {
         let trust = Some(trust.to_owned());
-        let domain = user.split_once('@').map_or("", |(_, domain)| domain);
-        let clients = gatehouse::clients_of(us, domain, block, shape);
+        let clients = gatehouse::client_of(us, user, block, shape);
         add(local_part(user), user.clone(), clients.ip().to_string(), trust);
     }
     for (address, peer) in (FIRST_PEER..).zip(&world.peers) {

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -49,6 +50,10 @@ pub(crate) struct Us {
     /// In two processes: the domains of each core; without it, one core serves all.
     #[serde(default)]
     pub(crate) cores: Vec<Vec<String>>,
+    /// Accounts of domains that a core has in its own settings, and that the edges do not let it
+    /// serve.
+    #[serde(default)]
+    pub(crate) claims: BTreeMap<String, Vec<String>>,
     /// Whether the core reaches the edge over a link that a script can cut.
     #[serde(default)]
     pub(crate) link: bool,
@@ -222,6 +227,20 @@ impl Us {
         self.cores.get(place).unwrap_or(&self.domains)
     }
 
+    /// Those of the domains that are served, and those of the domains that are only claimed.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = &String> {
+        self.users.iter().chain(self.claims.values().flatten())
+    }
+
+    /// The domains that a core with this name claims besides.
+    pub(crate) fn claimed(&self, core: &str) -> Vec<String> {
+        let accounts = self.claims.get(core).into_iter().flatten();
+        let domains = accounts.filter_map(|account| account.split_once('@'));
+        let mut domains: Vec<String> = domains.map(|(_, domain)| domain.to_owned()).collect();
+        domains.dedup();
+        domains
+    }
+
     /// Which core serves `domain`.
     pub(crate) fn core_of(&self, domain: &str) -> u8 {
         let has = |number: &u8| self.core_domains(*number).iter().any(|one| one == domain);
@@ -274,7 +293,7 @@ impl World {
     }
 
     fn repeated_name(&self) -> Option<String> {
-        let ours = self.us.iter().flat_map(|us| &us.users).map(|user| local_part(user));
+        let ours = self.us.iter().flat_map(|us| us.accounts().map(|user| local_part(user)));
         let theirs = self.peers.iter().flat_map(|peer| peer.users.iter().map(String::as_str));
         let servers = self.peers.iter().map(|peer| peer.name.as_str());
         let raws = self.raws.iter().map(|raw| raw.name.as_str());

@@ -13,12 +13,13 @@ mod reader;
 mod settings;
 mod sip;
 mod template;
+mod trunk;
 
 pub use self::policy_file::{parse_policy, read_policy};
 pub use self::problem::{Problem, Problems};
 pub use self::read::{Overrides, load, parse};
 pub use self::settings::{
-    BusyAs, Certificates, EdgeAddress, Limits, Listen, Log, LogFormat, NodePort, Offline,
+    BusyAs, Certificates, CoreNode, EdgeAddress, Limits, Listen, Log, LogFormat, NodePort, Offline,
     PolicySource, Roles, S2s, Settings, Sip, Tls, Trunk,
 };
 pub use self::sip::remarks;

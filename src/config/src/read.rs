@@ -11,10 +11,9 @@ use toml::de::DeTable;
 use crate::problem::{Problem, Problems, Source};
 use crate::reader::{Form, Found, Section};
 use crate::settings::{
-    Certificates, EdgeAddress, Limits, Listen, Log, LogFormat, Offline, PolicySource, Roles, S2s,
-    Settings, Tls, Trunk,
+    Certificates, Limits, Listen, Log, LogFormat, Offline, PolicySource, Roles, S2s, Settings, Tls,
 };
-use crate::sip;
+use crate::{sip, trunk};
 
 const DOMAIN: Form = Form { kind: "a domain name", example: "\"ours.example\"" };
 const ADDRESS: Form =
@@ -104,7 +103,7 @@ fn read(mut root: Section<'_>, base: &Path, overrides: &Overrides) -> Settings {
         None => PolicySource::Embedded,
     };
     policy.finish();
-    let trunk = trunk(&mut root, roles);
+    let trunk = trunk::read(&mut root, roles, &domains);
     let sip = sip::read(root.section("sip"), roles, &trunk, &domains);
     let settings = Settings {
         roles,
@@ -283,69 +282,6 @@ fn tls(mut section: Section<'_>, base: &Path) -> Tls {
     Tls { trust, system_roots }
 }
 
-fn trunk(root: &mut Section<'_>, roles: Roles) -> Trunk {
-    let place = root.place("trunk").unwrap_or(0..0);
-    let mut section = root.section("trunk");
-    let name =
-        section.text("name", Form { kind: "this node's name", example: "\"edge-1\"" }, domain);
-    let form = Form {
-        kind: "a list of edges, each with name and address",
-        example: "[{ name = \"edge\", address = \"192.0.2.1:5275\" }]",
-    };
-    let edges_place = section.place("edges");
-    let mut edges = Vec::new();
-    for (mut edge, span) in section.sections("edges", form).unwrap_or_default() {
-        let name = edge.text("name", Form { kind: "the edge's name", example: "\"edge\"" }, domain);
-        let form = Form { kind: "a host and a port", example: "\"192.0.2.1:5275\"" };
-        let address = edge.text("address", form, host_and_port);
-        match (name, address) {
-            (Some(name), Some(address)) => {
-                edges.push(EdgeAddress { name: name.value, address: address.value });
-            }
-            (name, address) => {
-                for (missing, key) in [(name.is_none(), "name"), (address.is_none(), "address")] {
-                    if missing && edge.place(key).is_none() {
-                        edge.note(
-                            span.clone(),
-                            format!("this edge has no `{key}`"),
-                            format!("edges = {}", form_edges()),
-                        );
-                    }
-                }
-            }
-        }
-        edge.finish();
-    }
-    let form = Form { kind: "a list of the cores' names", example: "[\"core\"]" };
-    let cores_place = section.place("cores");
-    let cores = values(section.list("cores", form, domain));
-    section.finish();
-    if roles == Roles::Core && edges.is_empty() && edges_place.is_none() {
-        let what = "a core by itself must know its edges: `trunk.edges` is missing".to_owned();
-        root.note(place.clone(), what, format!("[trunk] edges = {}", form_edges()));
-    }
-    for (place, wrong, key) in
-        [(edges_place, roles != Roles::Core, "edges"), (cores_place, roles != Roles::Edge, "cores")]
-    {
-        if let (Some(place), true) = (place, wrong) {
-            let what = format!("`trunk.{key}` means nothing in a process with these roles");
-            let role = if key == "edges" { "core" } else { "edge" };
-            root.note(place, what, format!("remove it, or set roles = [\"{role}\"]"));
-        }
-    }
-    let default = |name: &str| name.parse::<Domain>().into_iter();
-    let name = name.map(|found| found.value).into_iter();
-    let mut name = name.chain(default(if roles == Roles::Edge { "edge" } else { "core" }));
-    #[expect(clippy::expect_used, reason = "`edge` and `core` are domain names")]
-    let name = name.next().expect("a name");
-    let cores = if cores.is_empty() { default("core").collect() } else { cores };
-    Trunk { name, edges, cores }
-}
-
-fn form_edges() -> &'static str {
-    "[{ name = \"edge\", address = \"192.0.2.1:5275\" }]"
-}
-
 fn s2s(mut section: Section<'_>) -> S2s {
     let default = S2s::default();
     let second = Duration::from_secs(1);
@@ -476,7 +412,7 @@ fn name_server(text: &str) -> Option<SocketAddr> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 53)))
 }
 
-fn host_and_port(text: &str) -> Option<String> {
+pub(crate) fn host_and_port(text: &str) -> Option<String> {
     let (host, port) = text.rsplit_once(':')?;
     let is_host = host.parse::<Domain>().is_ok()
         || host.parse::<Ipv4Addr>().is_ok()

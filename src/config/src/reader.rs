@@ -26,6 +26,12 @@ pub(crate) struct Found<T> {
     pub(crate) span: Range<usize>,
 }
 
+/// An item of a list that takes texts and tables.
+pub(crate) enum Row<'a, T> {
+    Text(Found<T>),
+    Table(Section<'a>, Range<usize>),
+}
+
 /// What a value must look like: `kind` completes "`x` must be ...", `example` stands after `=`.
 #[derive(Clone, Copy)]
 pub(crate) struct Form {
@@ -111,6 +117,34 @@ impl<'a> Section<'a> {
             match item.get_ref().as_str().and_then(&parse) {
                 Some(parsed) => found.push(Found { value: parsed, span: item.span() }),
                 None => self.wrong(key, item.span(), form),
+            }
+        }
+        Some(found)
+    }
+
+    /// A list of texts, each as `parse` reads it, and tables under `key`, in their order.
+    pub(crate) fn rows<T>(
+        &mut self,
+        key: &'static str,
+        form: Form,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<Row<'a, T>>> {
+        let value = self.raw(key)?;
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong(key, value.span(), form);
+            return None;
+        };
+        let mut found = Vec::new();
+        for item in array.iter() {
+            let text = item.get_ref().as_str().and_then(&parse);
+            match (text, item.get_ref().as_table()) {
+                (Some(parsed), _) => {
+                    found.push(Row::Text(Found { value: parsed, span: item.span() }));
+                }
+                (None, Some(table)) => {
+                    found.push(Row::Table(self.below(key, Some(table)), item.span()));
+                }
+                (None, None) => self.wrong(key, item.span(), form),
             }
         }
         Some(found)

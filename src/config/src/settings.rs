@@ -142,8 +142,17 @@ pub struct Trunk {
     pub name: Domain,
     /// The edges that a core dials.
     pub edges: Vec<EdgeAddress>,
-    /// The cores that an edge lets in.
-    pub cores: Vec<Domain>,
+    /// The cores that an edge lets in, the preferred one first.
+    pub cores: Vec<CoreNode>,
+}
+
+/// A core that an edge lets in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CoreNode {
+    /// The name in its trunk certificate.
+    pub name: Domain,
+    /// The domains it may serve and speak for; `None` means every one of ours.
+    pub domains: Option<Vec<Domain>>,
 }
 
 /// An edge that a core dials.

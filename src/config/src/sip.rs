@@ -129,7 +129,7 @@ fn node_ports(section: &mut Section<'_>, roles: Roles, trunk: &Trunk) -> Vec<Nod
 fn is_known(node: &Domain, roles: Roles, trunk: &Trunk) -> bool {
     match roles {
         Roles::EdgeAndCore => node.as_str() == ONLY_CORE,
-        Roles::Edge | Roles::Core => trunk.cores.contains(node),
+        Roles::Edge | Roles::Core => trunk.cores.iter().any(|core| core.name == *node),
     }
 }
 

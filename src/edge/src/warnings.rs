@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatehouse_net::Source;
@@ -59,6 +60,13 @@ impl Warnings<Domain> {
     /// True if `domain` may cause a warning now.
     pub(crate) fn may_warn(&self, domain: Domain, now: Instant) -> bool {
         self.decide(domain, now)
+    }
+}
+
+impl Warnings<Arc<str>> {
+    /// True if a node of ours may cause a warning now.
+    pub(crate) fn may_warn(&self, node: Arc<str>, now: Instant) -> bool {
+        self.decide(node, now)
     }
 }
 

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use gatehouse_config::Settings;
 use gatehouse_net::Tasks;
 use gatehouse_pki::TrunkDir;
 use gatehouse_telemetry::{StreamHandle, StreamInfo, StreamKind, StreamState, Streams};
 use gatehouse_tls::{Acceptor, Connector, KeyEntry, Keys, Roots, SystemRoots};
 use gatehouse_trunk::sip::{self, SipCoreEnd, SipEdgeEnd};
 use gatehouse_trunk::{
-    ALPN, DialConfig, EdgeAddress, ListenConfig, Trunk, TrunkObserver, Tuning, listen_with_sip,
+    ALPN, CoreNode, DialConfig, EdgeAddress, ListenConfig, Trunk, TrunkObserver, Tuning,
+    listen_with_sip,
 };
 use gatehouse_types::Domain;
 use parking_lot::Mutex;
@@ -83,8 +85,7 @@ pub(crate) fn listen(
     let config = ListenConfig {
         own: setup.settings.trunk.name.clone(),
         listeners,
-        cores: setup.settings.trunk.cores.clone(),
-        domains: setup.settings.domains.clone(),
+        cores: cores(&setup.settings),
         tuning: Tuning::default(),
         observer: Listed::new(setup, StreamKind::Trunk, streams),
     };
@@ -93,6 +94,15 @@ pub(crate) fn listen(
         return Ok((trunk, Some(sip)));
     }
     Ok((gatehouse_trunk::listen(config, acceptor, tasks), None))
+}
+
+/// The cores of the settings, each with the domains that it may serve.
+fn cores(settings: &Settings) -> Vec<CoreNode> {
+    let node = |core: &gatehouse_config::CoreNode| CoreNode {
+        name: core.name.clone(),
+        domains: core.domains.clone().unwrap_or_else(|| settings.domains.clone()),
+    };
+    settings.trunk.cores.iter().map(node).collect()
 }
 
 /// Nobody but the trunk's own authority is trusted here.
@@ -123,11 +133,31 @@ fn tls(setup: &Setup) -> Result<(Keys, Roots), Failure> {
 /// So many domains of a core stand in the status.
 const SHOWN_MAX: usize = 5;
 
+/// What stands in the status of a core: the domains that it serves, and those that it may besides.
+fn shown(serves: &[Domain], may: &[Domain]) -> String {
+    let list = |domains: &[&Domain]| {
+        let names: Vec<_> = domains.iter().take(SHOWN_MAX).map(|domain| domain.as_str()).collect();
+        let more = if domains.len() > SHOWN_MAX { ", ..." } else { "" };
+        names.join(", ") + more
+    };
+    let serves: Vec<&Domain> = serves.iter().collect();
+    let besides: Vec<&Domain> = may.iter().filter(|domain| !serves.contains(domain)).collect();
+    let serves = if serves.is_empty() { "nothing".to_owned() } else { list(&serves) };
+    let besides = if besides.is_empty() {
+        String::new()
+    } else {
+        format!("; may also serve {}", list(&besides))
+    };
+    format!("EXTERNAL; serves {serves}{besides}")
+}
+
 /// Lists the trunk's connections among the live streams.
 struct Listed {
     own: String,
     kind: StreamKind,
     streams: Streams,
+    /// The domains that each core may serve.
+    cores: Vec<CoreNode>,
     live: Mutex<HashMap<String, StreamHandle>>,
 }
 
@@ -137,6 +167,7 @@ impl Listed {
             own: setup.settings.trunk.name.to_string(),
             kind,
             streams,
+            cores: cores(&setup.settings),
             live: Mutex::default(),
         })
     }
@@ -158,11 +189,17 @@ impl TrunkObserver for Listed {
     }
 
     fn serves(&self, peer: &str, domains: &[Domain]) {
-        let names: Vec<_> = domains.iter().take(SHOWN_MAX).map(Domain::as_str).collect();
-        let more = if domains.len() > SHOWN_MAX { ", ..." } else { "" };
+        let may = self.cores.iter().find(|core| core.name.as_str() == peer);
+        let may = may.map(|core| core.domains.as_slice()).unwrap_or_default();
+        let shown = shown(domains, may);
         if let Some(handle) = self.live.lock().get(peer) {
-            let shown = format!("EXTERNAL; serves {}{more}", names.join(", "));
             handle.update(|info| info.authentication = shown);
+        }
+    }
+
+    fn overstepped(&self, peer: &str, what: &str) {
+        if let Some(handle) = self.live.lock().get(peer) {
+            handle.note_error(what);
         }
     }
 
@@ -180,5 +217,23 @@ impl TrunkObserver for Listed {
 
     fn down(&self, peer: &str, _reason: &str) {
         self.live.lock().remove(peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_shows_what_a_core_serves_and_what_it_may_besides() {
+        let domains = |names: &[&str]| -> Vec<Domain> {
+            names.iter().map(|name| name.parse().unwrap()).collect()
+        };
+        let (ours, both) = (domains(&["ours.example"]), domains(&["ours.example", "b.example"]));
+        assert_eq!(shown(&ours, &ours), "EXTERNAL; serves ours.example");
+        assert_eq!(shown(&ours, &both), "EXTERNAL; serves ours.example; may also serve b.example");
+        assert_eq!(shown(&[], &ours), "EXTERNAL; serves nothing; may also serve ours.example");
+        let many: Vec<Domain> = (0..7).map(|n| format!("d{n}.example").parse().unwrap()).collect();
+        assert!(shown(&many, &many).ends_with("d4.example, ..."));
     }
 }

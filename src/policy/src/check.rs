@@ -182,6 +182,7 @@ fn check_row(row: &SipPartner, report: &mut impl FnMut(&'static str, String)) {
             ("common-name", row.common_name),
             ("kind", row.kind.is_some()),
             ("messages-per-second", row.messages_per_second.is_some()),
+            ("send-per-second", row.send_per_second.is_some()),
         ];
         for (field, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
             report(field, "a row that blocks needs none: remove it, or remove `action`".into());
@@ -346,6 +347,8 @@ mod tests {
         let them = "remote = [\"them.example\"]";
         for good in [
             format!("{them}\nmode = \"open\"\nmessages-per-second = 5"),
+            format!("{them}\nmode = \"open\"\nsend-per-second = \"off\""),
+            format!("{them}\nsend-per-second = 15"),
             format!("{them}\nroute = \"sip.them.example\"\nproof = [\"microsoft\"]"),
             format!("{them}\nmode = \"direct\"\nhost = \"edge.else.example\"\nkind = \"lync\""),
             "remote = [\"*\"]\nmode = \"provider\"\nhost = \"sipfed.online.example\"".to_owned(),
@@ -461,6 +464,12 @@ mod tests {
         ] {
             let error = toml::from_str::<Policy>(&format!("{good}{line}\n")).unwrap_err();
             assert!(error.message().contains(want), "{error}");
+            assert!(error.span().is_some(), "no position: {error}");
+        }
+        for line in ["send-per-second = 0", "send-per-second = \"on\"", "send-per-second = true"] {
+            let row = "[[sip]]\nname = \"a\"\nremote = [\"b.example\"]\n";
+            let error = toml::from_str::<Policy>(&format!("{row}{line}\n")).unwrap_err();
+            assert!(error.message().contains("a whole number from 1, or \"off\""), "{error}");
             assert!(error.span().is_some(), "no position: {error}");
         }
         let error =

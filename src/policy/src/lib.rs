@@ -21,6 +21,6 @@ pub use self::rule::{Action, Policy, Require, Rule, Tls};
 pub use self::sip::{
     EmbedTemplate, Evidence, Hop, HopProtocol, InsideSip, InvalidHop, InvalidRoutePattern,
     InvalidRoutes, InvalidSipRoute, InvalidTemplate, NextHop, Protocol, RouteBy, RouteFault,
-    RoutePattern, RouteTable, Selection, SipConditions, SipKind, SipMode, SipPartner, SipPermit,
-    SipProof, SipRoute, StaticRoute, TrustedPeer,
+    RoutePattern, RouteTable, Selection, SendRate, SipConditions, SipKind, SipMode, SipPartner,
+    SipPermit, SipProof, SipRoute, StaticRoute, TrustedPeer,
 };

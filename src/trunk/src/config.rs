@@ -42,13 +42,21 @@ pub struct ListenConfig {
     /// Bound sockets.
     pub listeners: Vec<TcpListener>,
     /// The cores that may connect, the preferred one first. Nobody else may.
-    pub cores: Vec<Domain>,
-    /// The domains that cores may announce; others do not count.
-    pub domains: Vec<Domain>,
+    pub cores: Vec<CoreNode>,
     /// Bounds and times.
     pub tuning: Tuning,
     /// Hears of connections.
     pub observer: Arc<dyn TrunkObserver>,
+}
+
+/// A core that may connect.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CoreNode {
+    /// The name in its trunk certificate.
+    pub name: Domain,
+    /// The domains that it may announce, and that what it sends may be from. Whatever else it says
+    /// does not count.
+    pub domains: Vec<Domain>,
 }
 
 /// Bounds and times of a trunk. The defaults are right for a data centre.

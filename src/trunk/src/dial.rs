@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time;
 use tracing::{debug, info_span, warn};
 
-use crate::dispatch::{Choice, Dispatch};
+use crate::dispatch::Dispatch;
 use crate::stream::{Hub, Link, Stream};
 use crate::sweep::sweep;
 use crate::{DialConfig, EdgeAddress, Trunk, TrunkSender, random};
@@ -40,7 +40,7 @@ pub fn dial(config: DialConfig, connector: Connector, tasks: &Tasks) -> Trunk {
         mpsc::channel((tuning.window.len_max + 1) * edges.len().max(1));
     let names = edges.iter().map(|edge| edge.name.clone()).collect();
     let streams = tuning.streams(&own, &[]);
-    let dispatch = Dispatch::new("edge", Choice::Shared, names, Vec::new(), tuning, tasks.stop());
+    let dispatch = Dispatch::to_edges(names, tuning, tasks.stop());
     let hub = Arc::new(Hub {
         dispatch: Arc::new(dispatch),
         incoming: incoming_sender,

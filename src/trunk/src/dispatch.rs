@@ -17,7 +17,7 @@ use crate::give_back::Reason;
 use crate::lane::{Lane, Parked, Presence, Ticket};
 use crate::node::{Announced, Node};
 use crate::parcel::{Pair, Parcel, weigh};
-use crate::{Receipt, Tuning, Unreachable, spread};
+use crate::{CoreNode, Receipt, Tuning, Unreachable, spread};
 
 /// Streams in a row that may end by a stream error with the same stanza the oldest.
 const REFUSALS_MAX: u32 = 3;
@@ -30,8 +30,6 @@ pub(crate) struct Dispatch {
     /// The other role: `edge` or `core`.
     role: &'static str,
     choice: Choice,
-    /// The domains that nodes may announce.
-    domains: HashSet<Domain>,
     pub(crate) tuning: Tuning,
     budget: Arc<Semaphore>,
     state: Mutex<State>,
@@ -42,7 +40,7 @@ pub(crate) struct Dispatch {
 
 /// How a node is chosen for a pair that is not pinned.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Choice {
+enum Choice {
     /// Pairs are shared out among all that are there.
     Shared,
     /// The first that is there and serves the domain a stanza is for.
@@ -65,26 +63,35 @@ struct Pin {
 }
 
 impl Dispatch {
-    pub(crate) fn new(
+    /// Of a core: to each of these edges.
+    pub(crate) fn to_edges(names: Vec<Domain>, tuning: Tuning, stop: CancellationToken) -> Self {
+        let lanes = names.into_iter().map(|name| Lane::new(name, None)).collect();
+        Self::new("edge", Choice::Shared, lanes, tuning, stop)
+    }
+
+    /// Of an edge: to each of these cores, as far as it may serve.
+    pub(crate) fn to_cores(cores: Vec<CoreNode>, tuning: Tuning, stop: CancellationToken) -> Self {
+        let lane = |core: CoreNode| {
+            let may: HashSet<Domain> = core.domains.into_iter().collect();
+            Lane::new(core.name, Some(Arc::new(may)))
+        };
+        let lanes = cores.into_iter().map(lane).collect();
+        Self::new("core", Choice::ByDomain, lanes, tuning, stop)
+    }
+
+    fn new(
         role: &'static str,
         choice: Choice,
-        nodes: Vec<Domain>,
-        domains: Vec<Domain>,
+        lanes: Vec<Lane>,
         tuning: Tuning,
         stop: CancellationToken,
     ) -> Self {
         Self {
             role,
             choice,
-            domains: domains.into_iter().collect(),
             budget: Arc::new(Semaphore::new(tuning.queue_kib_max as usize)),
             tuning,
-            state: Mutex::new(State {
-                lanes: nodes.into_iter().map(Lane::new).collect(),
-                started_at: now(),
-                number: 0,
-                pins: HashMap::new(),
-            }),
+            state: Mutex::new(State { lanes, started_at: now(), number: 0, pins: HashMap::new() }),
             changed: watch::Sender::new(()),
             stop,
         }
@@ -232,11 +239,12 @@ impl Dispatch {
     }
 
     /// Notes which domains a node serves; says what of that does not count.
-    pub(crate) fn announced(&self, lane: usize, domains: Vec<Domain>) -> Announced {
+    pub(crate) fn announced(&self, lane: usize, domains: Vec<Domain>, now: Instant) -> Announced {
         let mut announced = Announced::default();
         let mut served: Vec<Domain> = Vec::new();
+        let may = self.may(lane).unwrap_or_default();
         for domain in domains {
-            if !self.domains.contains(&domain) {
+            if !may.contains(&domain) {
                 announced.foreign.push(domain);
             } else if !served.contains(&domain) {
                 served.push(domain);
@@ -258,10 +266,22 @@ impl Dispatch {
         }
         if let Some(lane) = state.lanes.get_mut(lane) {
             lane.domains = served.into();
+            announced.is_news = lane.oversteps.announced(&announced.foreign, now);
         }
         drop(state);
         self.changed.send_replace(());
         announced
+    }
+
+    /// The domains that a node may serve and speak for; `None` if it may speak for anybody.
+    pub(crate) fn may(&self, lane: usize) -> Option<Arc<HashSet<Domain>>> {
+        self.state.lock().lanes.get(lane)?.may.clone()
+    }
+
+    /// A node sent a stanza for a domain that is not its own. Gives how many the log did not hear of
+    /// before this one, if it is to hear of this one.
+    pub(crate) fn overstepped(&self, lane: usize, now: Instant) -> Option<u64> {
+        self.state.lock().lanes.get_mut(lane)?.oversteps.stanza(now)
     }
 
     pub(crate) fn domains_of(&self, lane: usize) -> Arc<[Domain]> {

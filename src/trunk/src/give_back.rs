@@ -18,6 +18,17 @@ pub(crate) enum Reason {
 /// What a partner's user is told, who need not know how we are built.
 const NO_CORE: &str = "The server of this user is not available at the moment. Try again later.";
 
+/// What the author of a stanza is told for whose domain the core may not speak. It reads the text
+/// of a server with the wrong settings, or nothing if that server was broken into: only its
+/// administrator can help.
+const NOT_YOURS: &str = "Your server may not send for this domain. Tell its administrator.";
+
+/// The error for a stanza of a core that may not speak for the domain it is from; `None` where
+/// nothing may be answered.
+pub(crate) fn not_yours(stanza: &Stanza) -> Option<Stanza> {
+    stanza.bounce(ErrorKind::Cancel, StanzaCondition::NotAllowed, NOT_YOURS)
+}
+
 /// What the author is told, as if by the other side. Answers are not answered, only counted.
 pub(crate) fn give_back(stanza: &Stanza, reason: Reason) -> Option<Transfer> {
     let (kind, condition, text) = match reason {

@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -6,6 +6,7 @@ use gatehouse_types::Domain;
 use gatehouse_xmpp::sm::Session;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, watch};
 
+use crate::overstep::Oversteps;
 use crate::parcel::Parcel;
 use crate::receipt::Receipts;
 
@@ -13,8 +14,13 @@ use crate::receipt::Receipts;
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) name: Domain,
-    /// The domains that it announced; of an edge, none.
+    /// The domains that it announced, as far as it may; of an edge, none.
     pub(crate) domains: Arc<[Domain]>,
+    /// The domains that it may announce and speak for; `None` for an edge, which brings what
+    /// everybody outside sends.
+    pub(crate) may: Option<Arc<HashSet<Domain>>>,
+    /// What it did that it may not.
+    pub(crate) oversteps: Oversteps,
     pub(crate) presence: Presence,
     /// Not sent yet.
     pub(crate) pending: VecDeque<Parcel>,
@@ -51,10 +57,12 @@ pub(crate) struct Parked {
 }
 
 impl Lane {
-    pub(crate) fn new(name: Domain) -> Self {
+    pub(crate) fn new(name: Domain, may: Option<Arc<HashSet<Domain>>>) -> Self {
         Self {
             name,
             domains: Arc::default(),
+            may,
+            oversteps: Oversteps::default(),
             presence: Presence::Unseen,
             pending: VecDeque::new(),
             parked: None,

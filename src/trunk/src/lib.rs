@@ -15,8 +15,10 @@
 //!   out of [`Trunk::incoming`] as if the other side had sent it. Only answers, which nobody may
 //!   answer, are dropped, and counted.
 //! - Order is kept per pair of domains, whatever breaks.
-//! - A core gets what is for the domains that it announced; what is for a domain that no core
-//!   serves goes back.
+//! - A core gets what is for the domains that it announced and may serve; what is for a domain that
+//!   no core serves goes back.
+//! - A core speaks for its own domains only: a stanza that is from another one goes no further, and
+//!   its author, at that core, is told.
 //! - A stanza that takes its time holds up no other: what was handled behind it is acknowledged out
 //!   of turn.
 //! - No stanza is delivered twice while both processes live. When a process dies, or one edge takes
@@ -32,6 +34,7 @@ mod lane;
 mod listen;
 mod node;
 mod observer;
+mod overstep;
 mod parcel;
 mod random;
 mod receipt;
@@ -43,7 +46,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub use self::config::{DialConfig, EdgeAddress, ListenConfig, Tuning};
+pub use self::config::{CoreNode, DialConfig, EdgeAddress, ListenConfig, Tuning};
 pub use self::dial::dial;
 pub use self::end::{Transfer, Trunk, TrunkSender, Unreachable};
 pub use self::in_process::in_process;

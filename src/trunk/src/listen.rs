@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time;
 use tracing::{debug, info_span, warn};
 
-use crate::dispatch::{Choice, Dispatch};
+use crate::dispatch::Dispatch;
 use crate::lane::{Lease, Parked};
 use crate::parcel::Parcel;
 use crate::receipt::Receipts;
@@ -50,15 +50,14 @@ fn open(
     sip_observer: Arc<dyn TrunkObserver>,
     tasks: &Tasks,
 ) -> (Trunk, SipEdgeEnd) {
-    let ListenConfig { own, listeners, cores, domains, tuning, observer } = config;
+    let ListenConfig { own, listeners, cores, tuning, observer } = config;
     let (incoming_sender, incoming) =
         mpsc::channel((tuning.window.len_max + 1) * cores.len().max(1));
-    let streams = tuning.streams(&own, &cores);
+    let names: Vec<Domain> = cores.iter().map(|core| core.name.clone()).collect();
+    let streams = tuning.streams(&own, &names);
     let connections_max = tuning.connections_max;
-    let known = cores.clone();
-    let dispatch =
-        Arc::new(Dispatch::new("core", Choice::ByDomain, cores, domains, tuning, tasks.stop()));
-    let (sip, sip_end) = SipDoor::new(known, Arc::clone(&dispatch), sip_observer, tasks.stop());
+    let dispatch = Arc::new(Dispatch::to_cores(cores, tuning, tasks.stop()));
+    let (sip, sip_end) = SipDoor::new(names, Arc::clone(&dispatch), sip_observer, tasks.stop());
     let hub = Arc::new(Hub {
         dispatch,
         incoming: incoming_sender,

@@ -15,8 +15,10 @@ pub struct Node {
 /// What of an announcement counts.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Announced {
-    /// Domains that are not ours to serve: they do not count.
+    /// Domains that this node may not serve: they do not count.
     pub(crate) foreign: Vec<Domain>,
     /// Domains that another node announces, too, with the one that gets what is for them.
     pub(crate) shared: Vec<(Domain, Domain)>,
+    /// True if the log should hear of the foreign ones.
+    pub(crate) is_news: bool,
 }

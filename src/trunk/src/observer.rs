@@ -9,6 +9,9 @@ pub trait TrunkObserver: Send + Sync {
     /// The core `peer` serves these domains of ours, in the place of what was said before.
     fn serves(&self, _peer: &str, _domains: &[Domain]) {}
 
+    /// The core `peer` did what it may not: `what` says it in a few words.
+    fn overstepped(&self, _peer: &str, _what: &str) {}
+
     /// A stanza of the node `peer` came.
     fn received(&self, _peer: &str) {}
 

@@ -34,6 +34,14 @@ impl Parcel {
     pub(crate) fn new(stanza: Stanza, number: u64, receipt: Receipt) -> Self {
         Self { pair: Pair::of(&stanza), stanza, number, _receipt: receipt }
     }
+
+    /// What a node is told of its own stanza, by the connection that brought it. It belongs to no
+    /// pair: whoever serves the domain for which that node may not speak must not wait for it.
+    pub(crate) fn answer(stanza: Stanza) -> Self {
+        let pair = Pair { from: None, to: None };
+        // No number of a parcel that was placed: those begin with one.
+        Self { pair, stanza, number: 0, _receipt: Receipt::default() }
+    }
 }
 
 impl AsRef<Stanza> for Parcel {

@@ -1,20 +1,21 @@
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatehouse_identity::TlsVersion;
 use gatehouse_net::{Connection, ConnectionError, Step, now};
 use gatehouse_types::{Chain, Domain, Machine as _};
+use gatehouse_xmpp::Stanza;
 use gatehouse_xmpp::stream::CloseReason;
 use gatehouse_xmpp::trunk::{Continuity, TrunkEnd, TrunkEvent};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::watch;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::dispatch::Dispatch;
-use crate::give_back::{Reason, give_back};
+use crate::give_back::{Reason, give_back, not_yours};
 use crate::lane::{Lease, Parked};
 use crate::node::Announced;
 use crate::parcel::Parcel;
@@ -77,6 +78,8 @@ pub(crate) struct Stream<'a> {
     active_at: Instant,
     /// A core's domains, for this edge.
     announces: Option<watch::Receiver<Vec<Domain>>>,
+    /// The domains that the peer may speak for; `None` means any.
+    may: Option<Arc<HashSet<Domain>>>,
 }
 
 /// What is counted for each stanza, looked up once.
@@ -141,6 +144,7 @@ impl<'a> Stream<'a> {
             phase: Phase::Negotiating,
             active_at: now(),
             announces: hub.announces.clone(),
+            may: hub.dispatch.may(lane),
         }
     }
 
@@ -265,6 +269,11 @@ impl<'a> Stream<'a> {
                 self.counters.received.increment(1);
                 self.hub.observer.received(self.peer.as_str());
                 let transfer = Transfer { stanza, receipt: self.receipts.receipt(number) };
+                if !self.may_bring(&transfer.stanza) {
+                    // With the receipt goes the acknowledgement: its author was told.
+                    self.refuse(&transfer.stanza);
+                    return None;
+                }
                 match self.hub.incoming.try_send(transfer) {
                     // Where nobody takes it, it is not acknowledged and comes again.
                     Ok(()) | Err(TrySendError::Closed(_)) => {}
@@ -327,11 +336,45 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// True if the peer may speak for the domain that a stanza is from.
+    fn may_bring(&self, stanza: &Stanza) -> bool {
+        let Some(may) = &self.may else { return true };
+        stanza.from().is_some_and(|from| may.contains(from.domain()))
+    }
+
+    /// The peer speaks for a domain that is not its own. Who sent the stanza hears of it there, and
+    /// nobody else: the domain that it is said to be from knows nothing of it.
+    fn refuse(&mut self, stanza: &Stanza) {
+        count("gatehouse_trunk_oversteps_total", &self.peer, 1);
+        let domain = stanza.from().map(|from| from.domain().to_string()).unwrap_or_default();
+        if let Some(untold) = self.hub.dispatch.overstepped(self.lane, now()) {
+            warn!(peer.node = %self.peer, domain, untold, "refused: a core sends for a domain that its row in trunk.cores does not name");
+        } else {
+            debug!(peer.node = %self.peer, domain, stanza.id = %stanza.trace(), "refused: a core sends for a domain that is not its own");
+        }
+        let what = format!("it sent for {domain}, which its row in trunk.cores does not name");
+        self.hub.observer.overstepped(self.peer.as_str(), &what);
+        let machine = self.connection.machine_mut();
+        if let Some(answer) = not_yours(stanza)
+            && machine.has_room()
+        {
+            // As short as it is, it fits.
+            let _ = machine.send(Parcel::answer(answer), now());
+        }
+    }
+
     fn note_domains(&self, domains: Vec<Domain>) {
-        let Announced { foreign, shared } = self.hub.dispatch.announced(self.lane, domains);
+        let Announced { foreign, shared, is_news } =
+            self.hub.dispatch.announced(self.lane, domains, now());
         let names: Vec<_> = foreign.iter().take(NAMED_MAX).map(Domain::as_str).collect();
+        let names = names.join(", ");
+        if is_news {
+            warn!(peer.node = %self.peer, domains = names, len = foreign.len(), "a core announces domains that its row in trunk.cores does not name: they do not count");
+        }
         if !foreign.is_empty() {
-            warn!(peer.node = %self.peer, domains = names.join(", "), len = foreign.len(), "a core announces domains that are not in our domains: they do not count");
+            count("gatehouse_trunk_oversteps_total", &self.peer, 1);
+            let what = format!("it announced {names}, which its row in trunk.cores does not name");
+            self.hub.observer.overstepped(self.peer.as_str(), &what);
         }
         for (domain, preferred) in shared.iter().take(NAMED_MAX) {
             warn!(peer.node = %self.peer, %domain, %preferred, "two cores announce the same domain: it goes to the one that stands first in trunk.cores");

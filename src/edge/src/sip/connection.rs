@@ -66,6 +66,24 @@ pub(crate) struct Outgoing {
     pub(crate) message: Message,
     /// For a request of a node: what to tell it should the connection break.
     pub(crate) owed: Option<Owed>,
+    /// For the status, if it had to wait for its turn.
+    pub(crate) slowed: Option<Slowed>,
+}
+
+/// How a partner that is spared stands when a request leaves that waited.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Slowed {
+    /// It gets so many a second, and so many wait.
+    To { per_second: u32, waiting: usize },
+    /// Nothing waits any more.
+    Over,
+}
+
+impl Outgoing {
+    /// One that goes as it comes.
+    pub(crate) fn new(message: Message, owed: Option<Owed>) -> Self {
+        Self { message, owed, slowed: None }
+    }
 }
 
 /// A request of a node that is under way.
@@ -215,7 +233,10 @@ impl PartnerConnection {
     }
 
     fn write(&mut self, stream: &mut SipStream, outgoing: Box<Outgoing>) {
-        let Outgoing { message, owed } = *outgoing;
+        let Outgoing { message, owed, slowed } = *outgoing;
+        if let Some(slowed) = slowed {
+            self.listed.slowed(slowed);
+        }
         if let (Some(owed), Some(key)) = (owed, request_key(&message)) {
             self.forget_old();
             if self.pending.len() >= PENDING_MAX {

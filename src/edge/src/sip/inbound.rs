@@ -78,7 +78,7 @@ async fn request(
     if method == Method::Invite {
         connection.remember(top_branch(request).unwrap_or_default(), Arc::clone(&node));
     }
-    forward(connection, &node, &mut inner).map_err(malformed)?;
+    forward(connection, &node, &pair, &mut inner).map_err(malformed)?;
     match connection.edge.nodes.send(&node, inner) {
         Ok(()) => {
             metrics::counter!("gatehouse_sip_requests_in_total").increment(1);
@@ -107,6 +107,10 @@ fn route(
         _ if in_dialog => in_this_dialog(connection, request, pair)?,
         method => (new_session(connection, method, pair)?, request.clone()),
     };
+    // A token outlives the settings: what was a node's domain may be another's by now.
+    if !connection.edge.nodes.may_speak(&routed.0, &pair.local.0) {
+        return Err(no_dialog());
+    }
     Ok(Some(routed))
 }
 
@@ -214,17 +218,18 @@ fn in_this_dialog(
     request: &Message,
     pair: &Pair,
 ) -> Result<(Arc<str>, Message), Refused> {
-    let unknown = || {
-        Refused::new(481, "no-dialog", "no dialog of ours with this partner")
-            .told(1004, "The dialog does not exist")
-    };
-    let token = connection.edge.pat.dialog_in(request, &pair.remote).map_err(|_| unknown())?;
-    let contact = Uri::parse(&token.contact).map_err(|_| unknown())?;
+    let token = connection.edge.pat.dialog_in(request, &pair.remote).map_err(|_| no_dialog())?;
+    let contact = Uri::parse(&token.contact).map_err(|_| no_dialog())?;
     let mut inner = request.clone();
     if let gatehouse_sip::Start::Request { uri, .. } = &mut inner.start {
         *uri = contact;
     }
     Ok((Arc::from(token.node), inner))
+}
+
+fn no_dialog() -> Refused {
+    Refused::new(481, "no-dialog", "no dialog of ours with this partner")
+        .told(1004, "The dialog does not exist")
 }
 
 /// Where the INVITE of this CANCEL or ACK went.
@@ -290,6 +295,7 @@ fn options(connection: &PartnerConnection, request: &Message) -> Option<Message>
 fn forward(
     connection: &PartnerConnection,
     node: &str,
+    pair: &Pair,
     inner: &mut Message,
 ) -> Result<(), gatehouse_sip::InvalidMessage> {
     proxy::count_down(inner)?;
@@ -297,7 +303,7 @@ fn forward(
     let recorded = inner.headers.list(&HeaderName::RecordRoute).len();
     // A Route that brought it here has done its duty (RFC 3261 section 16.4).
     inner.headers.remove(&HeaderName::Route);
-    let branch = pat::inner_branch(connection.id, inner);
+    let branch = connection.edge.pat.inner_branch(connection.id, node, pair, inner);
     inner.headers.push_first(HeaderName::Via, pat::inner_via(&branch, recorded)?.to_string())?;
     debug!(peer.addr = %connection.address, peer.node = node, "a partner's request goes in");
     Ok(())
@@ -330,6 +336,12 @@ async fn response(connection: &mut PartnerConnection, response: Message) {
         }
     }
     match edge.pat.response_in(response, &pair.remote) {
+        Ok((node, _)) if !edge.nodes.may_speak(&node, &pair.local.0) => {
+            debug!(
+                peer.node = node,
+                "dropped: a response for a node that no longer has this domain"
+            );
+        }
         Ok((node, mut response)) => {
             scrub::distrust(&mut response.headers);
             if let Err(error) = edge.nodes.send(&node, response) {

@@ -4,6 +4,7 @@ use gatehouse_identity::TlsVersion;
 use gatehouse_policy::SipPermit;
 use gatehouse_telemetry::{StreamHandle, StreamInfo, StreamKind, StreamState};
 
+use super::connection::Slowed;
 use super::shared::SipEdge;
 use crate::shared::proof_text;
 
@@ -13,6 +14,7 @@ use crate::shared::proof_text;
 pub(crate) struct Listed {
     handle: StreamHandle,
     shown: Option<(String, String)>,
+    proof: String,
 }
 
 impl Listed {
@@ -33,7 +35,7 @@ impl Listed {
             // Nothing is proved yet.
             state: StreamState::Opening,
         });
-        Self { handle, shown: None }
+        Self { handle, shown: None, proof: String::new() }
     }
 
     /// The peer proved a domain.
@@ -45,10 +47,22 @@ impl Listed {
         let proof = proof_text(permit.peer().proof());
         self.handle.update(|info| {
             (info.local, info.peer) = now.clone();
-            info.authentication = proof;
+            info.authentication.clone_from(&proof);
             info.state = StreamState::Open;
         });
         self.shown = Some(now);
+        self.proof = proof;
+    }
+
+    /// The partner gets our requests slower than they come, or does so no more.
+    pub(crate) fn slowed(&self, slowed: Slowed) {
+        let text = match slowed {
+            Slowed::Over => self.proof.clone(),
+            Slowed::To { per_second, waiting } => {
+                format!("{}; sent {per_second} a second, {waiting} wait", self.proof)
+            }
+        };
+        self.handle.update(|info| info.authentication = text);
     }
 
     pub(crate) fn received(&self) {

@@ -17,7 +17,9 @@ mod partner;
 mod pat;
 mod routing;
 mod scrub;
+mod shaper;
 mod shared;
+mod sparing;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -45,6 +47,7 @@ use self::outbound::Pairs;
 use self::partner::Partner;
 use self::pat::Pat;
 use self::routing::Routing;
+use self::shaper::Shaper;
 use self::shared::SipEdge;
 use crate::PrivateTargets;
 use crate::random::Random;
@@ -138,8 +141,11 @@ pub fn start(parts: SipParts, tasks: &Tasks) {
         pairs: Pairs::default(),
         rate: PeerRate::new(now),
         ladder: Mutex::new(Ladder::default()),
+        shaper: Mutex::new(Shaper::default()),
         random,
         peer_warnings: Warnings::default(),
+        domain_warnings: Warnings::default(),
+        node_warnings: Warnings::default(),
         tasks: tasks.clone(),
         config,
     });

@@ -16,6 +16,7 @@ use super::outbound;
 use super::pat;
 use super::routing::ASK_EVERY;
 use super::shared::SipEdge;
+use super::sparing;
 
 /// What the branch of our own question to a node begins with.
 const HEALTH: &str = "z9hG4bKhealth";
@@ -29,9 +30,11 @@ pub(crate) async fn run(edge: Arc<SipEdge>, mut incoming: mpsc::Receiver<FromNod
     let mut asked = 0_u64;
     edge.routing.lock().links(edge.nodes.list());
     loop {
+        let due_at = edge.shaper.lock().poll_timeout();
         tokio::select! {
             biased;
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return sparing::give_up(&edge),
+            () = sparing::due(due_at) => sparing::send_due(&edge),
             _ = ask.tick() => {
                 // What a node serves may have changed, though its link did not.
                 edge.routing.lock().links(edge.nodes.list());
@@ -101,14 +104,31 @@ fn request(edge: &Arc<SipEdge>, node: Arc<str>, request: Message) {
     let Some(pair) = edge.pair_out(&request) else {
         let reason = "a request must go from a domain of ours to one that is not";
         // Our own node did this; no partner and no user can.
-        warn!(peer.node = %node, "dropped: {reason}");
+        if edge.node_warnings.may_warn(Arc::clone(&node), now()) {
+            warn!(peer.node = %node, "dropped: {reason}");
+        }
         return edge.tell_node(&owed(&request), &Refused::new(403, "not-ours", reason));
     };
-    // The policy of now, not that of when the dialog began: a block holds at once.
-    if let Err(denial) = edge.policy().sip_conditions(&pair.local, &pair.remote) {
-        let refused = Refused::new(403, denial.as_str(), denial.to_string());
-        return edge.tell_node(&owed(&request), &refused);
+    if !edge.nodes.may_speak(&node, &pair.local.0) {
+        let domain = &pair.local;
+        edge.nodes.overstepped(
+            &node,
+            &format!("it sent for {domain}, which its row in trunk.cores does not name"),
+        );
+        if edge.node_warnings.may_warn(Arc::clone(&node), now()) {
+            warn!(peer.node = %node, %domain, "refused: a core sends for a domain that its row in trunk.cores does not name");
+        }
+        let reason = "the node may not send for this domain";
+        return edge.tell_node(&owed(&request), &Refused::new(403, "not-its-domain", reason));
     }
+    // The policy of now, not that of when the dialog began: a block holds at once.
+    let conditions = match edge.policy().sip_conditions(&pair.local, &pair.remote) {
+        Ok(conditions) => conditions,
+        Err(denial) => {
+            let refused = Refused::new(403, denial.as_str(), denial.to_string());
+            return edge.tell_node(&owed(&request), &refused);
+        }
+    };
     let Some(face) = edge.face(&pair.local) else { return };
     let owed = owed(&request);
     match edge.pat.request_out(request, &node, &pair.remote, face) {
@@ -116,7 +136,8 @@ fn request(edge: &Arc<SipEdge>, node: Arc<str>, request: Message) {
             let is_answered =
                 !matches!(message.method(), Some(Method::Ack | Method::Benotify) | None);
             let owed = is_answered.then_some(owed);
-            outbound::send(edge, pair, Box::new(Outgoing { message, owed }));
+            let outgoing = Box::new(Outgoing::new(message, owed));
+            sparing::send(edge, pair, &conditions, outgoing);
         }
         Err(invalid) => {
             let code = invalid.status.code();
@@ -135,9 +156,19 @@ fn response(edge: &Arc<SipEdge>, node: &Arc<str>, response: Message) {
     }
     let connection = pat::connection_of(branch).and_then(|id| edge.connections.get(id));
     let Some(pair) = edge.pair_out(&response) else {
-        warn!(peer.node = %node, "dropped: a response between domains that are no pair");
+        if edge.node_warnings.may_warn(Arc::clone(node), now()) {
+            warn!(peer.node = %node, "dropped: a response between domains that are no pair");
+        }
         return;
     };
+    let is_its_own = edge.nodes.may_speak(node, &pair.local.0);
+    if !is_its_own || !edge.pat.may_answer(&response, node, &pair) {
+        edge.nodes.overstepped(node, "it answered a SIP request that it was not given");
+        if edge.node_warnings.may_warn(Arc::clone(node), now()) {
+            warn!(peer.node = %node, domain = %pair.local, "dropped: a core answers a SIP request that it was not given");
+        }
+        return;
+    }
     if edge.policy().sip_conditions(&pair.local, &pair.remote).is_err() {
         return;
     }
@@ -150,11 +181,13 @@ fn response(edge: &Arc<SipEdge>, node: &Arc<str>, response: Message) {
     let message = match edge.pat.response_out(response, node, &pair.remote, face) {
         Ok(message) => message,
         Err(error) => {
-            warn!(peer.node = %node, %error, "dropped: a node's response");
+            if edge.node_warnings.may_warn(Arc::clone(node), now()) {
+                warn!(peer.node = %node, %error, "dropped: a node's response");
+            }
             return;
         }
     };
-    let outgoing = Box::new(Outgoing { message, owed: None });
+    let outgoing = Box::new(Outgoing::new(message, None));
     match connection {
         Some(connection) => match connection.send(outgoing) {
             Ok(()) => {}

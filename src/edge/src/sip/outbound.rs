@@ -78,7 +78,8 @@ fn busy(reason: &str) -> Refused {
     Refused::new(503, "busy", reason).retry_after(5)
 }
 
-fn fail(edge: &SipEdge, outgoing: Box<Outgoing>, refused: &Refused) {
+/// Tells the node that its message does not go out.
+pub(crate) fn fail(edge: &SipEdge, outgoing: Box<Outgoing>, refused: &Refused) {
     if let Some(owed) = outgoing.owed {
         edge.tell_node(&owed, refused);
     }

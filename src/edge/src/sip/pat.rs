@@ -1,9 +1,7 @@
 //! Port address translation without ports: what a partner sees is one host and sealed text, and
 //! what it sends back finds the node by it (docs/decisions/0009).
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
-use aws_lc_rs::hmac;
+use aws_lc_rs::{constant_time, hmac};
 use gatehouse_sip::{
     DialogToken, HeaderName, InvalidMessage, InvalidSecrets, InvalidToken, Message, ReturnToken,
     Status, TokenKeys, TokenTooLong, Via, proxy,
@@ -12,6 +10,7 @@ use gatehouse_types::{Domain, Remote};
 
 use super::face::Face;
 use super::scrub;
+use super::shared::Pair;
 
 /// What every branch of RFC 3261 begins with.
 pub(crate) const MAGIC_COOKIE: &str = "z9hG4bK";
@@ -24,6 +23,8 @@ pub(crate) struct Pat {
     /// Makes nonces from what is sealed: the CANCEL of an INVITE must get the same branch, and a
     /// Contact must not change from message to message.
     nonces: hmac::Key,
+    /// Bind what a node is given to that node; of each secret, newest first.
+    branches: Vec<hmac::Key>,
 }
 
 /// A message that goes out, or why it cannot.
@@ -33,10 +34,14 @@ impl Pat {
     /// From the secrets that all edges share, newest first.
     pub(crate) fn new(secrets: &[&[u8]]) -> Result<Self, InvalidSecrets> {
         let newest = secrets.first().copied().unwrap_or_default();
-        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, newest), b"PAT nonces");
+        let derive = |secret: &[u8], purpose: &[u8]| {
+            let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), purpose);
+            hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
+        };
         Ok(Self {
             keys: TokenKeys::derive(secrets)?,
-            nonces: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()),
+            nonces: derive(newest, b"PAT nonces"),
+            branches: secrets.iter().map(|secret| derive(secret, b"PAT branches")).collect(),
         })
     }
 
@@ -129,6 +134,45 @@ impl Pat {
         self.keys.open_dialog(sealed, partner.0.as_str())
     }
 
+    /// The branch of our Via towards a node: the number of the connection that the response takes, and
+    /// a keyed hash of the node, the two domains and what tells requests apart. A CANCEL and the ACK
+    /// of a refusal get that of their INVITE.
+    pub(crate) fn inner_branch(
+        &self,
+        connection: u64,
+        node: &str,
+        pair: &Pair,
+        request: &Message,
+    ) -> String {
+        let top = request.top_via().ok().flatten();
+        let tag = self.branches.first().map(|key| tag(key, connection, node, pair, request, top));
+        let mut branch = format!("{MAGIC_COOKIE}{connection:016x}");
+        for byte in tag.as_ref().map(short).unwrap_or_default() {
+            branch.push_str(&format!("{byte:02x}"));
+        }
+        branch
+    }
+
+    /// True if this very node was given the request that this response answers, by us or by another
+    /// edge: no node answers in the place of another.
+    pub(crate) fn may_answer(&self, response: &Message, node: &str, pair: &Pair) -> bool {
+        let Ok(vias) = response.vias() else { return false };
+        let mut vias = vias.into_iter();
+        let Some(own) = vias.next() else { return false };
+        let Some((branch, connection)) =
+            own.branch().and_then(|branch| Some((branch, connection_of(branch)?)))
+        else {
+            return false;
+        };
+        let theirs = vias.next();
+        let proof = branch.get(MAGIC_COOKIE.len() + 16..).unwrap_or_default();
+        self.branches.iter().any(|key| {
+            let tag = tag(key, connection, node, pair, response, theirs.clone());
+            let want: String = short(&tag).iter().map(|byte| format!("{byte:02x}")).collect();
+            constant_time::verify_slices_are_equal(want.as_bytes(), proof.as_bytes()).is_ok()
+        })
+    }
+
     fn seal_contacts(
         &self,
         message: &mut Message,
@@ -180,19 +224,36 @@ impl Pat {
     }
 }
 
+/// What binds a request, and the response to it, to the node that was given it.
+fn tag(
+    key: &hmac::Key,
+    connection: u64,
+    node: &str,
+    pair: &Pair,
+    message: &Message,
+    partners_via: Option<Via>,
+) -> hmac::Tag {
+    let mut context = hmac::Context::with_key(key);
+    context.update(&connection.to_be_bytes());
+    let via = partners_via.map(|via| via.to_string()).unwrap_or_default();
+    let call_id = message.call_id().unwrap_or_default();
+    let number = message.cseq().map(|cseq| cseq.number).unwrap_or_default().to_string();
+    let (local, remote) = (pair.local.0.as_str(), pair.remote.0.as_str());
+    for part in [node, local, remote, &via, &call_id, &number] {
+        context.update(part.as_bytes());
+        context.update(b"\0");
+    }
+    context.sign()
+}
+
 /// Only a node of ours can cause it.
 fn too_long(error: TokenTooLong) -> InvalidMessage {
     InvalidMessage { what: "Via or Contact", why: error.to_string(), status: Status::of(513) }
 }
 
-/// The branch of our Via towards a node: the number of the connection that the response takes, and
-/// what tells requests apart. A CANCEL and the ACK of a refusal get that of their INVITE.
-pub(crate) fn inner_branch(connection: u64, request: &Message) -> String {
-    let mut hasher = DefaultHasher::new();
-    let top = request.top_via().ok().flatten();
-    let cseq = request.cseq().map(|cseq| cseq.number).unwrap_or_default();
-    (top.map(|via| via.to_string()), request.call_id().ok(), cseq).hash(&mut hasher);
-    format!("{MAGIC_COOKIE}{connection:016x}{:016x}", hasher.finish())
+/// Half of the tag is enough: each guess is a message on the trunk.
+fn short(tag: &hmac::Tag) -> &[u8] {
+    tag.as_ref().get(..8).unwrap_or_default()
 }
 
 /// The connection that a branch of ours names.

@@ -13,12 +13,13 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::SipConfig;
-use super::connection::Connections;
+use super::connection::{Connections, Outgoing};
 use super::face::Face;
 use super::ladder::Ladder;
 use super::outbound::Pairs;
 use super::pat::Pat;
 use super::routing::Routing;
+use super::shaper::Shaper;
 use crate::random::Random;
 use crate::warnings::Warnings;
 use gatehouse_net::Source;
@@ -43,8 +44,12 @@ pub(crate) struct SipEdge {
     pub(crate) pairs: Pairs,
     pub(crate) rate: PeerRate,
     pub(crate) ladder: Mutex<Ladder>,
+    /// What waits for partners that are to be spared.
+    pub(crate) shaper: Mutex<Shaper<(Pair, Box<Outgoing>)>>,
     pub(crate) random: Random,
     pub(crate) peer_warnings: Warnings<Source>,
+    pub(crate) domain_warnings: Warnings<Domain>,
+    pub(crate) node_warnings: Warnings<Arc<str>>,
     pub(crate) tasks: Tasks,
 }
 

@@ -20,6 +20,7 @@ use gatehouse_sip::{
 use gatehouse_telemetry::Streams;
 use gatehouse_testkit::{TestCa, TestCertificate};
 use gatehouse_tls::{Acceptor, Connector, KeyEntry, Keys, Roots, SystemRoots};
+use gatehouse_trunk::CoreNode;
 use gatehouse_trunk::sip::{Edge, FromEdge, SipCoreEnd, SipEdges, mesh};
 use gatehouse_types::{Domain, Local, Secret};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -104,6 +105,7 @@ pub(crate) fn row(remote: &[&str], mode: SipMode) -> SipPartner {
         common_name: false,
         kind: None,
         messages_per_second: None,
+        send_per_second: None,
     }
 }
 
@@ -206,6 +208,32 @@ impl Inside {
         policy: Policy,
         private_targets: PrivateTargets,
     ) -> Self {
+        Self::start_of(ca, resolver, policy, private_targets, None).await
+    }
+
+    /// Where each node may speak for its own domains only.
+    pub(crate) async fn start_apart(
+        ca: &TestCa,
+        resolver: &Resolver,
+        policy: Policy,
+        rights: &[&[&str]],
+    ) -> Self {
+        let domain = |name: &&str| name.parse().unwrap();
+        let core = |(name, domains): (&&str, &&[&str])| CoreNode {
+            name: domain(name),
+            domains: domains.iter().map(domain).collect(),
+        };
+        let cores = NODES.iter().zip(rights).map(core).collect();
+        Self::start_of(ca, resolver, policy, PrivateTargets::Allow, Some(cores)).await
+    }
+
+    async fn start_of(
+        ca: &TestCa,
+        resolver: &Resolver,
+        policy: Policy,
+        private_targets: PrivateTargets,
+        rights: Option<Vec<CoreNode>>,
+    ) -> Self {
         let (cores, ends) = mesh(&NODES, &EDGES);
         let (sender, heard) = mpsc::channel(4096);
         let nodes = NODES
@@ -217,7 +245,11 @@ impl Inside {
         let certificate = ca.issue().dns("sip.ours.example").make();
         let (mut edges, mut trusted) = (Vec::new(), Vec::new());
         for trunk in ends {
-            let names = ["sip.ours.example", "ours.example"];
+            let trunk = match &rights {
+                Some(rights) => trunk.with_rights(rights.clone()),
+                None => trunk,
+            };
+            let names = ["sip.ours.example", "ours.example", "second.example"];
             let (keys, roots) = keys_of(&names, Some(&certificate), ca);
             trusted.push(roots.clone());
             let tasks = Tasks::default();
@@ -226,7 +258,9 @@ impl Inside {
             let node_addresses = vec![own.local_addr().unwrap()];
             let parts = SipParts {
                 config: SipConfig {
-                    domains: vec![Local("ours.example".parse().unwrap())],
+                    domains: ["ours.example", "second.example"]
+                        .map(|name| Local(name.parse().unwrap()))
+                        .to_vec(),
                     host_label: "sip".to_owned(),
                     public_port: 5061,
                     token_secrets: vec![secret()],

@@ -27,6 +27,12 @@ fn copy_certificate(directory: &CertDir, domain: &Domain, out: &Path) -> Result<
     Ok(true)
 }
 
+/// What `trunk.cores` of an edge needs for this core: its name, and the domains it may speak for.
+fn row(name: &Domain, domains: &[Domain]) -> String {
+    let domains: Vec<_> = domains.iter().map(|domain| format!("\"{domain}\"")).collect();
+    format!("{{ name = \"{name}\", domains = [{}] }}", domains.join(", "))
+}
+
 /// Writes what an edge needs and nothing else: no authority's key, no user data.
 fn export(setup: &Setup, out: &Path, name: &Domain) -> Result<(), Failure> {
     if setup.settings.roles == Roles::Edge {
@@ -66,8 +72,9 @@ fn export(setup: &Setup, out: &Path, name: &Domain) -> Result<(), Failure> {
     let lines = lines.collect::<Vec<_>>().join("\n");
     files::write_private(&files::sip_secrets_path(out), &lines)?;
     say(format!(
-        "Wrote {}: the data directory of the edge `{name}`.\nCopy it to the edge over a safe way, then remove it here: it holds private keys.",
-        out.display()
+        "Wrote {}: the data directory of the edge `{name}`.\nCopy it to the edge over a safe way, then remove it here: it holds private keys.\nThe row for this core in the edge's gatehouse.toml, under [trunk]:\n    cores = [{}]",
+        out.display(),
+        row(&setup.settings.trunk.name, &setup.settings.domains)
     ));
     Ok(())
 }

@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 use gatehouse_identity::{AuthenticatedPeer, SipGrounds};
 use gatehouse_types::{Domain, Local, Remote};
 
-use super::{SipKind, SipMode, SipPartner, SipProof, SipRoute};
+use super::{SendRate, SipKind, SipMode, SipPartner, SipProof, SipRoute};
 use crate::{Action, Denial, Policy};
 
 /// What a SIP partner must do to talk to one of our domains.
@@ -19,6 +19,8 @@ pub struct SipConditions {
     pub kind: Option<SipKind>,
     /// How many requests a second we take from it.
     pub messages_per_second: Option<NonZeroU32>,
+    /// How many requests a second we send to it, from each edge; `None` is no limit.
+    pub send_per_second: Option<NonZeroU32>,
     /// The row that says so.
     pub rule: String,
     rfc5922: bool,
@@ -44,6 +46,10 @@ impl SipConditions {
             route: row.route.clone(),
             kind: row.kind,
             messages_per_second: row.messages_per_second,
+            send_per_second: match row.send_per_second.unwrap_or_else(|| row.mode.send_rate()) {
+                SendRate::PerSecond(rate) => Some(rate),
+                SendRate::Off => None,
+            },
             rule: row.name.clone(),
             rfc5922: by_names && takes(SipProof::Rfc5922),
             microsoft: by_names && takes(SipProof::Microsoft),

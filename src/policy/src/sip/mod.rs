@@ -12,6 +12,6 @@ pub use self::inside::{
     InvalidRoutes, InvalidTemplate, NextHop, RouteBy, RouteFault, RoutePattern, RouteTable,
     Selection, StaticRoute, TrustedPeer,
 };
-pub use self::partner::{SipKind, SipMode, SipPartner, SipProof};
+pub use self::partner::{SendRate, SipKind, SipMode, SipPartner, SipProof};
 pub use self::protocol::Protocol;
 pub use self::route::{InvalidSipRoute, SipRoute};

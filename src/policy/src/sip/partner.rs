@@ -1,7 +1,9 @@
+use std::fmt;
 use std::num::NonZeroU32;
 
 use gatehouse_types::{Domain, Local, Remote};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
 
 use super::SipRoute;
 use crate::rule::Scope;
@@ -43,6 +45,19 @@ pub struct SipPartner {
     /// How many requests a second we take from each of these partners.
     #[serde(default)]
     pub messages_per_second: Option<NonZeroU32>,
+    /// How many requests a second each of our edges sends to each of these partners; if absent, what
+    /// goes with the mode.
+    #[serde(default)]
+    pub send_per_second: Option<SendRate>,
+}
+
+/// How fast a partner may be sent requests: `15`, or `"off"`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SendRate {
+    /// So many requests a second; more of them wait.
+    PerSecond(NonZeroU32),
+    /// As they come.
+    Off,
 }
 
 /// How partners are found and trusted, in Microsoft's words (Access Edge: discovered partner,
@@ -81,6 +96,53 @@ pub enum SipKind {
     Lync,
     /// SIP/SIMPLE: MESSAGE outside a dialog.
     Standard,
+}
+
+impl SipMode {
+    /// What a Lync edge lets through from a partner that it discovered is 20 requests a second, and it
+    /// punishes who is faster. So strangers get fewer, with two edges as well; who stands in the policy
+    /// by an agreement has us on a list of its own, and no such limit.
+    pub(crate) fn send_rate(self) -> SendRate {
+        match self {
+            Self::Open => SendRate::PerSecond(STRANGERS_GET),
+            Self::Enhanced | Self::Direct | Self::Provider => SendRate::Off,
+        }
+    }
+}
+
+/// From each edge.
+const STRANGERS_GET: NonZeroU32 = match NonZeroU32::new(9) {
+    Some(rate) => rate,
+    None => NonZeroU32::MIN,
+};
+
+impl<'de> Deserialize<'de> for SendRate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Rate;
+        impl Visitor<'_> for Rate {
+            type Value = SendRate;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number from 1, or \"off\"")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<SendRate, E> {
+                let rate = u32::try_from(number).ok().and_then(NonZeroU32::new);
+                let unexpected = de::Unexpected::Signed(number);
+                rate.map(SendRate::PerSecond).ok_or_else(|| E::invalid_value(unexpected, &self))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<SendRate, E> {
+                let unexpected = de::Unexpected::Str(text);
+                if text == "off" {
+                    Ok(SendRate::Off)
+                } else {
+                    Err(E::invalid_value(unexpected, &self))
+                }
+            }
+        }
+        deserializer.deserialize_any(Rate)
+    }
 }
 
 impl SipPartner {

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::task::Poll;
 
 use gatehouse_sip::Message;
 use parking_lot::RwLock;
@@ -78,6 +80,24 @@ impl SipEdges {
         queue.try_send(message).map_err(|back| {
             let (reason, message) = *back;
             NotSent { name: name.to_string(), reason, message: Box::new(message) }
+        })
+    }
+
+    /// Ends when one of these edges has room for a message, or is gone.
+    pub fn room(&self, edges: &[Arc<str>]) -> impl Future<Output = ()> + use<> {
+        let links = self.links.read();
+        let queues = edges.iter().map(|edge| links.get(edge).map(|link| link.queue.clone()));
+        let wait = |queue: Option<Queue<FromNode>>| {
+            Box::pin(async move {
+                if let Some(queue) = queue {
+                    queue.room().await;
+                }
+            })
+        };
+        let mut waits: Vec<_> = queues.map(wait).collect();
+        poll_fn(move |cx| {
+            let is_ready = waits.iter_mut().any(|wait| wait.as_mut().poll(cx).is_ready());
+            if is_ready { Poll::Ready(()) } else { Poll::Pending }
         })
     }
 
@@ -159,6 +179,31 @@ mod tests {
         edges.down("one", 1);
         edges.send(Edge::Named("one"), message()).unwrap();
         assert!(at_two.try_recv().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_no_room_is_waited_for() {
+        let edges = SipEdges::default();
+        let (one, mut at_one) = mpsc::channel(1);
+        let (two, _at_two) = mpsc::channel(1);
+        edges.up("one".into(), 1, Queue::Wire(one));
+        edges.up("two".into(), 1, Queue::Wire(two));
+        let names: Vec<Arc<str>> = vec!["one".into(), "two".into()];
+        for name in &names {
+            edges.send(Edge::Named(name), message()).unwrap();
+            let back = edges.send(Edge::Named(name), message()).unwrap_err();
+            assert!(back.is_full());
+        }
+        let soon = std::time::Duration::from_secs(1);
+        assert!(tokio::time::timeout(soon, edges.room(&names)).await.is_err());
+        at_one.recv().await.unwrap();
+        tokio::time::timeout(soon, edges.room(&names)).await.unwrap();
+        edges.send(Edge::Named("one"), message()).unwrap();
+        // One that is gone has nothing to wait for.
+        edges.down("two", 1);
+        tokio::time::timeout(soon, edges.room(&names)).await.unwrap();
+        edges.down("one", 1);
+        assert!(!edges.send(Edge::Named("one"), message()).unwrap_err().is_full());
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl SipDoor {
         stop: CancellationToken,
     ) -> (Self, SipEdgeEnd) {
         let (sender, incoming) = mpsc::channel(QUEUE_LEN_MAX);
-        let nodes = SipNodes::announced_on(dispatch);
+        let nodes = SipNodes::announced_on(dispatch, &cores, Arc::clone(&observer));
         let end = SipEdgeEnd { nodes: nodes.clone(), incoming };
         (Self { cores, nodes, incoming: sender, observer, stop }, end)
     }

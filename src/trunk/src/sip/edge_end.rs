@@ -1,4 +1,5 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use gatehouse_sip::Message;
@@ -9,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::queue::{Parcel, Queue};
 use super::{FromEdge, NotSent};
 use crate::dispatch::Dispatch;
+use crate::{CoreNode, NoObserver, TrunkObserver};
 
 /// The edge's end of the SIP trunk.
 #[derive(Debug)]
@@ -49,12 +51,34 @@ pub struct Node {
 }
 
 /// The links to the core nodes; cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SipNodes {
     links: Arc<RwLock<BTreeMap<Arc<str>, Link>>>,
     generation: Arc<watch::Sender<u64>>,
     /// Knows what the nodes announced.
     announced: Option<Arc<Dispatch>>,
+    /// The domains that each node may serve and speak for; `None` in one process, where the only
+    /// one may all.
+    may: Option<Arc<Rights>>,
+    /// Hears of nodes that overstep.
+    observer: Arc<dyn TrunkObserver>,
+}
+
+/// Node by node.
+type Rights = HashMap<Arc<str>, Arc<HashSet<Domain>>>;
+
+impl SipEdgeEnd {
+    /// The same, where only these nodes may serve anything, and each only its domains. For tests of
+    /// what happens between several of them: on a real trunk that is the rows of
+    /// [`ListenConfig`](crate::ListenConfig).
+    pub fn with_rights(mut self, cores: Vec<CoreNode>) -> Self {
+        let rights = cores.into_iter().map(|core| {
+            let may: HashSet<Domain> = core.domains.into_iter().collect();
+            (Arc::from(core.name.as_str()), Arc::new(may))
+        });
+        self.nodes.may = Some(Arc::new(rights.collect()));
+        self
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -66,14 +90,42 @@ struct Link {
 
 impl Default for SipNodes {
     fn default() -> Self {
-        Self { links: Arc::default(), generation: Arc::new(watch::Sender::new(0)), announced: None }
+        Self {
+            links: Arc::default(),
+            generation: Arc::new(watch::Sender::new(0)),
+            announced: None,
+            may: None,
+            observer: Arc::new(NoObserver),
+        }
     }
 }
 
 impl SipNodes {
     /// Of nodes that announce their domains on the trunk for XMPP.
-    pub(crate) fn announced_on(dispatch: Arc<Dispatch>) -> Self {
-        Self { announced: Some(dispatch), ..Self::default() }
+    pub(crate) fn announced_on(
+        dispatch: Arc<Dispatch>,
+        cores: &[Domain],
+        observer: Arc<dyn TrunkObserver>,
+    ) -> Self {
+        let rights = cores.iter().map(|core| {
+            let may = dispatch.lane_of(core).and_then(|lane| dispatch.may(lane));
+            (Arc::from(core.as_str()), may.unwrap_or_default())
+        });
+        let may = Some(Arc::new(rights.collect()));
+        Self { announced: Some(dispatch), may, observer, ..Self::default() }
+    }
+
+    /// Notes that a node spoke, or answered, for somebody that it may not.
+    pub fn overstepped(&self, node: &str, what: &str) {
+        metrics::counter!("gatehouse_trunk_oversteps_total", "peer" => node.to_owned())
+            .increment(1);
+        self.observer.overstepped(node, what);
+    }
+
+    /// True if this node may serve `domain` and speak for it, whether or not its link is up.
+    pub fn may_speak(&self, node: &str, domain: &Domain) -> bool {
+        let Some(rights) = &self.may else { return true };
+        rights.get(node).is_some_and(|may| may.contains(domain))
     }
 
     /// Hands a message to a node. Never waits: a full queue is a node that does not read, and its
@@ -98,7 +150,10 @@ impl SipNodes {
     }
 
     fn domains_of(&self, node: &str) -> Option<Arc<[Domain]>> {
-        let dispatch = self.announced.as_ref()?;
+        let Some(dispatch) = self.announced.as_ref() else {
+            let may = self.may.as_ref()?.get(node).cloned().unwrap_or_default();
+            return Some(may.iter().cloned().collect());
+        };
         let lane = node.parse().ok().and_then(|name| dispatch.lane_of(&name));
         Some(lane.map(|lane| dispatch.domains_of(lane)).unwrap_or_default())
     }
@@ -128,5 +183,11 @@ impl SipNodes {
                 links.remove(node);
             }
         });
+    }
+}
+
+impl fmt::Debug for SipNodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SipNodes").field("may", &self.may).finish_non_exhaustive()
     }
 }

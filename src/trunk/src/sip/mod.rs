@@ -22,6 +22,8 @@ pub use self::in_process::{in_process, mesh};
 
 use gatehouse_sip::Message;
 
+use self::queue::FULL;
+
 /// The ALPN protocol name of a SIP stream (IANA registry).
 pub const ALPN: &str = "sip/2";
 
@@ -35,4 +37,11 @@ pub struct NotSent {
     pub reason: &'static str,
     /// What was to be sent.
     pub message: Box<Message>,
+}
+
+impl NotSent {
+    /// True if the other end is there and has no room at the moment: it takes the message later.
+    pub fn is_full(&self) -> bool {
+        self.reason == FULL
+    }
 }

@@ -3,6 +3,9 @@ use std::sync::Arc;
 use gatehouse_sip::Message;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
+/// What [`NotSent`](super::NotSent) says of a queue that is full for the moment.
+pub(super) const FULL: &str = "its queue is full";
+
 /// Where a link's messages go: to the task that writes them, or, in one process, straight to the
 /// other end under the name it knows us by.
 #[derive(Debug)]
@@ -20,7 +23,6 @@ pub(crate) trait Parcel {
 impl<T: Parcel> Queue<T> {
     /// Never waits. Gives the message back with the reason.
     pub(crate) fn try_send(&self, message: Message) -> Result<(), Box<(&'static str, Message)>> {
-        const FULL: &str = "its queue is full";
         const DOWN: &str = "its link is down";
         match self {
             Self::Wire(queue) => queue.try_send(message).map_err(|error| match error {
@@ -33,6 +35,17 @@ impl<T: Parcel> Queue<T> {
                     TrySendError::Closed(parcel) => Box::new((DOWN, parcel.into_message())),
                 })
             }
+        }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Ends when there is room for a message, or nobody takes any more.
+    pub(crate) async fn room(&self) {
+        // Given back at once: it is asked for again.
+        match self {
+            Self::Wire(queue) => drop(queue.reserve().await),
+            Self::Straight { queue, .. } => drop(queue.reserve().await),
         }
     }
 }

@@ -4,7 +4,9 @@ use gatehouse_testkit::TestCa;
 use gatehouse_types::Domain;
 use tokio::sync::watch;
 
-use super::world::{Proxy, core_for, domain, edge, id, message, numbers, soon, tuning};
+use super::world::{
+    Proxy, core_for, domain, edge, edge_of, id, message, numbers, row, soon, tuning,
+};
 use crate::{Node, Tuning};
 
 fn announcing(names: &[&str]) -> watch::Sender<Vec<Domain>> {
@@ -106,4 +108,110 @@ async fn a_domain_moves_when_it_is_announced_elsewhere_and_the_first_is_preferre
     });
     sent.unwrap();
     assert_eq!(id(&soon(second.trunk.incoming.recv()).await.unwrap()), 5);
+}
+
+/// Two cores, each with its domain.
+async fn apart(ca: &TestCa) -> super::world::Node {
+    let rows = vec![row("c1.example", &["ours.example"]), row("c2.example", &["b.example"])];
+    edge_of(ca, "edge.example", rows, tuning()).await
+}
+
+#[tokio::test]
+async fn a_core_gets_nothing_for_a_domain_that_its_row_does_not_name() {
+    let ca = TestCa::new();
+    let edge = apart(&ca).await;
+    let edges = [("edge.example", edge.address)];
+    // The second says that it serves both, before the first is there.
+    let (one, two) = (announcing(&["ours.example"]), announcing(&["ours.example", "b.example"]));
+    let mut second = core_for(&ca, "c2.example", two.subscribe(), &edges, tuning());
+    edge.diary.wait("c2.example serves b.example", 1).await;
+    edge.diary.wait("c2.example overstepped", 1).await;
+    assert!(edge.trunk.sender.try_send(to("ours.example", 0)).is_err());
+    let mut first = core_for(&ca, "c1.example", one.subscribe(), &edges, tuning());
+    edge.diary.wait("up c1.example", 1).await;
+    for number in 1..4 {
+        edge.trunk.sender.send(to("ours.example", number)).await.unwrap();
+        assert_eq!(id(&soon(first.trunk.incoming.recv()).await.unwrap()), number);
+    }
+    edge.trunk.sender.send(to("b.example", 4)).await.unwrap();
+    assert_eq!(id(&soon(second.trunk.incoming.recv()).await.unwrap()), 4);
+    assert!(second.trunk.incoming.try_recv().is_err());
+    // It says so again: that helps as little.
+    two.send_replace(vec![domain("ours.example")]);
+    edge.diary.wait("c2.example overstepped", 2).await;
+    assert_eq!(edge.trunk.sender.nodes()[1].domains.len(), 0);
+}
+
+#[tokio::test]
+async fn a_core_speaks_for_its_own_domains_only_and_its_author_is_told() {
+    let ca = TestCa::new();
+    let mut edge = apart(&ca).await;
+    let edges = [("edge.example", edge.address)];
+    let (one, two) = (announcing(&["ours.example"]), announcing(&["b.example"]));
+    let mut first = core_for(&ca, "c1.example", one.subscribe(), &edges, tuning());
+    let mut second = core_for(&ca, "c2.example", two.subscribe(), &edges, tuning());
+    edge.diary.wait("c2.example serves b.example", 1).await;
+    edge.diary.wait("up c1.example", 1).await;
+    let forged = message("ours.example", "them.example", 1);
+    let answer = forged
+        .bounce(gatehouse_xmpp::ErrorKind::Cancel, gatehouse_xmpp::StanzaCondition::NotAllowed, "")
+        .unwrap();
+    second.trunk.sender.send(forged).await.unwrap();
+    second.trunk.sender.send(message("b.example", "them.example", 2)).await.unwrap();
+    // An error in the name of another goes nowhere, either: it is from `them.example`.
+    second.trunk.sender.send(answer).await.unwrap();
+    second.trunk.sender.send(message("b.example", "them.example", 3)).await.unwrap();
+    first.trunk.sender.send(message("ours.example", "them.example", 4)).await.unwrap();
+    let mut came = Vec::new();
+    for _ in 0..3 {
+        let transfer = soon(edge.trunk.incoming.recv()).await.unwrap();
+        came.push((transfer.stanza.from().unwrap().domain().to_string(), id(&transfer)));
+    }
+    came.sort();
+    let own = |domain: &str, id| (domain.to_owned(), id);
+    assert_eq!(came, [own("b.example", 2), own("b.example", 3), own("ours.example", 4)]);
+    // Who sent it is told, where it was sent from; the domain in whose name it was knows nothing.
+    let told = soon(second.trunk.incoming.recv()).await.unwrap();
+    assert_eq!((told.stanza.type_(), id(&told)), (Some("error"), 1));
+    let error = told.stanza.element().children().next().unwrap();
+    assert_eq!(error.children().next().unwrap().name(), "not-allowed");
+    assert!(!error.text().contains("core") && !error.text().contains("trunk"), "{}", error.text());
+    assert!(first.trunk.incoming.try_recv().is_err());
+    assert!(second.trunk.incoming.try_recv().is_err(), "an error is not answered");
+    edge.diary.wait("c2.example overstepped", 2).await;
+}
+
+#[tokio::test]
+async fn what_is_refused_is_acknowledged_whatever_breaks() {
+    let ca = TestCa::new();
+    let mut edge = apart(&ca).await;
+    let proxy = Proxy::to(edge.address).await;
+    let (_two, served) = watch::channel(vec![domain("b.example")]);
+    let edges = [("edge.example", proxy.address)];
+    let mut second = core_for(&ca, "c2.example", served, &edges, tuning());
+    // More than a window holds.
+    let len = 3 * tuning().window.len_max;
+    for number in 0..len {
+        let from = if number % 50 == 49 { "b.example" } else { "ours.example" };
+        soon(second.trunk.sender.send(message(from, "them.example", number))).await.unwrap();
+        if number % 500 == 250 {
+            proxy.cut();
+        }
+    }
+    for number in (0..len).filter(|number| number % 50 == 49) {
+        assert_eq!(id(&soon(edge.trunk.incoming.recv()).await.unwrap()), number);
+    }
+    // Each is told once at most, in order: an answer waits for nobody, and may be left out.
+    let (mut last, dispatch) = (None, second.trunk.sender.dispatch());
+    soon(async {
+        while dispatch.pinned() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    while let Ok(told) = second.trunk.incoming.try_recv() {
+        assert!(last < Some(id(&told)), "{last:?} before {}", id(&told));
+        last = Some(id(&told));
+    }
+    assert!(last.is_some());
 }

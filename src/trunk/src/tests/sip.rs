@@ -11,7 +11,9 @@ use gatehouse_types::Domain;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::world::{Diary, Node, Proxy, core_for, domain, id, inward, keys, roots, soon, tuning};
+use super::world::{
+    Diary, Node, Proxy, any_of_ours, core_for, domain, id, inward, keys, roots, soon, tuning,
+};
 use crate::sip::{self, Edge, SipCoreEnd, SipEdgeEnd};
 use crate::{ALPN, EdgeAddress, ListenConfig, listen_with_sip};
 
@@ -23,8 +25,7 @@ async fn edge(ca: &TestCa, cores: &[&str]) -> (Node, SipEdgeEnd, Diary) {
     let config = ListenConfig {
         own: domain("edge.example"),
         listeners: vec![listener],
-        cores: cores.iter().map(|name| domain(name)).collect(),
-        domains: ["ours.example", "b.example"].map(domain).to_vec(),
+        cores: cores.iter().map(|name| any_of_ours(name)).collect(),
         tuning: tuning(),
         observer: Arc::new(diary.clone()),
     };

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use tracing::Span;
 
 use crate::{
-    ALPN, DialConfig, EdgeAddress, ListenConfig, Receipt, Transfer, Trunk, TrunkObserver, Tuning,
-    dial, listen,
+    ALPN, CoreNode, DialConfig, EdgeAddress, ListenConfig, Receipt, Transfer, Trunk, TrunkObserver,
+    Tuning, dial, listen,
 };
 
 /// Long enough for anything that will ever happen on a busy machine.
@@ -114,6 +114,10 @@ impl TrunkObserver for Diary {
         }
     }
 
+    fn overstepped(&self, peer: &str, _what: &str) {
+        self.0.send_modify(|all| all.push(format!("{peer} overstepped")));
+    }
+
     fn down(&self, peer: &str, _reason: &str) {
         self.0.send_modify(|all| all.push(format!("down {peer}")));
     }
@@ -128,15 +132,27 @@ pub(super) struct Node {
     pub(super) address: SocketAddr,
 }
 
+/// A core that may serve every domain of the edge.
+pub(super) fn any_of_ours(name: &str) -> CoreNode {
+    row(name, &["ours.example", "b.example"])
+}
+
+pub(super) fn row(name: &str, domains: &[&str]) -> CoreNode {
+    CoreNode { name: domain(name), domains: domains.iter().map(|name| domain(name)).collect() }
+}
+
 pub(super) async fn edge(ca: &TestCa, name: &str, cores: &[&str], tuning: Tuning) -> Node {
+    edge_of(ca, name, cores.iter().map(|name| any_of_ours(name)).collect(), tuning).await
+}
+
+pub(super) async fn edge_of(ca: &TestCa, name: &str, cores: Vec<CoreNode>, tuning: Tuning) -> Node {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (tasks, diary) = (Tasks::default(), Diary::new());
     let config = ListenConfig {
         own: domain(name),
         listeners: vec![listener],
-        cores: cores.iter().map(|name| domain(name)).collect(),
-        domains: ["ours.example", "b.example"].map(domain).to_vec(),
+        cores,
         tuning,
         observer: Arc::new(diary.clone()),
     };
