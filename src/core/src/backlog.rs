@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use gatehouse_types::Jid;
-use gatehouse_xmpp::{Element, Stanza, StanzaKind, ns};
+use gatehouse_xmpp::{Element, Payload, Stanza, StanzaKind, ns};
 
 use crate::outbox::Outgoing;
 
@@ -139,6 +139,13 @@ fn key(stanza: &Stanza) -> Option<Key> {
             Some(Key::Presence(from.clone()))
         }
         StanzaKind::Message if stanza.type_() != Some("error") => {
+            // Most messages need no look inside.
+            let is_known = |payload: Payload<'_>| {
+                [ns::CARBONS, CHAT_STATES, EVENTS].iter().any(|name| payload.has_ns(name))
+            };
+            if !stanza.payloads().any(is_known) {
+                return None;
+            }
             let message = stanza.element();
             if let Some((author, copied)) = carbon(message) {
                 return is_chat_state(copied).then_some(Key::ChatState(author));

@@ -49,14 +49,15 @@ enum Way {
 
 /// XEP-0280, section 6.1. A message with anything about carbons in it is private, or a carbon.
 fn is_eligible(stanza: &Stanza) -> bool {
-    let message = stanza.element();
     let by_type = match stanza.type_() {
         Some("chat") => true,
         Some("groupchat" | "headline" | "error") => false,
-        _ => message.children().any(|child| child.is("body", ns::CLIENT)),
+        _ => stanza.payloads().any(|payload| payload.is("body", ns::CLIENT)),
     };
     by_type
-        && !message.children().any(|child| child.has_ns(ns::CARBONS) || child.is("no-copy", HINTS))
+        && !stanza
+            .payloads()
+            .any(|payload| payload.has_ns(ns::CARBONS) || payload.is("no-copy", HINTS))
 }
 
 /// The copy for `session`, from the account itself.

@@ -178,7 +178,7 @@ pub(crate) fn note_not_held(failure: &StoreError) {
 /// What is stored of a stanza for `account`; `None` for what means nothing later.
 fn text(account: &Jid, stanza: &Stanza, is_extra: bool) -> Option<String> {
     let is_worth_it = |stanza: &Stanza| {
-        matches!(Sort::of(stanza), Sort::Chat | Sort::Normal) && is_worth_keeping(stanza.element())
+        matches!(Sort::of(stanza), Sort::Chat | Sort::Normal) && is_worth_keeping(stanza)
     };
     let mut stanza = match is_extra {
         true => carbons::original(stanza).filter(is_worth_it)?,

@@ -12,7 +12,7 @@ pub(crate) fn check_shape(stanza: &Stanza) -> Result<(), Refusal> {
     if stanza.id().is_none() {
         return Err(Refusal::bad_request("An iq needs an id."));
     }
-    let payloads = stanza.element().children().count();
+    let payloads = stanza.payloads().count();
     match stanza.type_() {
         Some("get" | "set") if payloads == 1 => Ok(()),
         Some("get" | "set") => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gatehouse_store::StoreError;
 use gatehouse_types::{Chain, Jid};
-use gatehouse_xmpp::{Element, Stanza, StanzaCondition};
+use gatehouse_xmpp::{Element, Payload, Stanza, StanzaCondition};
 use tracing::{error, warn};
 
 use crate::account::{Account, Claim, Inbox, Session};
@@ -40,15 +40,14 @@ enum Worth {
     Forbidden,
 }
 
-fn worth(message: &Element) -> Worth {
-    let hint = |name| message.children().any(|child| child.is(name, HINTS));
-    let is_content = |child: &Element| {
-        let namespace = child.ns();
-        let passing = [CHAT_STATES, HINTS, STANZA_IDS].contains(&namespace.as_str());
-        !passing && child.name() != "thread"
+fn worth(message: &Stanza) -> Worth {
+    let hint = |name| message.payloads().any(|payload| payload.is(name, HINTS));
+    let is_content = |payload: Payload<'_>| {
+        let passing = [CHAT_STATES, HINTS, STANZA_IDS].iter().any(|name| payload.has_ns(name));
+        !passing && payload.name() != "thread"
     };
-    let has_content = message.children().any(is_content);
-    let has_body = message.children().any(|child| child.name() == "body");
+    let has_content = message.payloads().any(is_content);
+    let has_body = message.payloads().any(|payload| payload.name() == "body");
     match (hint("no-store"), has_body, has_content || hint("store")) {
         (true, true, _) => Worth::Forbidden,
         (true, false, _) | (false, _, false) => Worth::Forget,
@@ -57,7 +56,7 @@ fn worth(message: &Element) -> Worth {
 }
 
 /// True if a message means something to a user who reads it later.
-pub(crate) fn is_worth_keeping(message: &Element) -> bool {
+pub(crate) fn is_worth_keeping(message: &Stanza) -> bool {
     worth(message) == Worth::Keep
 }
 
@@ -70,7 +69,7 @@ impl Router {
         stanza: &Stanza,
         origin: &Origin,
     ) -> Result<Kept, Refusal> {
-        match worth(stanza.element()) {
+        match worth(stanza) {
             Worth::Keep => {}
             Worth::Forget => return Ok(Kept::Settled),
             Worth::Forbidden => {
@@ -230,6 +229,7 @@ mod tests {
         ] {
             let message: Element =
                 format!("<message xmlns='jabber:client'>{payload}</message>").parse().unwrap();
+            let message = Stanza::from_element(message).unwrap();
             assert_eq!(worth(&message), expected, "{payload}");
         }
     }

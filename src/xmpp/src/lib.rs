@@ -25,7 +25,7 @@ pub use xmpp_parsers as parsers;
 
 pub use self::c2s::{BindWish, C2sConfig, C2sEvent, C2sServer, Granted, GrantedSession, Wishes};
 pub use self::s2s::{Gate, S2sEvent, S2sInitiator, S2sReceiver};
-pub use self::stanza::{ErrorKind, Stanza, StanzaCondition, StanzaKind};
+pub use self::stanza::{ErrorKind, Payload, Stanza, StanzaCondition, StanzaKind};
 pub use self::stream::{Entry, StreamCondition, StreamError};
 pub use self::trunk::{TrunkConfig, TrunkEnd, TrunkEvent};
 pub use gatehouse_types::Seed;

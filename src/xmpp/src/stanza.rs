@@ -7,7 +7,9 @@ use gatehouse_types::{InvalidJid, Jid, TraceId};
 use minidom::{Element, Node};
 use rxml::{Namespace, NcNameStr, xml_ncname};
 
-use crate::framing::{NO_NAMESPACE, Written, plain, write_stanza};
+use crate::framing::{
+    Checked, NO_NAMESPACE, RawStanza, Written, plain, write_checked, write_stanza,
+};
 use crate::ns;
 
 /// The three kinds (RFC 6120, section 8).
@@ -19,6 +21,27 @@ pub enum StanzaKind {
     Presence,
     /// `<iq/>`
     Iq,
+}
+
+impl StanzaKind {
+    /// The element name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Presence => "presence",
+            Self::Iq => "iq",
+        }
+    }
+
+    /// The kind of that element name.
+    pub(crate) fn of_name(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b"message" => Self::Message,
+            b"presence" => Self::Presence,
+            b"iq" => Self::Iq,
+            _ => return None,
+        })
+    }
 }
 
 /// The error types of RFC 6120, section 8.3.2.
@@ -63,7 +86,8 @@ pub enum StanzaCondition {
 /// One stanza in `jabber:client`, whatever stream it came from, with its addresses read.
 ///
 /// Payloads are kept as they came. Copies share them, and what they look like on the wire, until one
-/// is changed: another address costs no copy of the tree.
+/// is changed: another address costs no copy of the tree. What came from a stream has no tree at all
+/// until somebody [asks](Self::element) for it.
 #[derive(Clone, Debug)]
 pub struct Stanza {
     kind: StanzaKind,
@@ -76,8 +100,12 @@ pub struct Stanza {
 /// What all copies of a stanza have in common.
 #[derive(Clone, Debug)]
 struct Content {
-    /// `from` and `to` in it are those of the stanza that it was made for.
-    element: Element,
+    /// What came from a stream and was not changed since. Our own attribute in it does not count.
+    checked: Option<Checked>,
+    /// What did not, or was. `from` and `to` in it are those of the stanza that it was made for.
+    element: Option<Element>,
+    /// The element of what is `checked`, once somebody asked.
+    built: OnceLock<Box<Element>>,
     type_: Type,
     /// Filled once the content is written for a second reader.
     written: OnceLock<Written>,
@@ -111,16 +139,89 @@ const TYPES: [&str; 15] = [
     "",
 ];
 
+impl Type {
+    fn of(type_: Option<&str>) -> Self {
+        let Some(text) = type_ else { return Self::Absent };
+        let known = TYPES.into_iter().find(|known| *known == text);
+        known.map_or(Self::Open, Self::Known)
+    }
+}
+
 impl Content {
-    fn new(element: Element) -> Arc<Self> {
-        let type_ = match plain(&element, "type") {
-            None => Type::Absent,
-            Some(text) => {
-                let known = TYPES.into_iter().find(|known| *known == text);
-                known.map_or(Type::Open, Type::Known)
-            }
+    fn new(element: Element) -> Self {
+        let type_ = Type::of(plain(&element, "type"));
+        let (built, written) = (OnceLock::new(), OnceLock::new());
+        Self { checked: None, element: Some(element), built, type_, written }
+    }
+
+    fn checked(checked: Checked) -> Self {
+        let type_ = Type::of(checked.type_());
+        let (built, written) = (OnceLock::new(), OnceLock::new());
+        Self { checked: Some(checked), element: None, built, type_, written }
+    }
+
+    fn element(&self) -> &Element {
+        match &self.element {
+            Some(element) => element,
+            None => self.built.get_or_init(|| Box::new(self.build())),
+        }
+    }
+
+    fn build(&self) -> Element {
+        let mut element = match &self.checked {
+            Some(checked) => checked.element(),
+            // One of the two is there.
+            None => Element::bare("message", ns::CLIENT),
         };
-        Arc::new(Self { element, type_, written: OnceLock::new() })
+        element.attrs_mut().remove(&TRACE_NAMESPACE, TRACE);
+        element
+    }
+
+    /// To be changed: what was known of it is forgotten.
+    fn element_mut(&mut self) -> &mut Element {
+        let element = self.take_element();
+        self.checked = None;
+        self.type_ = Type::Open;
+        self.written = OnceLock::new();
+        self.element.insert(element)
+    }
+
+    fn take_element(&mut self) -> Element {
+        let built = self.built.take().map(|built| *built);
+        self.element.take().or(built).unwrap_or_else(|| self.build())
+    }
+}
+
+/// A child of a stanza, as far as that is known without a tree.
+#[derive(Clone, Copy, Debug)]
+pub struct Payload<'a>(Child<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Child<'a> {
+    Named { name: &'a str, namespace: &'a str },
+    Element(&'a Element),
+}
+
+impl<'a> Payload<'a> {
+    /// The local name.
+    pub fn name(self) -> &'a str {
+        match self.0 {
+            Child::Named { name, .. } => name,
+            Child::Element(element) => element.name(),
+        }
+    }
+
+    /// True if it is in `namespace`.
+    pub fn has_ns(self, namespace: &str) -> bool {
+        match self.0 {
+            Child::Named { namespace: known, .. } => known == namespace,
+            Child::Element(element) => element.has_ns(namespace),
+        }
+    }
+
+    /// True if it has this name in this namespace.
+    pub fn is(self, name: &str, namespace: &str) -> bool {
+        self.name() == name && self.has_ns(namespace)
     }
 }
 
@@ -157,10 +258,34 @@ impl Stanza {
     pub(crate) fn read(element: Element) -> Result<Self, Box<(InvalidStanza, Element)>> {
         match addressed(&element) {
             Ok((kind, from, to)) => {
-                Ok(Self { kind, from, to, content: Content::new(element), trace: TraceId::NONE })
+                let content = Arc::new(Content::new(element));
+                Ok(Self { kind, from, to, content, trace: TraceId::NONE })
             }
             Err(error) => Err(Box::new((error, element))),
         }
+    }
+
+    /// What a stream brought, and gives a refused one back as an element.
+    pub(crate) fn from_raw(raw: RawStanza) -> Result<Self, Box<(InvalidStanza, Element)>> {
+        let read = |attribute, text: Option<&str>| match text.map(str::parse::<Jid>).transpose() {
+            Ok(address) => Ok(address),
+            Err(source) => Err(InvalidStanza::Address { attribute, source }),
+        };
+        let addresses = read("from", raw.from()).and_then(|from| Ok((from, read("to", raw.to())?)));
+        match addresses {
+            Ok((from, to)) => Ok(Self::addressed(raw, from, to)),
+            Err(error) => Err(Box::new((error, raw.into_element()))),
+        }
+    }
+
+    /// What a stream brought, with other addresses than it had.
+    pub(crate) fn addressed(raw: RawStanza, from: Option<Jid>, to: Option<Jid>) -> Self {
+        let kind = raw.kind();
+        let content = Arc::new(match raw.into_parts() {
+            Ok(checked) => Content::checked(checked),
+            Err(element) => Content::new(element),
+        });
+        Self { kind, from, to, content, trace: TraceId::NONE }
     }
 
     /// The kind.
@@ -180,7 +305,10 @@ impl Stanza {
 
     /// The `id` attribute.
     pub fn id(&self) -> Option<&str> {
-        plain(&self.content.element, "id")
+        match &self.content.checked {
+            Some(checked) => checked.id(),
+            None => plain(self.content.element(), "id"),
+        }
     }
 
     /// The `type` attribute, as written (an absent one means `normal`, `available`).
@@ -188,7 +316,10 @@ impl Stanza {
         match self.content.type_ {
             Type::Absent => None,
             Type::Known(known) => Some(known),
-            Type::Open => plain(&self.content.element, "type"),
+            Type::Open => match &self.content.checked {
+                Some(checked) => checked.type_(),
+                None => plain(self.content.element(), "type"),
+            },
         }
     }
 
@@ -211,24 +342,37 @@ impl Stanza {
     }
 
     fn take_trace_attribute(&mut self) -> Option<String> {
-        self.content.element.attr_ns(&Namespace::from(ns::TRACE), "trace")?;
+        if let Some(checked) = &self.content.checked {
+            // Nothing else looks at it.
+            return checked.trace().map(ToOwned::to_owned);
+        }
+        self.content.element().attr_ns(&TRACE_NAMESPACE, TRACE)?;
         let content = Arc::make_mut(&mut self.content);
-        content.written = OnceLock::new();
-        content.element.attrs_mut().remove(&Namespace::from(ns::TRACE), xml_ncname!("trace"))
+        content.element_mut().attrs_mut().remove(&TRACE_NAMESPACE, TRACE)
     }
 
     /// The element, to look at payloads. Its addresses may be those of the stanza that this one is a
     /// copy of; see [`from`](Self::from), [`to`](Self::to), [`to_element`](Self::to_element).
+    ///
+    /// Builds the tree if there is none yet: where names of payloads are enough to decide, ask for
+    /// [`payloads`](Self::payloads).
     pub fn element(&self) -> &Element {
-        &self.content.element
+        self.content.element()
+    }
+
+    /// Its children, without a look inside.
+    pub fn payloads(&self) -> impl Iterator<Item = Payload<'_>> {
+        let checked = self.content.checked.as_ref();
+        let element = checked.is_none().then(|| self.content.element());
+        let named = checked.into_iter().flat_map(Checked::children);
+        let named = named.map(|(name, namespace)| Child::Named { name, namespace });
+        let elements = element.into_iter().flat_map(Element::children).map(Child::Element);
+        named.chain(elements).map(Payload)
     }
 
     /// The element, to change payloads. Change addresses with the setters only.
     pub fn payload_mut(&mut self) -> &mut Element {
-        let content = Arc::make_mut(&mut self.content);
-        content.type_ = Type::Open;
-        content.written = OnceLock::new();
-        &mut content.element
+        Arc::make_mut(&mut self.content).element_mut()
     }
 
     /// The element with its addresses.
@@ -239,8 +383,8 @@ impl Stanza {
     /// The element with its addresses, given away.
     pub fn into_element(self) -> Element {
         let mut element = match Arc::try_unwrap(self.content) {
-            Ok(content) => content.element,
-            Err(shared) => shared.element.clone(),
+            Ok(mut content) => content.take_element(),
+            Err(shared) => shared.element().clone(),
         };
         set_address(&mut element, FROM, self.from.as_ref());
         set_address(&mut element, TO, self.to.as_ref());
@@ -250,9 +394,13 @@ impl Stanza {
     /// Writes it as a first-level element of a stream, whichever content namespace that has. With
     /// `qualified`, which is an attribute as it is written, in its start tag.
     pub(crate) fn write(&self, out: &mut BytesMut, qualified: Option<&str>) {
+        let addresses = (self.from.as_ref(), self.to.as_ref());
+        if let Some(checked) = &self.content.checked {
+            return write_checked(out, addresses, qualified, checked);
+        }
         // Who has it alone is likely to write it once; who shares it is not.
         let shared = Arc::strong_count(&self.content) > 1;
-        let written = || Written::of(&self.content.element);
+        let written = || Written::of(self.content.element());
         let once;
         let content = if shared {
             self.content.written.get_or_init(written)
@@ -262,22 +410,21 @@ impl Stanza {
             once = written();
             &once
         };
-        let name = self.content.element.name();
-        write_stanza(out, name, (self.from.as_ref(), self.to.as_ref()), qualified, content);
+        write_stanza(out, self.kind.as_str(), addresses, qualified, content);
     }
 
     /// About how many bytes of memory it takes: its text and names, and what each element costs
-    /// however short it is. Walks the whole stanza.
+    /// however short it is. Walks the whole stanza, if that was changed.
     pub fn weight(&self) -> usize {
-        /// The element itself, its place among its siblings, its namespace.
-        const ELEMENT: usize = 300;
-        /// The allocations of a name and a value, and their place in the map.
-        const ATTRIBUTE: usize = 100;
-        let (mut bytes, mut left) = (0, vec![&self.content.element]);
+        if let Some(checked) = &self.content.checked {
+            // Somebody may ask for its tree.
+            return checked.weight();
+        }
+        let (mut bytes, mut left) = (0, vec![self.content.element()]);
         while let Some(element) = left.pop() {
-            bytes += ELEMENT + element.name().len();
+            bytes += ELEMENT_WEIGHT + element.name().len();
             for ((_, name), value) in element.attrs() {
-                bytes += ATTRIBUTE + name.len() + value.len();
+                bytes += ATTRIBUTE_WEIGHT + name.len() + value.len();
             }
             for node in element.nodes() {
                 match node {
@@ -331,7 +478,7 @@ impl Stanza {
 
     /// A stanza back to the author, of the same kind and id.
     fn answer(&self, type_: &str, payload: Option<Element>) -> Self {
-        let mut element = Element::bare(self.content.element.name(), ns::CLIENT);
+        let mut element = Element::bare(self.kind.as_str(), ns::CLIENT);
         let attributes = element.attrs_mut();
         attributes.insert(NO_NAMESPACE, TYPE.to_owned(), type_.to_owned());
         if let Some(id) = self.id() {
@@ -344,11 +491,16 @@ impl Stanza {
             kind: self.kind,
             from: self.to.clone(),
             to: self.from.clone(),
-            content: Content::new(element),
+            content: Arc::new(Content::new(element)),
             trace: self.trace,
         }
     }
 }
+
+/// What an element weighs however short it is: itself, its place among its siblings, its namespace.
+pub(crate) const ELEMENT_WEIGHT: usize = 300;
+/// The allocations of a name and a value, and their place in the map.
+pub(crate) const ATTRIBUTE_WEIGHT: usize = 100;
 
 /// What stands in the start tag of a stanza.
 fn addressed(element: &Element) -> Result<(StanzaKind, Option<Jid>, Option<Jid>), InvalidStanza> {
@@ -464,6 +616,8 @@ pub(crate) fn error_element(kind: ErrorKind, condition: StanzaCondition, text: &
 const FROM: &NcNameStr = xml_ncname!("from");
 const TO: &NcNameStr = xml_ncname!("to");
 const TYPE: &NcNameStr = xml_ncname!("type");
+const TRACE: &NcNameStr = xml_ncname!("trace");
+const TRACE_NAMESPACE: Namespace<'static> = Namespace::from_str(ns::TRACE);
 
 fn set_address(element: &mut Element, name: &NcNameStr, address: Option<&Jid>) {
     let attributes = element.attrs_mut();

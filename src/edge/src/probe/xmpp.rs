@@ -418,6 +418,7 @@ fn listen(heard: &[u8], mut tell: impl FnMut(Said<'_>)) {
             Frame::Element(element) if element.is("features", ns::STREAM) => {
                 tell(Said::Features(&element));
             }
+            Frame::Stanza(stanza) => tell(Said::Other(&stanza.into_element())),
             Frame::Element(element) => {
                 tell(Said::Other(&element));
                 if element.is("success", ns::SASL) {

@@ -4,7 +4,7 @@ use gatehouse_types::StreamId;
 use minidom::Element;
 use rxml::xml_ncname;
 
-use crate::ns;
+use crate::{Stanza, StanzaKind, ns};
 
 /// How long a client may take to answer a ping with anything at all.
 const PING_TIMEOUT: Duration = Duration::from_secs(60);
@@ -75,10 +75,10 @@ impl Liveness {
     }
 
     /// True for an answer to one of our pings, which is nobody else's business.
-    pub(super) fn is_pong(&self, element: &Element) -> bool {
-        element.name() == "iq"
-            && matches!(element.attr("type"), Some("result" | "error"))
-            && element.attr("id").is_some_and(|id| id.starts_with(&self.prefix))
+    pub(super) fn is_pong(&self, stanza: &Stanza) -> bool {
+        stanza.kind() == StanzaKind::Iq
+            && matches!(stanza.type_(), Some("result" | "error"))
+            && stanza.id().is_some_and(|id| id.starts_with(&self.prefix))
     }
 }
 

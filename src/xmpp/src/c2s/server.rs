@@ -9,6 +9,7 @@ use gatehouse_types::{Domain, Jid, Local, Machine, StreamId};
 use minidom::Element;
 
 use super::liveness::{Overdue, ping};
+use super::session::unknown_element;
 use super::state::{Reading, Stage, State};
 use super::{C2sConfig, C2sEvent};
 use crate::framing::{ContentNamespace, Frame, Framer, Leftover, StreamHeader};
@@ -187,12 +188,14 @@ impl C2sServer {
                 self.finish(None, CloseReason::PeerClosed);
                 Ok(State::Closed)
             }
+            (State::Bound(bound), Frame::Stanza(stanza)) => self.stanza(bound, stanza),
+            (state, Frame::Stanza(stanza)) => self.take_element(state, &stanza.into_element()),
             (state, Frame::Element(element)) => {
                 if let Some(error) = StreamError::from_element(&element) {
                     self.finish(None, CloseReason::PeerRefused(error));
                     return Ok(State::Closed);
                 }
-                self.take_element(state, element)
+                self.take_element(state, &element)
             }
             (_, Frame::Header(_)) => {
                 Err(StreamError::new(StreamCondition::BadFormat, "this stream is open already"))
@@ -200,20 +203,20 @@ impl C2sServer {
         }
     }
 
-    fn take_element(&mut self, state: State, element: Element) -> Result<State, StreamError> {
+    fn take_element(&mut self, state: State, element: &Element) -> Result<State, StreamError> {
         match state {
-            State::AwaitStartTls { domain, failures } => self.start_tls(domain, failures, &element),
-            State::AwaitAuth(login) => self.authenticate(login, &element),
-            State::AwaitInitial { login, mechanism } => self.initial(login, mechanism, &element),
+            State::AwaitStartTls { domain, failures } => self.start_tls(domain, failures, element),
+            State::AwaitAuth(login) => self.authenticate(login, element),
+            State::AwaitInitial { login, mechanism } => self.initial(login, mechanism, element),
             State::AwaitProof { login, account, mechanism, proof } => {
-                self.prove(login, account, mechanism, proof, &element)
+                self.prove(login, account, mechanism, proof, element)
             }
             State::AwaitBind(session) if element.has_ns(ns::SM) => {
-                self.before_bind(session, &element)
+                self.before_bind(session, element)
             }
-            State::AwaitBind(session) => self.request_bind(session, &element),
-            State::Bound(bound) if !element.has_ns(ns::CLIENT) => self.nonza(bound, &element),
-            State::Bound(bound) => self.stanza(bound, element),
+            State::AwaitBind(session) => self.request_bind(session, element),
+            State::Bound(bound) if !element.has_ns(ns::CLIENT) => self.nonza(bound, element),
+            State::Bound(_) => Err(unknown_element()),
             State::AwaitHeader(_)
             | State::Upgrading { .. }
             | State::AwaitKeys { .. }
@@ -221,7 +224,7 @@ impl C2sServer {
             | State::AwaitGrant { .. }
             | State::AwaitResource { .. }
             | State::AwaitResume(_)
-            | State::Closed => Err(unexpected(&element)),
+            | State::Closed => Err(unexpected(element)),
         }
     }
 

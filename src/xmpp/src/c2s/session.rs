@@ -8,7 +8,8 @@ use super::C2sEvent;
 use super::liveness::Liveness;
 use super::server::{C2sServer, unexpected};
 use super::state::{Bound, Session, State};
-use crate::{ErrorKind, Stanza, StanzaCondition, StreamCondition, StreamError, ns};
+use crate::framing::RawStanza;
+use crate::{ErrorKind, Stanza, StanzaCondition, StanzaKind, StreamCondition, StreamError, ns};
 
 /// Binding, and what a bound client may send.
 impl C2sServer {
@@ -70,25 +71,18 @@ impl C2sServer {
         State::AwaitBind(session)
     }
 
-    pub(super) fn stanza(
-        &mut self,
-        bound: Bound,
-        mut element: Element,
-    ) -> Result<State, StreamError> {
+    pub(super) fn stanza(&mut self, bound: Bound, raw: RawStanza) -> Result<State, StreamError> {
         self.received = self.received.wrapping_add(1);
-        if bound.liveness.is_pong(&element) {
+        // An answer to our ping must not break the stream, whatever its addresses are.
+        let from = check_from(raw.from(), &bound.full);
+        let to = raw.to().map(str::parse::<Jid>).transpose();
+        let is_to_malformed = to.is_err();
+        let (full, to) = (bound.full.clone(), to.unwrap_or_default());
+        let mut stanza = Stanza::addressed(raw, Some(full), to);
+        if bound.liveness.is_pong(&stanza) {
             return Ok(State::Bound(bound));
         }
-        check_from(element.attr("from"), &bound.full)?;
-        let is_to_malformed = element.attr("to").is_some_and(|to| to.parse::<Jid>().is_err());
-        let attributes = element.attrs_mut();
-        attributes.remove(rxml::Namespace::none(), xml_ncname!("from"));
-        if is_to_malformed {
-            attributes.remove(rxml::Namespace::none(), xml_ncname!("to"));
-        }
-        // The addresses were judged above: what fails now is no stanza.
-        let mut stanza = Stanza::from_element(element).map_err(|_| unknown_element())?;
-        stanza.set_from(Some(bound.full.clone()));
+        from?;
         self.stanzas += 1;
         stanza.set_trace(TraceId::of(self.stream_id(), self.stanzas));
 
@@ -102,10 +96,10 @@ impl C2sServer {
         } else if !is_for_us(&stanza, &bound) {
             self.report(C2sEvent::Stanza(stanza));
             return Ok(State::Bound(bound));
-        } else if request(stanza.element(), "session", ns::SESSION).is_some() {
+        } else if is_request(&stanza, "session", ns::SESSION) {
             // RFC 6121 did away with it; clients from before still ask.
             stanza.result(None)
-        } else if request(stanza.element(), "bind", ns::BIND).is_some() {
+        } else if is_request(&stanza, "bind", ns::BIND) {
             let text = "this stream has a resource already";
             stanza.bounce(ErrorKind::Cancel, StanzaCondition::NotAllowed, text)
         } else {
@@ -151,7 +145,14 @@ fn request<'a>(element: &'a Element, name: &str, namespace: &str) -> Option<&'a 
     is_set.then(|| element.get_child(name, namespace)).flatten()
 }
 
-fn unknown_element() -> StreamError {
+/// True for an IQ of type `set` with that payload.
+fn is_request(stanza: &Stanza, name: &str, namespace: &str) -> bool {
+    stanza.kind() == StanzaKind::Iq
+        && stanza.type_() == Some("set")
+        && stanza.payloads().any(|payload| payload.is(name, namespace))
+}
+
+pub(super) fn unknown_element() -> StreamError {
     let text = "this server knows no such element at the first level";
     StreamError::new(StreamCondition::UnsupportedStanzaType, text)
 }

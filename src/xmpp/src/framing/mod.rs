@@ -1,7 +1,10 @@
 //! From bytes to stream headers and first-level elements, and back (RFC 6120, section 4).
 //!
-//! `rxml` refuses DTDs, processing instructions, comments, entities and other encodings; the
-//! limits on bytes, depth, attributes and children are ours.
+//! One pass over the bytes judges them: UTF-8, XML 1.0 and its namespaces, what XMPP leaves out of
+//! them (DTDs, processing instructions, comments, entities), and our limits on bytes, depth,
+//! attributes and children. A stanza keeps the bytes that were judged; whoever asks for more than
+//! its start tag and the names of its children makes it build a tree of elements. `rxml` reads the
+//! same in tests, and must see the same.
 //!
 //! # One content namespace inside
 //!
@@ -13,14 +16,25 @@
 //! the extensions that carry stanzas ask for, on every kind of stream.
 
 mod attributes;
+mod bounds;
 mod fault;
 mod framer;
+mod name;
+mod notes;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod oracle;
+mod raw;
+mod scan;
 mod scope;
+mod token;
+mod tree;
 mod writer;
 
 pub(crate) use self::attributes::{NO_NAMESPACE, plain};
 pub use self::framer::Framer;
-pub(crate) use self::writer::{Written, write_stanza};
+pub(crate) use self::raw::Checked;
+pub use self::raw::RawStanza;
+pub(crate) use self::writer::{Written, write_checked, write_stanza};
 pub use self::writer::{write_element, write_error, write_footer, write_header};
 use crate::ns;
 use minidom::Element;
@@ -64,10 +78,32 @@ pub struct StreamHeader {
 pub enum Frame {
     /// `<stream:stream ...>`
     Header(StreamHeader),
-    /// A whole first-level element; content in the stream's namespace is in `jabber:client` now.
+    /// A message, presence or IQ; in `jabber:client` now, whatever the stream's namespace is.
+    Stanza(RawStanza),
+    /// Any other first-level element; content in the stream's namespace is in `jabber:client` now.
     Element(Element),
     /// `</stream:stream>`
     Footer,
+}
+
+impl Frame {
+    /// The element, its tree built; `None` for the ends of a stream.
+    pub fn into_element(self) -> Option<Element> {
+        match self {
+            Self::Stanza(raw) => Some(raw.into_element()),
+            Self::Element(element) => Some(element),
+            Self::Header(_) | Self::Footer => None,
+        }
+    }
+
+    /// The same, with every tree built.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn built(self) -> Self {
+        match self {
+            Self::Stanza(raw) => Self::Element(raw.into_element()),
+            other => other,
+        }
+    }
 }
 
 /// What a restart does with bytes that already came.

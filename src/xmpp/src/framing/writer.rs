@@ -5,7 +5,7 @@ use gatehouse_types::Jid;
 use minidom::{Element, NSChoice, Node};
 use rxml::Namespace;
 
-use super::{ContentNamespace, StreamHeader};
+use super::{Checked, ContentNamespace, StreamHeader};
 use crate::{StreamError, ns};
 
 /// Writes `<?xml?><stream:stream ...>` with `version='1.0'`, escaped.
@@ -67,6 +67,30 @@ impl Written {
     }
 }
 
+/// Writes a stanza as it came, but with these addresses (`from`, `to`) and, if there is one, a
+/// `qualified` attribute that brings its own declaration.
+pub(crate) fn write_checked(
+    out: &mut BytesMut,
+    (from, to): (Option<&Jid>, Option<&Jid>),
+    qualified: Option<&str>,
+    checked: &Checked,
+) {
+    let passed_on = checked.passed_on();
+    // Addresses have seldom more.
+    out.reserve(passed_on.len() + 160);
+    out.put_u8(b'<');
+    out.put_slice(checked.kind().as_str().as_bytes());
+    if let Some(attribute) = qualified {
+        out.put_slice(attribute.as_bytes());
+    }
+    for (name, jid) in [("from", from), ("to", to)] {
+        if let Some(jid) = jid {
+            address(out, name, jid);
+        }
+    }
+    out.put_slice(passed_on);
+}
+
 /// Writes a stanza with these addresses (`from`, `to`) and, if there is one, a `qualified`
 /// attribute that brings its own declaration.
 pub(crate) fn write_stanza(
@@ -82,12 +106,12 @@ pub(crate) fn write_stanza(
         out.put_slice(attribute.as_bytes());
     }
     if let Some(from) = from {
-        attribute(out, "from", &from.to_string());
+        address(out, "from", from);
     }
     let (before, after) = written.bytes.split_at(written.to_at.min(written.bytes.len()));
     out.put_slice(before);
     if let Some(to) = to {
-        attribute(out, "to", &to.to_string());
+        address(out, "to", to);
     }
     out.put_slice(after);
 }
@@ -252,6 +276,19 @@ fn attribute(out: &mut BytesMut, name: &str, value: &str) {
     out.put_u8(b' ');
     out.put_slice(name.as_bytes());
     quoted(out, value);
+}
+
+/// An address seldom holds anything that XML reserves.
+fn address(out: &mut BytesMut, name: &str, jid: &Jid) {
+    let before = out.len();
+    // Writing to a buffer that grows cannot fail.
+    let _ = write!(out, " {name}='{jid}'");
+    let start = before + name.len() + " ='".len();
+    let written = out.get(start..out.len() - 1).unwrap_or_default();
+    if written.iter().any(|byte| is_suspect(*byte)) {
+        out.truncate(before);
+        attribute(out, name, &jid.to_string());
+    }
 }
 
 fn qualified(out: &mut BytesMut, name: fmt::Arguments<'_>, value: &str) {

@@ -16,6 +16,7 @@ mod c2s;
 mod framer;
 mod s2s;
 mod sasl;
+mod scanner;
 mod script;
 mod trunk;
 mod watch;
@@ -25,6 +26,7 @@ pub use self::c2s::check_c2s_server;
 pub use self::framer::check_framer;
 pub use self::s2s::{check_s2s_initiator, check_s2s_receiver};
 pub use self::sasl::check_sasl;
+pub use self::scanner::check_scanner;
 pub use self::trunk::check_trunk_end;
 pub use crate::s2s::check_dialback;
 
@@ -44,6 +46,12 @@ mod tests {
     #[test]
     fn corpus_of_frames_still_holds() {
         replay("framer", check_framer);
+    }
+
+    #[test]
+    fn two_readers_agree_on_the_corpus() {
+        replay("framer", check_scanner);
+        replay("scanner", check_scanner);
     }
 
     #[test]

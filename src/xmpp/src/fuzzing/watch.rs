@@ -201,7 +201,7 @@ impl Reader {
                 Ok(Some(frame)) => {
                     assert!(!self.over, "said after the farewell: {text}");
                     self.over = frame == Frame::Footer;
-                    frames.push(frame);
+                    frames.push(frame.built());
                 }
                 Ok(None) => break,
                 Err(error) => panic!("nobody can read this ({error}): {text}"),

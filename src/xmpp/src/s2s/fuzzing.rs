@@ -43,10 +43,5 @@ fn elements(data: &[u8]) -> Vec<Element> {
     let mut framer = Framer::new(&limits, ContentNamespace::Server);
     framer.push(&out);
     let frames = std::iter::from_fn(|| framer.next_frame().ok().flatten());
-    frames
-        .filter_map(|frame| match frame {
-            Frame::Element(element) => Some(element),
-            Frame::Header(_) | Frame::Footer => None,
-        })
-        .collect()
+    frames.filter_map(Frame::into_element).collect()
 }

@@ -10,6 +10,7 @@ use super::S2sEvent;
 use super::management::Management;
 use super::pairs::Pairs;
 use super::wire::Wire;
+use crate::framing::RawStanza;
 use crate::stanza::InvalidStanza;
 use crate::{ErrorKind, Stanza, StanzaCondition, StreamCondition, StreamError, ns};
 
@@ -25,16 +26,13 @@ pub(super) struct Intake<'a> {
 }
 
 impl Intake<'_> {
-    /// Hands on a stanza between an open pair; anything else ends the stream.
+    /// Hands on a stanza between an open pair; between another one it ends the stream.
     pub(super) fn take(
         mut self,
-        element: Element,
+        stanza: RawStanza,
         serves: impl Fn(&Domain) -> bool,
     ) -> Result<(), StreamError> {
-        if !is_stanza(&element) {
-            return Err(StreamCondition::UnsupportedStanzaType.into());
-        }
-        let mut stanza = match Stanza::read(element) {
+        let mut stanza = match Stanza::from_raw(stanza) {
             Ok(stanza) => stanza,
             Err(refused) => {
                 self.on_malformed(refused.1, &refused.0)?;

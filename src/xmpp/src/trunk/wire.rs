@@ -279,8 +279,8 @@ mod tests {
         let mut framer = Framer::new(&StreamLimits::default(), ContentNamespace::Server);
         framer.push(&out);
         assert!(matches!(framer.next_frame(), Ok(Some(Frame::Header(_)))));
-        let Ok(Some(Frame::Element(element))) = framer.next_frame() else { panic!("{out:?}") };
-        let mut read = Stanza::from_element(element).unwrap();
+        let Ok(Some(Frame::Stanza(raw))) = framer.next_frame() else { panic!("{out:?}") };
+        let mut read = Stanza::from_raw(raw).unwrap();
         read.adopt_trace();
         read
     }

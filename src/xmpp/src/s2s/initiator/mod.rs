@@ -6,7 +6,7 @@ use gatehouse_identity::{AuthenticatedPeer, TlsFacts};
 use gatehouse_types::{Domain, Local, Machine, Remote, StreamId, StreamLimits};
 use minidom::Element;
 
-use super::intake::{Intake, is_stanza};
+use super::intake::Intake;
 use super::key::{KeyContent, KeyElement, KeyKind};
 use super::management::{Heard, Management};
 use super::pairs::Pairs;
@@ -15,7 +15,7 @@ use super::receiver::next_id;
 use super::wire::{Channel, Wire};
 use super::{Authentication, Bidi, DialbackQuestion, S2sEvent, Sent, Terms, TooLong};
 use crate::dialback::DialbackSecret;
-use crate::framing::{Frame, Leftover, StreamHeader};
+use crate::framing::{Frame, Leftover, RawStanza, StreamHeader};
 use crate::stream::CloseReason;
 use crate::{Entry, Seed, Stanza, StanzaCondition, StreamCondition, StreamError, ns};
 
@@ -324,9 +324,14 @@ impl S2sInitiator {
             (state @ (State::Open | State::Closing { .. }), Frame::Element(element))
                 if self.bidi && !element.has_ns(ns::SM) && !element.has_ns(ns::STREAM) =>
             {
-                self.on_return(&state, element).map_err(CloseReason::WeRefused)?;
+                self.on_return(&element).map_err(CloseReason::WeRefused)?;
                 Ok(state)
             }
+            (state @ (State::Open | State::Closing { .. }), Frame::Stanza(stanza)) if self.bidi => {
+                self.on_stanza(&state, stanza).map_err(CloseReason::WeRefused)?;
+                Ok(state)
+            }
+            (state, Frame::Stanza(stanza)) => self.on_element(state, &stanza.into_element()),
             (state, Frame::Element(element)) => self.on_element(state, &element),
         }
     }
@@ -358,16 +363,21 @@ impl S2sInitiator {
         }
     }
 
-    /// What comes back on a stream that carries stanzas in both directions.
-    fn on_return(&mut self, state: &State, element: Element) -> Result<(), StreamError> {
-        if let Some(key) = KeyElement::read(&element).transpose()? {
-            self.on_key(&key);
-            return Ok(());
-        }
+    /// What comes back on a stream that carries stanzas in both directions, and is no stanza.
+    fn on_return(&mut self, element: &Element) -> Result<(), StreamError> {
+        let Some(key) = KeyElement::read(element).transpose()? else {
+            return Err(StreamCondition::UnsupportedStanzaType.into());
+        };
+        self.on_key(&key);
+        Ok(())
+    }
+
+    /// A stanza that comes back.
+    fn on_stanza(&mut self, state: &State, stanza: RawStanza) -> Result<(), StreamError> {
         // With stream management, what crosses our farewell is left to the responder: it could not
         // be acknowledged any more.
         let taken = matches!(state, State::Open) || self.management.is_none();
-        if !taken && is_stanza(&element) {
+        if !taken {
             return Ok(());
         }
         self.last_sent = self.heard_at;
@@ -380,7 +390,7 @@ impl S2sInitiator {
             stanzas: &mut self.stanzas,
             now: self.heard_at,
         };
-        intake.take(element, |domain| domain == from)
+        intake.take(stanza, |domain| domain == from)
     }
 
     /// The responder asks over our stream whether a key of ours is ours, as it may; what would open

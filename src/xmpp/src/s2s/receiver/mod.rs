@@ -6,14 +6,14 @@ use gatehouse_identity::{AuthenticatedPeer, TlsFacts};
 use gatehouse_types::{Domain, Local, Machine, Remote, StreamId, StreamLimits};
 use minidom::Element;
 
-use super::intake::{Intake, is_stanza};
+use super::intake::Intake;
 use super::key::KeyElement;
 use super::management::Management;
 use super::pairs::Pairs;
 use super::wire::{Channel, Wire};
 use super::{Bidi, DialbackAnswer, DialbackQuestion, Gate, S2sEvent, Sent, Terms};
 use crate::dialback::DialbackSecret;
-use crate::framing::{Frame, Leftover};
+use crate::framing::{Frame, Leftover, RawStanza};
 use crate::stream::CloseReason;
 use crate::{Entry, Seed, Stanza, StreamCondition, StreamError, ns};
 
@@ -271,7 +271,18 @@ impl S2sReceiver {
                 Ok(state)
             }
             (state @ State::Settling { .. }, _) => Ok(state),
-            (state, Frame::Element(element)) => self.on_element(state, element),
+            (State::Open { channel, pairs }, Frame::Stanza(stanza)) => {
+                self.on_stanza(&pairs, stanza)?;
+                Ok(State::Open { channel, pairs })
+            }
+            (State::Closing { pairs, until }, Frame::Stanza(stanza)) => {
+                if let Some(pairs) = &pairs {
+                    self.on_stanza(pairs, stanza)?;
+                }
+                Ok(State::Closing { pairs, until })
+            }
+            (state, Frame::Stanza(stanza)) => self.on_element(state, &stanza.into_element()),
+            (state, Frame::Element(element)) => self.on_element(state, &element),
             (State::Open { .. }, Frame::Footer)
                 if self.management.as_ref().is_some_and(|it| it.open_len() > 0) =>
             {
@@ -284,8 +295,8 @@ impl S2sReceiver {
         }
     }
 
-    fn on_element(&mut self, state: State, element: Element) -> Result<State, Over> {
-        if let Some(error) = StreamError::from_element(&element) {
+    fn on_element(&mut self, state: State, element: &Element) -> Result<State, Over> {
+        if let Some(error) = StreamError::from_element(element) {
             return Err(Over::Peer(CloseReason::PeerRefused(error)));
         }
         if element.has_ns(ns::BIDI) {
@@ -296,25 +307,17 @@ impl S2sReceiver {
             }
             return Ok(state);
         }
-        let key = KeyElement::read(&element).transpose()?;
+        let key = KeyElement::read(element).transpose()?;
         match (state, key) {
-            (State::Closing { pairs, until }, _) => {
-                if let Some(pairs) = pairs.as_ref().filter(|_| is_stanza(&element)) {
-                    self.on_stanza(pairs, element)?;
-                }
-                Ok(State::Closing { pairs, until })
-            }
+            (state @ State::Closing { .. }, _) => Ok(state),
             (state @ State::Open { .. }, None) if element.has_ns(ns::SM) => {
-                self.on_management(&element)?;
+                self.on_management(element)?;
                 Ok(state)
             }
             (state, Some(key)) => self.on_key_element(state, key),
-            (State::Open { channel, pairs }, None) => {
-                self.on_stanza(&pairs, element)?;
-                Ok(State::Open { channel, pairs })
-            }
+            (State::Open { .. }, None) => Err(StreamCondition::UnsupportedStanzaType.into()),
             (State::Negotiating { channel, to, claim }, None) => {
-                self.negotiate(channel, to, claim, &element).map_err(Over::Refuse)
+                self.negotiate(channel, to, claim, element).map_err(Over::Refuse)
             }
             // The framer gives no element before a header.
             (_, None) => Err(StreamCondition::BadFormat.into()),
@@ -330,7 +333,7 @@ impl S2sReceiver {
         settled.then(|| last + self.config.limits.idle_timeout)
     }
 
-    fn on_stanza(&mut self, pairs: &Pairs, element: Element) -> Result<(), StreamError> {
+    fn on_stanza(&mut self, pairs: &Pairs, stanza: RawStanza) -> Result<(), StreamError> {
         let gate = Arc::clone(&self.gate);
         let intake = Intake {
             wire: &mut self.wire,
@@ -340,7 +343,7 @@ impl S2sReceiver {
             stanzas: &mut self.stanzas,
             now: self.last_heard,
         };
-        intake.take(element, |domain| gate.serves(domain))
+        intake.take(stanza, |domain| gate.serves(domain))
     }
 }
 

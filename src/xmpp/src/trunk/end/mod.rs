@@ -16,7 +16,7 @@ use super::flow::{Flow, Gone};
 use super::wire::{self, Signal};
 use super::{Continuity, TrunkConfig, TrunkEvent};
 use crate::framing::{
-    ContentNamespace, Frame, Framer, Leftover, StreamHeader, write_error, write_footer,
+    ContentNamespace, Frame, Framer, Leftover, RawStanza, StreamHeader, write_error, write_footer,
     write_header,
 };
 use crate::sm::{Arrival, HandledCountTooHigh, Session};
@@ -187,13 +187,19 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
                 self.take_footer();
                 Ok(())
             }
+            Frame::Stanza(stanza) => match self.state {
+                State::Open => self.take_stanza(stanza, now),
+                // After our farewell nothing is taken any more: what is not counted comes again.
+                State::Closing => Ok(()),
+                _ => self.take(Frame::Element(stanza.into_element()), now),
+            },
             Frame::Element(element) => {
                 if let Some(error) = wire::stream_error(&element) {
                     self.close(CloseReason::PeerRefused(error));
                     return Ok(());
                 }
                 match self.state {
-                    State::Open | State::Closing => self.take_on_open(element, now),
+                    State::Open | State::Closing => self.take_on_open(&element, now),
                     State::Dialling(state) => {
                         if wire::offers_ours(&element) {
                             self.flow.extend(now);
@@ -237,9 +243,9 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
         }
     }
 
-    fn take_on_open(&mut self, element: Element, now: Instant) -> Result<(), Fault> {
+    fn take_on_open(&mut self, element: &Element, now: Instant) -> Result<(), Fault> {
         let closing = matches!(self.state, State::Closing);
-        match wire::signal(&element) {
+        match wire::signal(element) {
             Signal::Request if closing => {}
             Signal::Request => self.flow.acknowledge(&mut self.out),
             Signal::Ack { h } => {
@@ -264,13 +270,16 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
             Signal::Malformed | Signal::Announcement(_) => {
                 return Err(StreamError::from(StreamCondition::BadFormat).into());
             }
-            // After our farewell nothing is taken any more: what is not counted comes again.
             Signal::None | Signal::Skip { .. } if closing => {}
             Signal::Skip { len } => {
                 self.check_open_len(len as usize)?;
                 self.flow.session.inbound.skipped(len);
             }
-            Signal::None => self.take_stanza(element, now)?,
+            Signal::None => {
+                let name = element.name().chars().take(80).collect::<String>();
+                let error = StreamError::new(StreamCondition::UnsupportedStanzaType, name);
+                return Err(Fault::Stanza(error));
+            }
         }
         Ok(())
     }
@@ -289,25 +298,17 @@ impl<T: AsRef<Stanza>> TrunkEnd<T> {
         Ok(())
     }
 
-    fn take_stanza(&mut self, element: Element, now: Instant) -> Result<(), Fault> {
-        use crate::stanza::InvalidStanza;
-        let stanza = match Stanza::from_element(element) {
-            Err(InvalidStanza::NotAStanza(name)) => {
-                let error = StreamError::new(StreamCondition::UnsupportedStanzaType, name);
-                return Err(Fault::Stanza(error));
-            }
-            other => other,
-        };
+    fn take_stanza(&mut self, stanza: RawStanza, now: Instant) -> Result<(), Fault> {
         self.check_open_len(1)?;
         let Arrival::New(number) = self.flow.arrived() else { return Ok(()) };
-        match stanza {
+        match Stanza::from_raw(stanza) {
             Ok(mut stanza) => {
                 stanza.adopt_trace();
                 self.events.push_back(TrunkEvent::Stanza { stanza, number });
             }
-            Err(error) => {
+            Err(refused) => {
                 self.flow.handled(number, &mut self.out, now);
-                self.events.push_back(TrunkEvent::Discarded(error.to_string()));
+                self.events.push_back(TrunkEvent::Discarded(refused.0.to_string()));
             }
         }
         Ok(())
