@@ -1,6 +1,6 @@
 //! What waits to be written to one client, and who answers for it until it is.
 
-mod slot;
+mod pipe;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +12,10 @@ use gatehouse_net::now;
 use gatehouse_trunk::Receipt;
 use gatehouse_xmpp::{Stanza, StreamCondition, StreamError};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time;
 
-use self::slot::{Giver, Taker, slot};
+use self::pipe::{Giver, Taker, pipe};
 
 /// How long a full outbox may slow its senders down before the client is cut off. The client
 /// has stopped reading some time before: the socket and the outbox are full by then.
@@ -166,7 +166,7 @@ struct Place {
 /// The sending side of a session: its queue, and a way to end it.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    queue: mpsc::Sender<Place>,
+    queue: Giver<Place>,
     /// For those who can wait.
     room: Arc<Semaphore>,
     /// For those who cannot, once there is no room.
@@ -192,16 +192,16 @@ pub(crate) struct OutboxReceiver {
 /// What waits for a session, oldest first.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    places: mpsc::Receiver<Place>,
+    places: Taker<Place>,
     room: Arc<Semaphore>,
 }
 
 /// Both sides of an outbox of `len_max` stanzas, and as many from those who cannot wait.
 pub(crate) fn outbox(len_max: usize) -> (Outbox, OutboxReceiver) {
     let len_max = len_max.max(1);
-    let (queue, places) = mpsc::channel(len_max * 2);
-    let (kick, kicked) = slot();
-    let (want, wanted) = slot();
+    let (queue, places) = pipe(len_max * 2);
+    let (kick, kicked) = pipe(1);
+    let (want, wanted) = pipe(1);
     let [room, reserve] = [(); 2].map(|()| Arc::new(Semaphore::new(len_max)));
     let receiver =
         OutboxReceiver { queue: Queue { places, room: Arc::clone(&room) }, kicked, wanted };
@@ -320,8 +320,7 @@ impl Outbox {
 
     /// True if everything that was queued was written.
     pub(crate) fn is_done(&self) -> bool {
-        self.queue.capacity() == self.queue.max_capacity()
-            && !self.unwritten.load(Ordering::Acquire)
+        self.queue.is_empty() && !self.unwritten.load(Ordering::Acquire)
     }
 
     /// True once the session's task is over, or died.

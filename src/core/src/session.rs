@@ -103,7 +103,7 @@ impl Client {
         let Some(mut bound) = self.bound.take() else { return };
         let router = self.ports.router.clone();
         if let Some(id) = self.offline_written.take() {
-            router.offline_written(&bound.session, id).await;
+            Box::pin(router.offline_written(&bound.session, id)).await;
         }
         let broken = self.vanished || self.silent || ended.is_err();
         let may_come_back = broken && !self.over && !bound.session.outbox.is_gone();
@@ -118,7 +118,8 @@ impl Client {
             return tasks.spawn(info_span!("hibernation"), wait);
         }
         let since_ms = bound.managed.is_some().then(|| router.clock.now_ms());
-        router.give_up(*bound, since_ms, self.unwritten).await;
+        // On the heap, so that a session does not keep the room for its end.
+        Box::pin(router.give_up(*bound, since_ms, self.unwritten)).await;
     }
 
     async fn converse(&mut self) -> Result<(), ConnectionError> {

@@ -65,7 +65,7 @@ impl Client {
 
     /// Everything given to the machine has been handed to the operating system.
     pub(crate) fn settle(&mut self) {
-        for item in self.unwritten.drain(..) {
+        for item in std::mem::take(&mut self.unwritten) {
             self.offline_written = self.offline_written.max(item.offline);
             item.copies.written();
         }

@@ -106,7 +106,8 @@ pub enum ChainFault {
 /// A leaf certificate whose chain ends in a root we trust.
 #[derive(Clone, Debug)]
 pub struct VerifiedLeaf {
-    der: Vec<u8>,
+    /// Shared by all copies: a stream has several, for as long as it lasts.
+    der: Arc<[u8]>,
     issuers: Arc<[Vec<u8>]>,
 }
 
@@ -114,7 +115,7 @@ impl VerifiedLeaf {
     /// Asserts that the chain of `der` was verified. Only gatehouse-tls may, right after a
     /// handshake; the lint set bans this call everywhere else.
     pub fn assertion(der: Vec<u8>) -> Self {
-        Self { der, issuers: Arc::default() }
+        Self { der: der.into(), issuers: Arc::default() }
     }
 
     /// Keeps what was shown beside the leaf, so that the chain can be verified again when trust

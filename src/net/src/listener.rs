@@ -109,7 +109,9 @@ pub async fn serve_within<F>(
                         // A peer that has left already can cause this.
                         debug!(%error, peer.addr = %peer, "cannot set the options of a socket");
                     }
-                    let connection = handle(stream, peer);
+                    // On the heap: the task would hold it twice, as what it was given and as what it
+                    // waits for.
+                    let connection = Box::pin(handle(stream, peer));
                     tasks.spawn(info_span!("conn", peer.addr = %peer), async move {
                         connection.await;
                         drop((place, slot));

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use gatehouse_identity::TlsFacts;
 use gatehouse_types::Domain;
+use rustls::server::UnbufferedServerConnection;
 use rustls::{ServerConfig, SupportedProtocolVersion};
-use tokio_rustls::TlsAcceptor;
 
+use crate::exporter::Exporter;
 use crate::facts::facts;
 use crate::provider::{VERSIONS, provider};
+use crate::stream::TlsStream;
 use crate::verifier::PossessionOnly;
 use crate::{Io, Keys, Roots, TlsError};
 
@@ -47,6 +49,12 @@ impl Acceptor {
         Ok(Self { keys: keys.clone(), roots: roots.clone(), config: Arc::new(config) })
     }
 
+    /// What all handshakes have in common.
+    #[cfg(test)]
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
     /// Shakes hands. `fallback` chooses the certificate when the peer sends no SNI or one that is
     /// not ours (the stream's `to`); without either it is the first of our certificates.
     ///
@@ -69,12 +77,14 @@ impl Acceptor {
     ) -> io::Result<(Box<dyn Io>, TlsFacts, Option<String>)> {
         let mut config = ServerConfig::clone(&self.config);
         config.cert_resolver = self.keys.for_server(fallback);
-        let stream = Box::pin(TlsAcceptor::from(Arc::new(config)).accept(io)).await?;
-        let session = stream.get_ref().1;
-        let facts = facts(session, &self.roots.current())?;
+        let exporter = Arc::new(Exporter::default());
+        config.key_log = exporter.clone();
+        let end = UnbufferedServerConnection::new(Arc::new(config)).map_err(io::Error::other)?;
+        let stream = TlsStream::shake(io, end).await?;
+        let facts = facts(stream.state(), &exporter, &self.roots.current())?;
         // One of ours, which are text.
         let protocol =
-            session.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
+            stream.state().alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
         Ok((Box::new(stream), facts, protocol))
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use gatehouse_identity::TlsFacts;
 use gatehouse_types::Domain;
-use rustls::client::Resumption;
+use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 use rustls_pki_types::ServerName;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
+use crate::exporter::Exporter;
 use crate::facts::facts;
 use crate::provider::{VERSIONS, provider};
+use crate::stream::TlsStream;
 use crate::verifier::PossessionOnly;
 use crate::{Io, Keys, Roots, TlsError};
 
@@ -75,8 +75,7 @@ impl Connector {
         server_name: &Domain,
         own: &Domain,
     ) -> io::Result<(Box<dyn Io>, TlsFacts)> {
-        let stream = self.shake(io, server_name, own).await?;
-        let facts = facts(stream.get_ref().1, &self.roots.current())?;
+        let (stream, facts) = self.shake(io, server_name, own).await?;
         Ok((Box::new(stream), facts))
     }
 
@@ -87,9 +86,8 @@ impl Connector {
         server_name: &Domain,
         own: &Domain,
     ) -> io::Result<(Box<dyn Io>, TlsFacts, Inspection)> {
-        let stream = self.shake(io, server_name, own).await?;
-        let session = stream.get_ref().1;
-        let facts = facts(session, &self.roots.current())?;
+        let (stream, facts) = self.shake(io, server_name, own).await?;
+        let session = stream.state();
         let suite = session.negotiated_cipher_suite();
         let inspection = Inspection {
             cipher_suite: suite.and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
@@ -103,12 +101,17 @@ impl Connector {
         io: S,
         server_name: &Domain,
         own: &Domain,
-    ) -> io::Result<TlsStream<S>> {
+    ) -> io::Result<(TlsStream<S, UnbufferedClientConnection>, TlsFacts)> {
         let name = ServerName::try_from(server_name.as_str().to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let mut config = ClientConfig::clone(&self.config);
         config.client_auth_cert_resolver = self.keys.for_client(own);
-        Box::pin(TlsConnector::from(Arc::new(config)).connect(name, io)).await
+        let exporter = Arc::new(Exporter::default());
+        config.key_log = exporter.clone();
+        let end = UnbufferedClientConnection::new(Arc::new(config), name);
+        let stream = TlsStream::shake(io, end.map_err(io::Error::other)?).await?;
+        let facts = facts(stream.state(), &exporter, &self.roots.current())?;
+        Ok((stream, facts))
     }
 }
 

@@ -12,12 +12,14 @@
 mod acceptor;
 mod connector;
 mod error;
+mod exporter;
 mod facts;
 mod io;
 mod judgement;
 mod keys;
 mod provider;
 mod roots;
+mod stream;
 mod verifier;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod choice;
 mod keys_and_roots;
 mod session;
+mod stream;
 mod two_kinds;
 mod verdict;
 

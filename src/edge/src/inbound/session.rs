@@ -45,8 +45,8 @@ pub(super) struct Session {
     permits: Vec<Permit>,
     /// This stream among those of each domain that it proved.
     places: Vec<Place<Domain>>,
-    answers: mpsc::Receiver<(DialbackQuestion, DialbackAnswer)>,
-    answer: mpsc::Sender<(DialbackQuestion, DialbackAnswer)>,
+    /// Only once the partner tries dialback: most do not.
+    answers: Option<Answers>,
     verifying: usize,
     /// What the core has acknowledged of what came in, where the partner wants to know.
     receipts: Arc<Receipts>,
@@ -59,6 +59,12 @@ pub(super) struct Session {
     /// Set once the stream is being closed: when to cut the connection.
     leave_at: Option<Instant>,
 }
+
+/// What those who verify keys tell the stream.
+type Answers = (
+    mpsc::Sender<(DialbackQuestion, DialbackAnswer)>,
+    mpsc::Receiver<(DialbackQuestion, DialbackAnswer)>,
+);
 
 /// Whether a stream goes on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -85,7 +91,6 @@ impl Session {
             authentication: String::new(),
             state: StreamState::Opening,
         });
-        let (answer, answers) = mpsc::channel(VERIFICATIONS_MAX);
         Self {
             edge,
             connection,
@@ -97,8 +102,7 @@ impl Session {
             proofs: report::Proofs::default(),
             permits: Vec::new(),
             places: Vec::new(),
-            answers,
-            answer,
+            answers: None,
             verifying: 0,
             receipts: Arc::default(),
             back: Back::default(),
@@ -134,7 +138,7 @@ impl Session {
                 }
                 () = sleep_until(self.leave_at), if leaving => return,
                 policy = policy_changed(&mut policy), if !leaving => self.recheck(&policy),
-                Some((question, answer)) = self.answers.recv() => {
+                Some((question, answer)) = next_answer(&mut self.answers) => {
                     self.verifying = self.verifying.saturating_sub(1);
                     self.connection.machine_mut().dialback_answer(&question, answer, now());
                 }
@@ -285,6 +289,7 @@ impl Session {
                 );
                 return self.close_with(error);
             };
+            self.places.reserve_exact(1);
             self.places.push(place);
         }
         let bidi = self.connection.machine().takes_stanzas();
@@ -307,6 +312,8 @@ impl Session {
             info.state = StreamState::Open;
         });
         self.proofs.opened();
+        // Most streams have one.
+        self.permits.reserve_exact(1);
         self.permits.push(permit);
     }
 
@@ -317,7 +324,8 @@ impl Session {
             return;
         }
         self.verifying += 1;
-        let (edge, answer) = (Arc::clone(&self.edge), self.answer.clone());
+        let answers = self.answers.get_or_insert_with(|| mpsc::channel(VERIFICATIONS_MAX));
+        let (edge, answer) = (Arc::clone(&self.edge), answers.0.clone());
         let address = self.address.ip();
         let span = info_span!("dialback", peer.domain = %question.originating);
         self.edge.tasks.spawn(span, async move {
@@ -430,6 +438,13 @@ async fn next(
     sending: bool,
 ) -> Result<Option<Step<S2sEvent>>, ConnectionError> {
     if sending { connection.next_or_flushed().await } else { connection.next().await.map(Some) }
+}
+
+async fn next_answer(answers: &mut Option<Answers>) -> Option<(DialbackQuestion, DialbackAnswer)> {
+    match answers {
+        Some((_, answers)) => answers.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

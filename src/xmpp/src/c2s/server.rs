@@ -376,13 +376,18 @@ impl Machine for C2sServer {
     }
 
     fn poll_event(&mut self) -> Option<C2sEvent> {
-        let (event, received) = self.events.pop_front()?;
+        let Some((event, received)) = self.events.pop_front() else {
+            // An idle stream keeps no room.
+            self.events = VecDeque::new();
+            return None;
+        };
         self.handled = received;
         Some(event)
     }
 
     fn poll_transmit(&mut self) -> Option<Bytes> {
-        if self.out.is_empty() { None } else { Some(self.out.split().freeze()) }
+        // All of it, so that an idle stream keeps no room.
+        (!self.out.is_empty()).then(|| mem::take(&mut self.out).freeze())
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

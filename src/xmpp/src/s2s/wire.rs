@@ -153,11 +153,17 @@ impl Wire {
     }
 
     pub(super) fn next_event(&mut self) -> Option<S2sEvent> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if event.is_none() {
+            // An idle stream keeps no room.
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     pub(super) fn next_bytes(&mut self) -> Option<Bytes> {
-        if self.out.is_empty() { None } else { Some(self.out.split().freeze()) }
+        // All of it, so that an idle stream keeps no room.
+        (!self.out.is_empty()).then(|| std::mem::take(&mut self.out).freeze())
     }
 }
 
