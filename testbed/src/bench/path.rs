@@ -107,6 +107,9 @@ pub(crate) struct Sample {
     pub(crate) resident: u64,
     /// What each idle one takes of it, KiB; where that is measured.
     pub(crate) each: Option<f64>,
+    /// The same of the second half of them alone: what the first one costs once, such as code that is
+    /// read from disk and caches that fill, is not in it.
+    pub(crate) later: Option<f64>,
 }
 
 /// The names of all accounts that the paths need.
@@ -215,7 +218,11 @@ async fn idle(path: Path, subject: &mut Subject, load: &Load) -> Result<Sample, 
     let names: Vec<_> = contacts(load).collect();
     let mut held = Vec::new();
     let begin = Begin::now(subject)?;
+    let mut half = begin.usage;
     for number in 0..load.idle {
+        if number == load.idle / 2 {
+            half = subject.usage()?;
+        }
         held.push(if path == Path::Streams {
             subject.partner.dial(subject.servers).await?
         } else {
@@ -228,7 +235,8 @@ async fn idle(path: Path, subject: &mut Subject, load: &Load) -> Result<Sample, 
     sleep(SETTLE).await;
     let count = u64::try_from(held.len()).unwrap_or(u64::MAX);
     let mut sample = begin.end(subject, count)?;
-    let grown = sample.resident.saturating_sub(begin.usage.resident);
+    let grown = |since: Usage| sample.resident.saturating_sub(since.resident);
+    let (all, later) = (grown(begin.usage), grown(half));
     let mut kept = true;
     for mut wire in held {
         kept &= wire.is_open().await;
@@ -236,7 +244,8 @@ async fn idle(path: Path, subject: &mut Subject, load: &Load) -> Result<Sample, 
     }
     // What a server has closed by itself, as ours does beyond so many streams of one domain, takes
     // no memory: then there is nothing to divide by.
-    sample.each = kept.then(|| ratio(grown, count));
+    sample.each = kept.then(|| ratio(all, count));
+    sample.later = kept.then(|| ratio(later, count - count / 2));
     sleep(SETTLE).await;
     Ok(sample)
 }
@@ -270,6 +279,7 @@ impl Begin {
             per_second: ratio(count.saturating_mul(1_000_000), took),
             resident: usage.resident,
             each: None,
+            later: None,
         }
     }
 }

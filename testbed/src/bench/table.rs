@@ -40,6 +40,11 @@ impl Row {
         self.samples.first().and_then(|sample| sample.each)
     }
 
+    /// Likewise.
+    fn later(&self) -> Option<f64> {
+        self.samples.first().and_then(|sample| sample.later)
+    }
+
     fn to_json(&self, rows: &[Self]) -> Value {
         json!({
             "path": self.path.to_string(),
@@ -51,6 +56,7 @@ impl Row {
             "per_second_median": self.median_per_second(),
             "resident_kib": self.resident(),
             "kib_each": self.each(),
+            "kib_later": self.later(),
             "times_ours": self.times_ours(rows),
             "failure": self.failure,
         })
@@ -75,8 +81,17 @@ pub(crate) fn json(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
 pub(crate) fn text(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     writeln!(
         out,
-        "{:<9} {:<9} {:<9} {:>8} {:>8} {:>8} {:>9} {:>8} {:>9}",
-        "path", "server", "each", "CPU µs", "median", "x ours", "per s", "RSS MiB", "KiB each"
+        "{:<9} {:<9} {:<9} {:>8} {:>8} {:>8} {:>9} {:>8} {:>9} {:>9}",
+        "path",
+        "server",
+        "each",
+        "CPU µs",
+        "median",
+        "x ours",
+        "per s",
+        "RSS MiB",
+        "KiB each",
+        "KiB later"
     )?;
     for row in rows {
         let (path, kind, unit) = (row.path, row.kind, row.path.unit());
@@ -86,12 +101,13 @@ pub(crate) fn text(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
         let mib = row.resident().map_or_else(|| "-".to_owned(), |kib| (kib / 1024).to_string());
         writeln!(
             out,
-            "{path:<9} {kind:<9} {unit:<9} {:>8} {:>8} {:>8} {:>9} {mib:>8} {:>9}",
+            "{path:<9} {kind:<9} {unit:<9} {:>8} {:>8} {:>8} {:>9} {mib:>8} {:>9} {:>9}",
             number(row.least_cpu(), 1),
             number(row.median_cpu(), 1),
             number(row.times_ours(rows), 2),
             number(row.median_per_second(), 0),
             number(row.each(), 1),
+            number(row.later(), 1),
         )?;
         if let Some(failure) = &row.failure {
             writeln!(out, "    FAILED: {failure}")?;
@@ -116,8 +132,13 @@ mod tests {
     use super::*;
 
     fn row(kind: Kind, cpu: &[f64]) -> Row {
-        let sample =
-            |cpu: &f64| Sample { cpu: *cpu, per_second: 1000.0, resident: 2048, each: None };
+        let sample = |cpu: &f64| Sample {
+            cpu: *cpu,
+            per_second: 1000.0,
+            resident: 2048,
+            each: None,
+            later: None,
+        };
         let samples = cpu.iter().map(sample).collect();
         Row { path: Path::C2s, kind, samples, failure: None }
     }
@@ -128,9 +149,9 @@ mod tests {
         let mut out = Vec::new();
         text(&mut out, &rows).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r"
-        path      server    each        CPU µs   median   x ours     per s  RSS MiB  KiB each
-        c2s       ours      message       10.0     11.0     1.00      1000        2         -
-        c2s       prosody   message       60.0     66.0     6.00      1000        2         -
+        path      server    each        CPU µs   median   x ours     per s  RSS MiB  KiB each KiB later
+        c2s       ours      message       10.0     11.0     1.00      1000        2         -         -
+        c2s       prosody   message       60.0     66.0     6.00      1000        2         -         -
         ");
     }
 
