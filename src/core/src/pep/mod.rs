@@ -10,10 +10,11 @@ mod notify;
 mod others;
 mod own;
 mod request;
+mod told;
 mod verification;
 
 pub(crate) use self::caps::Capabilities;
-pub(crate) use self::notify::Personal;
+pub(crate) use self::told::Personal;
 
 use gatehouse_store::PepLimits;
 use gatehouse_xmpp::{Element, Stanza, StanzaCondition, ns};

@@ -1,6 +1,5 @@
 //! Who is told of what an account publishes (XEP-0163, section 4).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use gatehouse_net::now;
@@ -8,7 +7,6 @@ use gatehouse_store::{PepAccess, PepItem, PepNode, Subscription};
 use gatehouse_types::Jid;
 use gatehouse_xmpp::parsers::minidom::rxml::xml_ncname;
 use gatehouse_xmpp::{Element, Stanza, StanzaKind, ns};
-use parking_lot::Mutex;
 
 use super::caps::{Kind, Knowledge, Pair, Wanted};
 use super::others::{item, may_read};
@@ -18,49 +16,6 @@ use crate::refusal::Refusal;
 use crate::router::{Consequences, Router};
 use crate::services::blocking;
 use crate::xml;
-
-/// Clients of which an account remembers that they were told.
-const TOLD_MAX: usize = 2000;
-
-/// What an account keeps about its nodes.
-#[derive(Debug, Default)]
-pub(crate) struct Personal(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    /// Whether there are any nodes, once that was asked for: most accounts have none.
-    nodes: Option<bool>,
-    /// Available clients that got the last items, and what they were when they did.
-    told: HashMap<Jid, Arc<Kind>>,
-}
-
-impl Personal {
-    /// There is a node.
-    pub(super) fn has_nodes(&self, yes: bool) {
-        self.0.lock().nodes = Some(yes);
-    }
-
-    /// A client is not available any more.
-    pub(crate) fn gone(&self, client: &Jid) {
-        self.0.lock().told.remove(client);
-    }
-
-    fn nodes(&self) -> Option<bool> {
-        self.0.lock().nodes
-    }
-
-    /// True if `client` was not told before, being what it is.
-    fn tells(&self, client: &Jid, kind: &Arc<Kind>) -> bool {
-        let mut state = self.0.lock();
-        if state.told.get(client) == Some(kind) {
-            return false;
-        }
-        if state.told.len() < TOLD_MAX || state.told.contains_key(client) {
-            state.told.insert(client.clone(), Arc::clone(kind));
-        }
-        true
-    }
-}
 
 /// What happened to a node.
 #[derive(Clone, Copy, Debug)]
@@ -164,11 +119,14 @@ impl Router {
             let nodes = self.store.pep_nodes(&account.jid).await?;
             account.personal.has_nodes(!nodes.is_empty());
         }
-        if account.personal.nodes() != Some(true) || !account.personal.tells(client, kind) {
+        let is_own = client.same_bare(&account.jid);
+        if account.personal.nodes() != Some(true)
+            || !account.personal.tells(client, kind, is_own, now())
+        {
             return Ok(());
         }
         if let Some(wanted) = self.wants(account, client, kind, consequences) {
-            self.pep_last_items(&account.jid, client, &wanted, consequences).await?;
+            self.pep_last_items(account, client, &wanted, consequences).await?;
         }
         Ok(())
     }
@@ -239,8 +197,10 @@ impl Router {
         let Some((pairs, wanted)) = self.capabilities.answered(id, client, info) else { return };
         for Pair { account, client } in pairs {
             let told = match self.may_hear(&account, &client).await {
-                Ok(true) => self.pep_last_items(&account, &client, &wanted, consequences).await,
-                Ok(false) => Ok(()),
+                Ok(Some(account)) => {
+                    self.pep_last_items(&account, &client, &wanted, consequences).await
+                }
+                Ok(None) => Ok(()),
                 Err(refusal) => Err(refusal),
             };
             if let Err(refusal) = told {
@@ -249,24 +209,25 @@ impl Router {
         }
     }
 
-    /// Who waited for an answer may have lost the right to what it waited for.
-    async fn may_hear(&self, account: &Jid, client: &Jid) -> Result<bool, Refusal> {
-        if client.same_bare(account) {
-            return Ok(true);
+    /// The account, if `client` may hear of its nodes: who waited for an answer may have lost the right
+    /// to what it waited for.
+    async fn may_hear(&self, account: &Jid, client: &Jid) -> Result<Option<Arc<Account>>, Refusal> {
+        let Some(account) = self.account(account).await? else { return Ok(None) };
+        if client.same_bare(&account.jid) {
+            return Ok(Some(account));
         }
-        let Some(account) = self.account(account).await? else { return Ok(false) };
         let watchers = account.watchers(&self.store).await?;
         if !watchers.iter().any(|watcher| watcher.same_bare(client)) {
-            return Ok(false);
+            return Ok(None);
         }
         let blocked = account.blocked(&self.store).await?;
-        Ok(!blocking::is_blocked(&blocked, client))
+        Ok((!blocking::is_blocked(&blocked, client)).then_some(account))
     }
 
-    /// The newest item of each node that the client wants and may read.
+    /// The newest item of each node that the client wants and may read, unless it has it.
     async fn pep_last_items(
         &self,
-        account: &Jid,
+        account: &Account,
         client: &Jid,
         wanted: &Wanted,
         consequences: &mut Consequences,
@@ -274,7 +235,9 @@ impl Router {
         if wanted.is_empty() {
             return Ok(());
         }
+        let (personal, account) = (&account.personal, &account.jid);
         let is_own = client.same_bare(account);
+        let mut bytes = 0;
         for PepNode { node, config } in self.store.pep_nodes(account).await? {
             // Only watchers and own clients come here.
             let may = is_own || may_read(config.access, true);
@@ -282,9 +245,15 @@ impl Router {
                 continue;
             }
             let newest = self.store.newest_pep_items(account, &node, 1).await?;
-            let event = newest.first().map(Event::Published);
-            let stanza = event.and_then(|event| event.to_stanza(account, &node));
-            consequences.extend(stanza.map(|stanza| copy_for(&stanza, client)));
+            let Some(newest) = newest.first() else { continue };
+            if personal.is_news(client, &node, (&newest.id, &newest.payload)) {
+                bytes += newest.payload.len();
+                let stanza = Event::Published(newest).to_stanza(account, &node);
+                consequences.extend(stanza.map(|stanza| copy_for(&stanza, client)));
+            }
+        }
+        if !is_own {
+            personal.sent(client, bytes, now());
         }
         Ok(())
     }
@@ -314,6 +283,9 @@ impl Router {
             if let Some(wanted) = self.wants(account, &client, &kind, consequences)
                 && wanted.contains(&node.node)
             {
+                if let Event::Published(item) = event {
+                    account.personal.is_news(&client, &node.node, (&item.id, &item.payload));
+                }
                 consequences.push(copy_for(&stanza, &client));
             }
         }

@@ -267,3 +267,60 @@ async fn who_was_shut_out_while_it_was_asked_is_told_nothing() {
         assert_eq!(sent.iter().any(|text| text.contains("event")), told, "{end}: {sent:?}");
     }
 }
+
+/// A contact changes what it wants, back and forth: what it has is not sent again.
+#[tokio::test]
+async fn what_a_client_has_is_not_sent_again_while_it_is_there() {
+    let mut world = World::new().await;
+    world.befriend("alice@ours.example", "romeo@them.example").await;
+    let mut alice = world.online("alice", "a").await;
+    alice.ask(&nick("1", "Al")).await;
+    let romeo = " from='romeo@them.example/r' to='alice@ours.example'";
+    for (nodes, told) in [(&[NICK][..], true), (&[NICK, "urn:other"], false)] {
+        world.receive(&presence(romeo, nodes)).await;
+        let question = world.sent().into_iter().find(|text| text.contains("caps-")).unwrap();
+        world.receive(&answer(&question, romeo, nodes)).await;
+        assert_eq!(!world.sent().is_empty(), told, "{nodes:?}");
+    }
+    alice.got();
+    alice.ask(&nick("2", "Ali")).await;
+    assert_eq!(world.sent(), [event("romeo@them.example/r", "2", "Ali")]);
+    for _ in 0..10 {
+        for nodes in [&[NICK][..], &[NICK, "urn:other"]] {
+            world.receive(&presence(romeo, nodes)).await;
+        }
+    }
+    assert!(world.sent().is_empty());
+    // A new session has nothing.
+    let gone = "<presence type='unavailable' from='romeo@them.example/r' to='alice@ours.example'/>";
+    world.receive(gone).await;
+    world.receive(&presence(romeo, &[NICK])).await;
+    assert_eq!(world.sent(), [event("romeo@them.example/r", "2", "Ali")]);
+}
+
+/// A contact that comes and goes is not sent an avatar each time, and nobody else has less for it.
+#[tokio::test]
+async fn who_comes_and_goes_is_not_sent_everything_each_time() {
+    let mut world = World::new().await;
+    let (mut alice, mut bob) = ready(&mut world).await;
+    let face = format!("<data xmlns='{NICK}'>{}</data>", "x".repeat(90_000));
+    alice.ask(&publish(NICK, "1", &face, "")).await;
+    let question = bob.got().remove(0);
+    bob.send(&answer(&question, " to='alice@ours.example'", &[NICK])).await;
+    assert_eq!(bob.got().len(), 1);
+    let mut told = 0;
+    for number in 0..100 {
+        let romeo = format!(" from='romeo@them.example/{number}' to='alice@ours.example'");
+        world.receive(&presence(&romeo, &[NICK])).await;
+        world.receive(&format!("<presence type='unavailable'{romeo}/>")).await;
+        told += world.sent().iter().filter(|text| text.contains("event")).count();
+        alice.got();
+    }
+    assert_eq!(told, 12, "as much as an account may have, once");
+    for count in [1, 1] {
+        bob.send("<presence type='unavailable'/>").await;
+        bob.send(&presence("", &[NICK])).await;
+        let got = bob.got();
+        assert_eq!(got.iter().filter(|text| text.contains("event")).count(), count);
+    }
+}
