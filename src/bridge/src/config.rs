@@ -1,6 +1,6 @@
 //! What an administrator and the owner decide.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use gatehouse_types::Domain;
@@ -18,6 +18,8 @@ pub struct GatewayConfig {
     pub public_host: String,
     /// What each partner is, where the administrator says so.
     pub profiles: HashMap<Domain, Profile>,
+    /// Partners that the policy names. A part of what there is is kept for them: the others may be many.
+    pub named: HashSet<Domain>,
     /// What a partner is taken for while nothing is known of it.
     pub default_profile: Profile,
     /// How a busy Lync user looks to XMPP clients.
@@ -26,6 +28,8 @@ pub struct GatewayConfig {
     pub undelivered: String,
     /// Silence after which a session is ended with BYE.
     pub session_idle: Duration,
+    /// How long after it came a user's message may still be sent to a partner; then it is bounced.
+    pub deliver_within: Duration,
     /// How long an INVITE may ring.
     pub invite_timeout: Duration,
     /// What our SUBSCRIBE asks for, in seconds.
@@ -45,18 +49,18 @@ pub struct GatewayConfig {
 /// What all partners together, one partner and one user may cost us.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// How much of each total one partner's domain may use, in percent.
+    pub partner_share_percent: usize,
     /// IM sessions in total.
     pub sessions_max: usize,
     /// IM sessions of one local user.
     pub sessions_per_user_max: usize,
-    /// IM sessions with one remote domain.
-    pub sessions_per_domain_max: usize,
     /// Subscriptions in total, both directions together.
     pub subscriptions_max: usize,
     /// Subscriptions to or of one local user.
     pub subscriptions_per_user_max: usize,
-    /// Subscriptions with one remote domain.
-    pub subscriptions_per_domain_max: usize,
+    /// Subscriptions to or of one remote user, with all local users together.
+    pub subscriptions_per_contact_max: usize,
     /// Subscriptions of one remote user to one local user: its devices.
     pub subscriptions_per_pair_max: usize,
     /// Messages that wait for one remote user, per local user.
@@ -77,10 +81,12 @@ impl Default for GatewayConfig {
             contact: "gateway.invalid".to_owned(),
             public_host: "gateway.invalid".to_owned(),
             profiles: HashMap::new(),
+            named: HashSet::new(),
             default_profile: Profile::Lync,
             busy_as: BusyAs::default(),
             undelivered: "Your IM could not be delivered.".to_owned(),
             session_idle: Duration::from_secs(600),
+            deliver_within: Duration::from_secs(600),
             invite_timeout: Duration::from_secs(60),
             subscribe_expires: 3600,
             watched_expires_max: 7500,
@@ -95,12 +101,12 @@ impl Default for GatewayConfig {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            partner_share_percent: 25,
             sessions_max: 10_000,
             sessions_per_user_max: 200,
-            sessions_per_domain_max: 5_000,
             subscriptions_max: 20_000,
             subscriptions_per_user_max: 1_000,
-            subscriptions_per_domain_max: 10_000,
+            subscriptions_per_contact_max: 1_000,
             subscriptions_per_pair_max: 8,
             queue_len_max: 64,
             text_bytes_max: 32 * 1024,

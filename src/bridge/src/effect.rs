@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gatehouse_sip::Message;
+use gatehouse_types::Domain;
 use gatehouse_xmpp::Stanza;
 
 use crate::{Record, RecordKey};
@@ -30,13 +31,57 @@ pub enum Failure {
     Unreachable,
 }
 
-/// How a stanza of the local side ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
-    /// The partner took it, or there was nothing to send.
-    Delivered,
-    /// An error stanza went to its author (before this effect).
-    Bounced,
+/// What there is only so much of.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Scarce {
+    /// Subscriptions to presence, both ways.
+    Subscriptions,
+    /// IM sessions.
+    Sessions,
+    /// Messages of partners that the local router has not taken yet.
+    Messages,
+    /// Single looks at a contact's presence.
+    Looks,
+}
+
+impl Scarce {
+    /// In a word, for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Subscriptions => "subscriptions",
+            Self::Sessions => "sessions",
+            Self::Messages => "messages",
+            Self::Looks => "looks",
+        }
+    }
+}
+
+/// Whose part of it is used up.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Whose {
+    /// All there is.
+    Node,
+    /// That of one partner's domain.
+    Partner,
+    /// That of all domains together that the policy does not name.
+    Strangers,
+    /// That of one user of a partner.
+    Contact,
+    /// That of one local user.
+    User,
+}
+
+impl Whose {
+    /// In a word, for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Partner => "partner",
+            Self::Strangers => "strangers",
+            Self::Contact => "contact",
+            Self::User => "user",
+        }
+    }
 }
 
 /// One thing for the owner to do. Effects are carried out in the order in which they come.
@@ -84,12 +129,28 @@ pub enum Effect {
         /// From the remote user to the local one.
         stanza: Stanza,
     },
-    /// The stanza of this receipt is done with: acknowledge it upstream.
+    /// The stanza of this receipt is done with, because the partner took it or there was nothing to
+    /// send: acknowledge it upstream.
     Release {
         /// Which one.
         receipt: Receipt,
-        /// How it ended.
-        outcome: Outcome,
+    },
+    /// The stanza of this receipt does not reach the partner: tell its author. It is done with only
+    /// once the author has the error, or the store does.
+    Bounce {
+        /// Which one.
+        receipt: Receipt,
+        /// To its author; `None` if it may not be answered.
+        error: Option<Stanza>,
+    },
+    /// The gateway stops before the partner answered. If the owner has the stanza in its store, it is
+    /// for [`Gateway::recover`](crate::Gateway::recover) after the next start; else this is a
+    /// [`Bounce`](Self::Bounce).
+    Keep {
+        /// Which one.
+        receipt: Receipt,
+        /// To its author, if the stanza is not stored.
+        error: Option<Stanza>,
     },
     /// Write a record, replacing the one of the same key. It is worthless after `lasts`.
     Store {
@@ -100,4 +161,13 @@ pub enum Effect {
     },
     /// Take a record away. It may not be there.
     Forget(RecordKey),
+    /// Something was refused, because somebody has as much of it as may be: for the operator to know.
+    Full {
+        /// Of what.
+        what: Scarce,
+        /// Who.
+        whose: Whose,
+        /// The partner that it was with.
+        domain: Domain,
+    },
 }

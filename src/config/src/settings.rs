@@ -202,6 +202,12 @@ pub struct Sip {
     pub undelivered: String,
     /// Silence after which an IM session is ended.
     pub session_idle: Duration,
+    /// How long after it came a message may still be sent to a partner.
+    pub deliver_within: Duration,
+    /// Presence subscriptions with partners, both ways together.
+    pub subscriptions_max: usize,
+    /// How much of what there is for all partners one of them may use, in percent.
+    pub partner_share: usize,
     /// Which servers of the inside may speak to the core, and what goes to them.
     pub inside: InsideSip,
 }
@@ -281,6 +287,9 @@ impl Default for Sip {
             busy_as: BusyAs::Dnd,
             undelivered: "Your IM could not be delivered.".into(),
             session_idle: Duration::from_secs(10 * 60),
+            deliver_within: Duration::from_secs(10 * 60),
+            subscriptions_max: 20_000,
+            partner_share: 25,
             inside: InsideSip::default(),
         }
     }

@@ -47,6 +47,9 @@ pub(crate) fn read(
     let undelivered = section.text("undelivered", text, one_line);
     let second = Duration::from_secs(1);
     let session_idle = section.duration("session-idle", 30 * second, 86_400 * second, "\"10m\"");
+    let deliver_within = section.duration("deliver-within", second, 86_400 * second, "\"10m\"");
+    let subscriptions_max = section.number("subscriptions-max", 100, 1_000_000, "20000");
+    let partner_share = section.number("partner-share", 1, 100, "25");
     let routing_nodes = routing_nodes(&mut section, roles, trunk);
     let node_ports = node_ports(&mut section, roles, trunk);
     let inside = inside::read(&mut section, roles, domains);
@@ -61,7 +64,14 @@ pub(crate) fn read(
         busy_as: busy_as.map_or(default.busy_as, |found| found.value),
         undelivered: undelivered.map_or(default.undelivered, |found| found.value),
         session_idle: session_idle.unwrap_or(default.session_idle),
+        deliver_within: deliver_within.unwrap_or(default.deliver_within),
+        subscriptions_max: size(subscriptions_max).unwrap_or(default.subscriptions_max),
+        partner_share: size(partner_share).unwrap_or(default.partner_share),
     }
+}
+
+fn size(number: Option<u64>) -> Option<usize> {
+    number.and_then(|number| usize::try_from(number).ok())
 }
 
 /// Only cores that may connect can take sessions.
@@ -216,7 +226,8 @@ mod tests {
         let on = settings(
             "[listen]\nsip = [\"127.0.0.1:5061\"]\n[sip]\nhost-label = \"IM\"\npublic-port = 15061\n\
              routing-nodes = [\"core\"]\ndefault-kind = \"standard\"\nbusy-as = \"away\"\n\
-             undelivered = \"No.\"\nsession-idle = \"2m\"\n",
+             undelivered = \"No.\"\nsession-idle = \"2m\"\n\
+             deliver-within = \"1h\"\nsubscriptions-max = 40000\npartner-share = 50\n",
         );
         assert_eq!(on.listen.sip.len(), 1);
         let domain = "ours.example".parse().unwrap();
@@ -225,6 +236,8 @@ mod tests {
         assert_eq!((sip.public_port, sip.default_kind), (15061, SipKind::Standard));
         assert_eq!((sip.busy_as, sip.undelivered.as_str()), (BusyAs::Away, "No."));
         assert_eq!((sip.session_idle.as_secs(), sip.routing_nodes.len()), (120, 1));
+        assert_eq!(sip.deliver_within.as_secs(), 3600);
+        assert_eq!((sip.subscriptions_max, sip.partner_share), (40_000, 50));
     }
 
     #[test]
@@ -232,10 +245,10 @@ mod tests {
         let found = problems(
             "[sip]\nhost-label = \"sip.eu\"\npublic-port = 0\nrouting-nodes = [\"core\", \"core\", \"c2\"]\n\
              default-kind = \"ocs\"\nbusy-as = \"xa\"\nundelivered = \"a\\nb\"\nsession-idle = \"1s\"\n\
-             host-lable = \"x\"\n[listen]\nsip = [\"sip.ours.example:5061\"]\n",
+             host-lable = \"x\"\ndeliver-within = \"0s\"\npartner-share = 101\n[listen]\nsip = [\"sip.ours.example:5061\"]\n",
         );
         let lines: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
-        assert_eq!(lines, [2, 3, 4, 4, 5, 6, 7, 8, 9, 11], "{found:#?}");
+        assert_eq!(lines, [2, 3, 4, 4, 5, 6, 7, 8, 9, 10, 11, 13], "{found:#?}");
     }
 
     #[test]

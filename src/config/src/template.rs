@@ -66,6 +66,9 @@ data = "gatehouse-data"
 # busy-as = "dnd"               # how a busy Lync user looks to XMPP clients; or "away"
 # undelivered = "Your IM could not be delivered."
 # session-idle = "10m"          # silence after which an IM session ends
+# deliver-within = "10m"        # how long a message may wait for a partner, over restarts too
+# subscriptions-max = 20000     # to presence, both ways together; about 9 KB each
+# partner-share = 25            # percent of them, and of IM sessions, that one partner may use
 # route-embed-templates = ["74..78xxxxx*"]  # forms that routes with wildcards inside may have
 # SIP servers of the inside, and what goes to them; docs/protocols/sip-inside.md has each key.
 # trusted = [{ name = "pbx", subjects = ["pbx.ours.example"], domains = ["phones.ours.example"] }]

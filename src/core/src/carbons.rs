@@ -152,6 +152,6 @@ async fn send(session: &Session, stanza: &Stanza, way: Way, copies: Copies, orig
     // A copy that finds its session gone is nobody's.
     let _ = match origin {
         Origin::Trunk(_) => session.outbox.offer(item),
-        Origin::Here | Origin::Gateway | Origin::Leftover(_) => session.outbox.send(item).await,
+        Origin::Here | Origin::Gateway(_) | Origin::Leftover(_) => session.outbox.send(item).await,
     };
 }

@@ -6,6 +6,7 @@
 //! written to the store as well, and removed once a client has it or it is taken care of elsewhere.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gatehouse_net::Tasks;
 use gatehouse_store::StoreError;
@@ -13,6 +14,7 @@ use gatehouse_types::{Chain, Jid};
 use gatehouse_xmpp::Stanza;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell};
+use tokio::time;
 use tracing::{error, info, info_span, warn};
 
 use crate::carbons;
@@ -22,26 +24,63 @@ use crate::outbox::{Outgoing, Owed};
 use crate::router::Router;
 use crate::xml;
 
+/// How long it takes until the store is asked again to remove something, after it failed.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// A message in the store. When this is dropped, the message is about to be removed from it.
 #[derive(Debug)]
 pub(crate) struct Held {
-    id: i64,
+    /// Nothing once it is to stay.
+    id: Option<i64>,
+    table: Table,
     done: Arc<Done>,
+}
+
+/// Which messages.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Table {
+    /// To users of ours, in the hands of a session.
+    Sessions,
+    /// To SIP partners.
+    Outgoing,
 }
 
 /// What need not be held any more, and is still in the store.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
-    ids: Mutex<Vec<i64>>,
+    ids: Mutex<Vec<(Table, i64)>>,
     /// What a core left that was killed is taken care of.
     recovered: OnceCell<()>,
     news: Notify,
 }
 
+impl Held {
+    /// A message to a SIP partner, by its key.
+    pub(crate) fn outgoing(id: i64, done: Arc<Done>) -> Self {
+        Self { id: Some(id), table: Table::Outgoing, done }
+    }
+
+    /// True for a message to a SIP partner.
+    pub(crate) fn is_outgoing(&self) -> bool {
+        self.table == Table::Outgoing
+    }
+
+    /// Leaves the message in the store, for the next start.
+    pub(crate) fn keep(mut self) {
+        self.id = None;
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
-        self.done.ids.lock().push(self.id);
-        self.done.news.notify_one();
+        // Whoever had it did not come to an end with it: better twice than never.
+        if self.is_outgoing() && std::thread::panicking() {
+            return;
+        }
+        if let Some(id) = self.id {
+            self.done.ids.lock().push((self.table, id));
+            self.done.news.notify_one();
+        }
     }
 }
 
@@ -55,7 +94,9 @@ pub(crate) fn start(router: &Router, tasks: &Tasks) {
             }
             loop {
                 router.done.news.notified().await;
-                router.let_go().await;
+                while !router.let_go().await {
+                    time::sleep(RETRY).await;
+                }
             }
         };
         // Each session that ends removes what is left, too.
@@ -80,16 +121,30 @@ impl Router {
         self.done.recovered.get_or_try_init(recover).await.copied()
     }
 
-    /// Removes what need not be held any more.
-    pub(crate) async fn let_go(&self) {
-        let ids = std::mem::take(&mut *self.done.ids.lock());
-        if ids.is_empty() {
-            return;
-        }
-        if let Err(failure) = self.store.let_go(&ids).await {
+    /// Removes what need not be held any more. False if the store failed: it is to be tried again.
+    pub(crate) async fn let_go(&self) -> bool {
+        let done = std::mem::take(&mut *self.done.ids.lock());
+        let of = |table: Table| -> Vec<i64> {
+            done.iter().filter(|(known, _)| *known == table).map(|(_, id)| *id).collect()
+        };
+        let (held, outgoing) = (of(Table::Sessions), of(Table::Outgoing));
+        let remove = async {
+            if !held.is_empty() {
+                self.store.let_go(&held).await?;
+            }
+            if !outgoing.is_empty() {
+                self.store.remove_outgoing(&outgoing).await?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        if let Err(failure) = remove.await {
             // After a crash they come twice, which is better than not at all.
             error!(error = %Chain(&failure), "cannot remove messages that were delivered");
+            self.done.ids.lock().extend(done);
+            self.done.news.notify_one();
+            return false;
         }
+        true
     }
 
     /// Holds those of `items` that nobody else answers for, since `at_ms`. Once this returns, they
@@ -162,7 +217,11 @@ impl Router {
         }
         let ids = self.store.hold(account, at_ms, texts).await?;
         metrics::counter!("gatehouse_c2s_held_total").increment(ids.len() as u64);
-        Ok(ids.into_iter().map(|id| Held { id, done: Arc::clone(&self.done) }).collect())
+        let held = |id| {
+            let done = Arc::clone(&self.done);
+            Held { id: Some(id), table: Table::Sessions, done }
+        };
+        Ok(ids.into_iter().map(held).collect())
     }
 }
 

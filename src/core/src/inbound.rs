@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use gatehouse_types::{Chain, Jid};
-use gatehouse_xmpp::{Stanza, StanzaKind};
-use tracing::debug;
+use gatehouse_xmpp::{Stanza, StanzaCondition, StanzaKind};
+use tracing::{debug, warn};
 
 use crate::account::{Account, Session};
 use crate::delivery::{Decision, Sort, decide};
@@ -26,6 +26,11 @@ impl Router {
     ) {
         let stanza = Arc::new(stanza);
         if let Err(refusal) = self.try_deliver(&stanza, origin, consequences).await {
+            // An error is not answered. Of a message to a SIP partner it is told after the next start.
+            let later = [StanzaCondition::ResourceConstraint, StanzaCondition::InternalServerError];
+            if later.contains(&refusal.condition) && origin.owed().keep() {
+                warn!(stanza.id = %stanza.trace(), reason = %refusal.text, "an author is told after the next start that a message to a SIP partner was not delivered");
+            }
             consequences.extend(refusal.answer(&stanza));
         }
     }
@@ -78,7 +83,12 @@ impl Router {
     ) -> Result<(), Refusal> {
         // Around again only if a session ended in between; ended sessions are out of reach.
         loop {
-            let decision = decide(Sort::of(stanza), account.reach(to));
+            // That a message to a SIP partner did not arrive is not dropped because its author is away.
+            let sort = match Sort::of(stanza) {
+                Sort::MessageError if origin.owed().is_outgoing() => Sort::Chat,
+                sort => sort,
+            };
+            let decision = decide(sort, account.reach(to));
             debug!(stanza.id = %stanza.trace(), ?decision, "a stanza for a local user");
             match decision {
                 Decision::Resource => {
@@ -142,7 +152,7 @@ impl Router {
             let copy = copy();
             sent |= match origin {
                 Origin::Trunk(_) => session.outbox.offer(copy).is_ok(),
-                Origin::Here | Origin::Gateway | Origin::Leftover(_) => {
+                Origin::Here | Origin::Gateway(_) | Origin::Leftover(_) => {
                     session.outbox.send(copy).await.is_ok()
                 }
             };

@@ -8,7 +8,7 @@ use gatehouse_trunk::Transfer;
 use gatehouse_types::Jid;
 use tokio::sync::mpsc;
 use tokio::time;
-use tracing::info_span;
+use tracing::{Span, info_span};
 
 use crate::outbox::Owed;
 use crate::router::Router;
@@ -27,33 +27,55 @@ const UNREAD_LEN_MAX: usize = 4096;
 /// Stanzas that go into the store at a time.
 const BATCH_MAX: usize = 256;
 
+/// What was handed to sessions, and whose clients are waited for.
+#[derive(Clone, Debug)]
+pub(crate) struct Unread(mpsc::Sender<(Instant, Owed)>);
+
+impl Unread {
+    /// Starts the task that waits, no longer than it may.
+    pub(crate) fn start(router: &Router, span: Span, tasks: &Tasks) -> Self {
+        let (unread, mut overdue) = mpsc::channel::<(Instant, Owed)>(UNREAD_LEN_MAX);
+        let (stop, keeper) = (tasks.stop(), router.clone());
+        tasks.spawn(span, async move {
+            let release = async {
+                let mut next = overdue.recv().await;
+                while let Some((until, owed)) = next.take() {
+                    time::sleep_until(until.into()).await;
+                    let mut due = vec![owed];
+                    while let Ok((until, owed)) = overdue.try_recv() {
+                        if until > now() || due.len() >= BATCH_MAX {
+                            next = Some((until, owed));
+                            break;
+                        }
+                        due.push(owed);
+                    }
+                    keeper.hold_unread(&due, keeper.clock.now_ms()).await;
+                    due.iter().for_each(Owed::release_receipt);
+                    drop(due);
+                    if next.is_none() {
+                        next = overdue.recv().await;
+                    }
+                }
+            };
+            stop.run_until_cancelled(release).await;
+        });
+        Self(unread)
+    }
+
+    /// Waits for whoever else answers for a stanza, if anybody does.
+    pub(crate) fn watch(&self, owed: Owed) {
+        if owed.is_held_elsewhere()
+            && let Err(full) = self.0.try_send((now() + UNREAD_MAX, owed))
+        {
+            let (_, owed) = full.into_inner();
+            owed.release();
+        }
+    }
+}
+
 /// Starts the tasks that route what comes from the edge.
 pub(crate) fn start(router: &Router, mut incoming: mpsc::Receiver<Transfer>, tasks: &Tasks) {
-    let (unread, mut overdue) = mpsc::channel::<(Instant, Owed)>(UNREAD_LEN_MAX);
-    let (stop, keeper) = (tasks.stop(), router.clone());
-    tasks.spawn(info_span!("trunk.unread"), async move {
-        let release = async {
-            let mut next = overdue.recv().await;
-            while let Some((until, owed)) = next.take() {
-                time::sleep_until(until.into()).await;
-                let mut due = vec![owed];
-                while let Ok((until, owed)) = overdue.try_recv() {
-                    if until > now() || due.len() >= BATCH_MAX {
-                        next = Some((until, owed));
-                        break;
-                    }
-                    due.push(owed);
-                }
-                keeper.hold_unread(&due, keeper.clock.now_ms()).await;
-                due.iter().for_each(Owed::release_receipt);
-                drop(due);
-                if next.is_none() {
-                    next = overdue.recv().await;
-                }
-            }
-        };
-        stop.run_until_cancelled(release).await;
-    });
+    let unread = Unread::start(router, info_span!("trunk.unread"), tasks);
     let lanes: Vec<mpsc::Sender<Transfer>> = (0..LANES)
         .map(|lane| {
             let (sender, mut receiver) = mpsc::channel::<Transfer>(LANE_LEN_MAX);
@@ -63,12 +85,7 @@ pub(crate) fn start(router: &Router, mut incoming: mpsc::Receiver<Transfer>, tas
                     // The receipt lives until the stanza is safe; then the edge may forget it.
                     let owed = Owed::new(receipt);
                     router.take_from_edge(stanza, owed.clone()).await;
-                    if owed.is_held_elsewhere()
-                        && let Err(full) = unread.try_send((now() + UNREAD_MAX, owed))
-                    {
-                        let (_, owed) = full.into_inner();
-                        owed.release();
-                    }
+                    unread.watch(owed);
                 }
             });
             sender

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gatehouse_store::StoreError;
+use gatehouse_store::{OutgoingLimits, StoreError};
 use gatehouse_types::{Chain, Jid};
 use gatehouse_xmpp::{Element, Payload, Stanza, StanzaCondition};
 use tracing::{error, warn};
@@ -97,7 +97,13 @@ impl Router {
         if reach.willing || reach.resource {
             return Ok(Kept::UserIsBack);
         }
-        let limits = self.config.offline;
+        let mut limits = self.config.offline;
+        if origin.owed().is_outgoing() {
+            // Whoever wrote it was promised to hear of it. There are no more than those that were stored.
+            let kept = OutgoingLimits::default();
+            limits.per_account = limits.per_account.saturating_add(kept.per_account.0);
+            limits.per_node = limits.per_node.saturating_add(kept.per_node.0);
+        }
         let stored =
             self.store.push_offline(&account.jid, self.clock.now_ms(), &text, limits).await;
         drop(inbox);

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::held::Held;
 use crate::resume::HandOver;
+use crate::sip::Answer;
 use gatehouse_net::now;
 use gatehouse_trunk::Receipt;
-use gatehouse_xmpp::{Stanza, StreamCondition, StreamError};
+use gatehouse_xmpp::{Stanza, StanzaCondition, StreamCondition, StreamError};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time;
@@ -45,9 +46,18 @@ impl Outgoing {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Owed(Option<Arc<Mutex<Debt>>>);
 
+/// Who hears that a stanza is safe, once this is dropped.
+#[derive(Debug)]
+enum Credit {
+    /// The other end of the trunk.
+    Trunk(#[expect(dead_code, reason = "it is dropped when its time has come")] Receipt),
+    /// A SIP partner.
+    Sip(Answer),
+}
+
 #[derive(Debug, Default)]
 struct Debt {
-    receipt: Option<Receipt>,
+    receipt: Option<Credit>,
     held: Option<Held>,
     /// What the receipt is for.
     stanza: Option<Arc<Stanza>>,
@@ -55,8 +65,59 @@ struct Debt {
 
 impl Owed {
     pub(crate) fn new(receipt: Receipt) -> Self {
-        let debt = Debt { receipt: Some(receipt), ..Debt::default() };
+        Self::to(Credit::Trunk(receipt))
+    }
+
+    /// A SIP partner waits for its answer.
+    pub(crate) fn answer(answer: Answer) -> Self {
+        Self::to(Credit::Sip(answer))
+    }
+
+    fn to(credit: Credit) -> Self {
+        let debt = Debt { receipt: Some(credit), ..Debt::default() };
         Self(Some(Arc::new(Mutex::new(debt))))
+    }
+
+    /// The stanza is not taken: a SIP partner hears why.
+    pub(crate) fn refuse(&self, condition: StanzaCondition) {
+        if let Some(owed) = &self.0 {
+            let credit = owed.lock().receipt.take();
+            match credit {
+                Some(Credit::Sip(answer)) => answer.refuse(condition),
+                Some(Credit::Trunk(_)) | None => {}
+            }
+        }
+    }
+
+    /// The store has a message to a SIP partner, until this is released. Whoever else waited has been
+    /// relieved.
+    #[must_use]
+    pub(crate) fn held(self, held: Held) -> Self {
+        match &self.0 {
+            Some(owed) => {
+                let mut owed = owed.lock();
+                owed.held = Some(held);
+                drop((owed.receipt.take(), owed.stanza.take()));
+            }
+            None => {
+                let debt = Debt { held: Some(held), ..Debt::default() };
+                return Self(Some(Arc::new(Mutex::new(debt))));
+            }
+        }
+        self
+    }
+
+    /// True while the store has a message to a SIP partner, which this is about.
+    pub(crate) fn is_outgoing(&self) -> bool {
+        let is_outgoing =
+            |owed: &Arc<Mutex<Debt>>| owed.lock().held.as_ref().is_some_and(Held::is_outgoing);
+        self.0.as_ref().is_some_and(is_outgoing)
+    }
+
+    /// Leaves a message to a SIP partner in the store, for the next start; false if it is not there.
+    pub(crate) fn keep(&self) -> bool {
+        let held = self.0.as_ref().and_then(|owed| owed.lock().held.take_if(|it| it.is_outgoing()));
+        held.map(Held::keep).is_some()
     }
 
     /// The stanza is safe, or has been waited for long enough.

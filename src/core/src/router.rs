@@ -64,7 +64,7 @@ pub(crate) enum Origin {
     /// The trunk: whoever waits there holds up what everybody else is sent.
     Trunk(Owed),
     /// A lane of the SIP gateway, for which it must always be possible to answer.
-    Gateway,
+    Gateway(Owed),
     /// A session that ended and left it. What came later waits for it, not the other way round.
     Leftover(Owed),
 }
@@ -73,8 +73,8 @@ impl Origin {
     /// What is owed for the stanza until it is safe.
     pub(crate) fn owed(&self) -> Owed {
         match self {
-            Self::Here | Self::Gateway => Owed::default(),
-            Self::Trunk(owed) | Self::Leftover(owed) => owed.clone(),
+            Self::Here => Owed::default(),
+            Self::Trunk(owed) | Self::Gateway(owed) | Self::Leftover(owed) => owed.clone(),
         }
     }
 }
@@ -191,12 +191,17 @@ impl Router {
     }
 
     /// Takes a stanza from the SIP gateway, whose partner was proved at the edge; the same rules hold
-    /// as for [`take_from_edge`](Self::take_from_edge).
+    /// as for [`take_from_edge`](Self::take_from_edge). Whoever the stanza was handed to holds `owed`
+    /// until it is safe.
     ///
     /// # Errors
     /// What the partner is to be told. A user who is not there is refused as one who does not answer
     /// this partner is.
-    pub(crate) async fn take_from_gateway(&self, stanza: Stanza) -> Result<(), StanzaCondition> {
+    pub(crate) async fn take_from_gateway(
+        &self,
+        stanza: Stanza,
+        owed: Owed,
+    ) -> Result<(), StanzaCondition> {
         let ours = |jid: &Jid| self.is_ours(jid.domain());
         let to = match (stanza.from(), stanza.to()) {
             (Some(from), Some(to)) if !ours(from) && ours(to) => to,
@@ -215,7 +220,7 @@ impl Router {
         let wish = self.wish_of_nobody(&stanza).await;
         let refusal = RefusalOf::new(&stanza);
         let mut consequences = Consequences::new();
-        Box::pin(self.deliver(stanza, &Origin::Gateway, &mut consequences)).await;
+        Box::pin(self.deliver(stanza, &Origin::Gateway(owed), &mut consequences)).await;
         // The partner waits for the outcome: an error stanza would come too late.
         let refused = consequences.iter().position(|stanza| refusal.is(stanza));
         let outcome = match refused {
@@ -223,7 +228,7 @@ impl Router {
             None => Ok(()),
         };
         consequences.extend(wish);
-        self.route(consequences, Origin::Gateway, None).await;
+        self.route(consequences, Origin::Gateway(Owed::default()), None).await;
         outcome
     }
 
@@ -331,8 +336,11 @@ impl Router {
                 Ok(()) => return,
                 Err(back) => return left.push(back),
             },
-            None if matches!(origin, Origin::Gateway) => sip.reply(stanza).await,
-            None => sip.send(stanza, origin.owed()).await,
+            None if matches!(origin, Origin::Gateway(_)) => sip.reply(stanza).await,
+            None => match self.keep_outgoing(sip, &stanza, origin).await {
+                Ok(owed) => sip.send(stanza, owed).await,
+                Err(refusal) => return consequences.extend(refusal.answer(&stanza)),
+            },
         };
         if let Err(stanza) = sent {
             let refusal = Refusal::wait(

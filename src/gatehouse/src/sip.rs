@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use gatehouse_bridge::GatewayConfig;
 use gatehouse_bridge::availability::BusyAs;
 use gatehouse_bridge::profile::Profile;
+use gatehouse_bridge::{GatewayConfig, Limits};
 use gatehouse_config::{Roles, Settings};
 use gatehouse_core::{InsideParts, SipGatewayParts};
 use gatehouse_edge::{PrivateTargets, SipConfig};
@@ -79,6 +79,12 @@ pub(crate) fn gateway_parts(
         },
         undelivered: sip.undelivered.clone(),
         session_idle: sip.session_idle,
+        deliver_within: sip.deliver_within,
+        limits: Limits {
+            subscriptions_max: sip.subscriptions_max,
+            partner_share_percent: sip.partner_share,
+            ..Limits::default()
+        },
         ..GatewayConfig::default()
     };
     if let Some(host) = settings.domains.iter().find_map(|domain| sip.host(domain)) {

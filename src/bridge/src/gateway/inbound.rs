@@ -129,6 +129,7 @@ impl Gateway {
     /// What became of an [`Effect::Deliver`]: the router took the message, or says why it did not.
     pub fn delivered(&mut self, key: RequestKey, taken: Result<(), StanzaCondition>, now: Instant) {
         let Some(arriving) = self.arriving.remove(&key) else { return };
+        self.arriving_count.remove(&arriving.pair);
         let status = match taken {
             Ok(()) => Status::of(200),
             Err(condition) => to_status(condition, Addressed::Bare),

@@ -13,13 +13,13 @@ use gatehouse_types::{Domain, Jid};
 use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition};
 
 use crate::count::{Count, CountLimits};
-use crate::effect::{Effect, Failure, Outcome, OutgoingId, Receipt, RequestKey};
+use crate::effect::{Effect, Failure, OutgoingId, Receipt, RequestKey, Scarce, Whose};
 use crate::local::Pair;
 use crate::presence::{Fetch, Person, Watch};
 use crate::profile::Profile;
 use crate::session::Session;
 use crate::timers::Timers;
-use crate::{GatewayConfig, Limits, RecordKey, sip};
+use crate::{GatewayConfig, RecordKey, sip};
 
 /// All IM sessions and presence subscriptions with SIP partners.
 ///
@@ -42,11 +42,19 @@ pub struct Gateway {
     pub(crate) session_count: Count,
     /// Messages of partners that the local router has not taken yet.
     pub(crate) arriving: HashMap<RequestKey, Arriving>,
+    pub(crate) arriving_count: Count,
     pub(crate) watches: HashMap<Pair, Watch>,
     pub(crate) people: HashMap<Pair, Person>,
     pub(crate) watched: usize,
     pub(crate) subscription_count: Count,
     pub(crate) fetches: HashMap<String, Fetch>,
+    pub(crate) fetch_count: Count,
+    /// Sessions with messages of before the start, in the order in which they are sent again.
+    pub(crate) resting: VecDeque<Pair>,
+    /// There is a way to partners.
+    pub(crate) reachable: bool,
+    /// Nothing new is sent any more.
+    pub(crate) stopping: bool,
 }
 
 /// How much the gateway holds.
@@ -69,6 +77,8 @@ pub(crate) enum TimerKey {
     Watch(Pair),
     Person(Pair),
     Fetch(String),
+    /// The next session with messages of before the start.
+    Recovery,
 }
 
 /// What a request of ours was for.
@@ -124,11 +134,16 @@ impl Gateway {
             sessions: HashMap::new(),
             session_count: Count::default(),
             arriving: HashMap::new(),
+            arriving_count: Count::default(),
             watches: HashMap::new(),
             people: HashMap::new(),
             watched: 0,
             subscription_count: Count::default(),
             fetches: HashMap::new(),
+            fetch_count: Count::default(),
+            resting: VecDeque::new(),
+            reachable: false,
+            stopping: false,
         }
     }
 
@@ -164,11 +179,14 @@ impl Gateway {
         }
     }
 
-    /// Ends all IM sessions with BYE and bounces what waits; subscriptions stay, for the next start.
+    /// Ends all IM sessions with BYE and gives back what waits ([`Effect::Keep`]), but for messages that
+    /// are under way: their answers may come. Called again, it gives back these, too. Subscriptions
+    /// stay, for the next start.
     pub fn handle_shutdown(&mut self, now: Instant) {
+        let again = std::mem::replace(&mut self.stopping, true);
         let pairs: Vec<Pair> = self.sessions.keys().cloned().collect();
         for pair in pairs {
-            self.shut_session(&pair, now);
+            self.shut_session(&pair, again, now);
         }
     }
 
@@ -180,6 +198,7 @@ impl Gateway {
                 TimerKey::Watch(pair) => self.watch_due(&pair, now),
                 TimerKey::Person(pair) => self.person_due(&pair, now),
                 TimerKey::Fetch(tag) => self.end_fetch(&tag),
+                TimerKey::Recovery => self.recovery_due(now),
             }
         }
     }
@@ -308,8 +327,8 @@ impl Gateway {
         self.push(Effect::Respond { key, response });
     }
 
-    pub(crate) fn release(&mut self, receipt: Receipt, outcome: Outcome) {
-        self.push(Effect::Release { receipt, outcome });
+    pub(crate) fn release(&mut self, receipt: Receipt) {
+        self.push(Effect::Release { receipt });
     }
 
     /// Sends a stanza back to its author.
@@ -320,8 +339,7 @@ impl Gateway {
         (kind, condition, text): (ErrorKind, StanzaCondition, &str),
     ) {
         let error = stanza.bounce(kind, condition, text);
-        self.tell(error);
-        self.release(receipt, Outcome::Bounced);
+        self.push(Effect::Bounce { receipt, error });
     }
 
     pub(crate) fn forget(&mut self, key: String) {
@@ -348,23 +366,34 @@ impl Gateway {
         }
     }
 
-    pub(crate) fn session_limits(&self) -> CountLimits {
-        let Limits { sessions_max, sessions_per_user_max, sessions_per_domain_max, .. } =
-            self.config.limits;
-        CountLimits {
-            total: sessions_max,
-            per_user: sessions_per_user_max,
-            per_domain: sessions_per_domain_max,
-        }
-    }
-
-    pub(crate) fn subscription_limits(&self) -> CountLimits {
+    /// Counts one more of something with this partner, if there is room; else says so.
+    pub(crate) fn take_one(&mut self, what: Scarce, pair: &Pair) -> Result<(), Whose> {
         let limits = &self.config.limits;
-        CountLimits {
-            total: limits.subscriptions_max,
-            per_user: limits.subscriptions_per_user_max,
-            per_domain: limits.subscriptions_per_domain_max,
+        let shared = |total| CountLimits::shared(total, limits.partner_share_percent);
+        let (count, limits) = match what {
+            Scarce::Subscriptions => {
+                let limits = CountLimits {
+                    per_user: limits.subscriptions_per_user_max,
+                    per_contact: limits.subscriptions_per_contact_max,
+                    ..shared(limits.subscriptions_max)
+                };
+                (&mut self.subscription_count, limits)
+            }
+            Scarce::Sessions => {
+                let per_user = limits.sessions_per_user_max;
+                let limits = CountLimits { per_user, ..shared(limits.sessions_max) };
+                (&mut self.session_count, limits)
+            }
+            Scarce::Messages => (&mut self.arriving_count, shared(limits.undelivered_max)),
+            Scarce::Looks => (&mut self.fetch_count, shared(limits.fetches_max)),
+        };
+        let domain = pair.remote.domain();
+        let taken = count.try_add(pair, self.config.named.contains(domain), limits);
+        if let Err(whose) = taken {
+            let domain = domain.clone();
+            self.push(Effect::Full { what, whose, domain });
         }
+        taken
     }
 
     /// A number below `below`, or 0.

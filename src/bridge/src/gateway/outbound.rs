@@ -1,11 +1,12 @@
 //! From local users to partners.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gatehouse_types::Jid;
 use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition, StanzaKind};
 
-use crate::effect::{Outcome, Receipt};
+use crate::effect::Receipt;
+use crate::gateway::TimerKey;
 use crate::local::{self, Pair};
 use crate::{Gateway, RequestKey};
 
@@ -21,14 +22,17 @@ impl Gateway {
         match (stanza.kind(), stanza.type_()) {
             (_, Some("error")) => {
                 self.refused_by_user(&pair, &stanza, now);
-                self.release(receipt, Outcome::Delivered);
+                self.release(receipt);
             }
             (StanzaKind::Message, Some("groupchat")) => {
                 let text = "group chat with SIP contacts is not possible";
                 let reason = (ErrorKind::Cancel, StanzaCondition::FeatureNotImplemented, text);
                 self.bounce(&stanza, receipt, reason);
             }
-            (StanzaKind::Message, _) => self.message_from_user(pair, stanza, receipt, now),
+            (StanzaKind::Message, _) => {
+                let deliver_by = now + self.config.deliver_within;
+                self.message_from_user(pair, (stanza, receipt), deliver_by, now);
+            }
             (StanzaKind::Presence, type_) => {
                 match type_ {
                     None | Some("unavailable") => {
@@ -49,7 +53,7 @@ impl Gateway {
                     Some("unsubscribed") => self.denied(&pair, now),
                     Some(_) => {}
                 }
-                self.release(receipt, Outcome::Delivered);
+                self.release(receipt);
             }
             (StanzaKind::Iq, _) => {
                 let text = "SIP contacts answer no queries";
@@ -57,6 +61,30 @@ impl Gateway {
                 self.bounce(&stanza, receipt, reason);
             }
         }
+    }
+
+    /// Takes a message of a local user that the gateway of before did not get done, `age` after it came.
+    /// It is sent once partners can be reached ([`set_reachable`](Self::set_reachable)), before what
+    /// comes later for the same contact, and perhaps for the second time: whether the partner took it
+    /// before is not known. What is too old is bounced.
+    pub fn recover(&mut self, stanza: Stanza, receipt: Receipt, age: Duration, now: Instant) {
+        let left = self.config.deliver_within.saturating_sub(age);
+        let pair = pair_of(&stanza).filter(|_| !stanza.is_answer());
+        match pair {
+            Some(pair) if !left.is_zero() => {
+                self.rest(&pair, now);
+                self.message_from_user(pair, (stanza, receipt), now + left, now);
+            }
+            _ => self.bounce_late((stanza, receipt)),
+        }
+    }
+
+    /// There is a way to partners, or none. It matters only to what was recovered: what users say now
+    /// is sent, or fails, at once.
+    pub fn set_reachable(&mut self, reachable: bool, now: Instant) {
+        self.reachable = reachable;
+        let waits = reachable && !self.resting.is_empty();
+        self.timers.set(&TimerKey::Recovery, waits.then_some(now));
     }
 
     /// A local user's client refused what came from a partner: if the partner still waits for its

@@ -6,7 +6,7 @@ use gatehouse_sip::{Dialog, HeaderName, Message, Method, Status, SubscriptionSta
 
 use super::retry_after;
 use crate::availability::{Availability, Compose, to_pidf};
-use crate::effect::{Effect, OutgoingId, RequestKey};
+use crate::effect::{Effect, OutgoingId, RequestKey, Scarce};
 use crate::gateway::{Owner, Purpose, TimerKey};
 use crate::local::{self, Pair};
 use crate::profile::Profile;
@@ -94,7 +94,7 @@ impl Gateway {
         };
         let per_pair = self.config.limits.subscriptions_per_pair_max;
         let full = self.people.get(&pair).is_some_and(|it| it.watchers.len() >= per_pair);
-        if full || !self.subscription_count.try_add(&pair, self.subscription_limits()) {
+        if full || self.take_one(Scarce::Subscriptions, &pair).is_err() {
             let tag = self.seed.next_hex();
             let why = Some("too many subscriptions");
             let mut response = sip::answer(request, Status::of(480), &tag, why);
@@ -146,7 +146,7 @@ impl Gateway {
         (at, expires_at): (Instant, Instant),
     ) {
         let known = self.tags.contains_key(&dialog.id.local_tag);
-        if known || !self.subscription_count.try_add(&pair, self.subscription_limits()) {
+        if known || self.take_one(Scarce::Subscriptions, &pair).is_err() {
             return;
         }
         let watcher = Watcher {

@@ -7,7 +7,7 @@ use gatehouse_types::Jid;
 
 use super::{NOTIFY_WAIT, retry_after};
 use crate::availability::Availability;
-use crate::effect::{Effect, OutgoingId, RequestKey};
+use crate::effect::{Effect, OutgoingId, RequestKey, Scarce};
 use crate::gateway::{Owner, Purpose, TimerKey};
 use crate::local::{self, Pair};
 use crate::record::{Stored, watch_key};
@@ -83,7 +83,7 @@ impl Gateway {
     }
 
     fn add_watch(&mut self, pair: &Pair, granted: bool, dialog: Option<Dialog>) -> bool {
-        if !self.subscription_count.try_add(pair, self.subscription_limits()) {
+        if self.take_one(Scarce::Subscriptions, pair).is_err() {
             return false;
         }
         let tag = match &dialog {
@@ -516,7 +516,7 @@ impl Gateway {
             return;
         }
         let asked = self.fetches.values().any(|fetch| fetch.pair == *pair);
-        if asked || self.fetches.len() >= self.config.limits.fetches_max {
+        if asked || self.take_one(Scarce::Looks, pair).is_err() {
             return;
         }
         let (tag, call_id) = (self.seed.next_hex(), self.seed.next_hex());
@@ -550,7 +550,9 @@ impl Gateway {
     }
 
     pub(crate) fn end_fetch(&mut self, tag: &str) {
-        self.fetches.remove(tag);
+        if let Some(fetch) = self.fetches.remove(tag) {
+            self.fetch_count.remove(&fetch.pair);
+        }
         self.tags.remove(tag);
         self.timers.set(&TimerKey::Fetch(tag.to_owned()), None);
     }

@@ -8,7 +8,7 @@ use gatehouse_types::Jid;
 
 use super::{Typing, describe, typing_of};
 use crate::body::{self, BodyError};
-use crate::effect::{Effect, RequestKey};
+use crate::effect::{Effect, RequestKey, Scarce};
 use crate::gateway::Arriving;
 use crate::local::{self, Incoming, Pair};
 use crate::{Gateway, condition, sip};
@@ -39,7 +39,11 @@ impl Gateway {
             return;
         };
         if !self.open_session(&pair, now) {
-            self.respond(key, request, 480, Some("too many conversations"));
+            let tag = self.seed.next_hex();
+            let why = Some("too many conversations");
+            let mut response = sip::answer(request, Status::of(480), &tag, why);
+            sip::put(&mut response, HeaderName::RetryAfter, "60");
+            self.push(Effect::Respond { key, response });
             return;
         }
         self.push(Effect::Respond { key, response });
@@ -184,7 +188,7 @@ impl Gateway {
                 return;
             }
         };
-        if self.arriving.len() >= self.config.limits.undelivered_max {
+        if self.take_one(Scarce::Messages, &pair).is_err() {
             let tag = self.seed.next_hex();
             let why = Some("too many messages at once");
             let mut response = sip::answer(request, Status::of(480), &tag, why);
@@ -214,6 +218,7 @@ impl Gateway {
         };
         let stanza = local::message(device, &pair.local, &content);
         let Some(stanza) = stanza else {
+            self.arriving_count.remove(&pair);
             self.respond(key, request, 400, None);
             return;
         };

@@ -8,14 +8,14 @@ mod inbound;
 mod outbound;
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gatehouse_sip::composing::{Composing, ISCOMPOSING};
 use gatehouse_sip::{Dialog, Message, Method};
 use gatehouse_types::Jid;
 use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition};
 
-use crate::effect::{OutgoingId, Receipt};
+use crate::effect::{OutgoingId, Receipt, Scarce};
 use crate::gateway::{Owner, Purpose, TimerKey};
 use crate::local::{self, Pair, Said};
 use crate::profile::Profile;
@@ -42,6 +42,8 @@ pub(crate) struct Session {
     thread: Option<String>,
     /// The local user was told that the other one is typing.
     told_composing: bool,
+    /// What waits is of before the start, and its turn has not come.
+    resting: bool,
 }
 
 /// How messages are carried.
@@ -84,6 +86,8 @@ struct Outgoing {
     stanza: Stanza,
     receipt: Receipt,
     said: Said,
+    /// Later it is not sent any more.
+    deliver_by: Instant,
     /// It was sent once into a dialog that was dead.
     retried: bool,
 }
@@ -94,6 +98,10 @@ struct UnderWay {
     /// Our tag of the dialog; `None` in pager mode.
     tag: Option<String>,
 }
+
+/// Between two sessions with messages of before the start: all partners at once would be too much for
+/// the edges.
+const RECOVERY_GAP: Duration = Duration::from_millis(5);
 
 /// An RFC 3428 message outside a session, all of it.
 const PAGER_BYTES_MAX: usize = 1300;
@@ -114,6 +122,7 @@ impl Session {
             last_heard: now,
             thread: None,
             told_composing: false,
+            resting: false,
         }
     }
 
@@ -168,7 +177,7 @@ impl Gateway {
         if self.sessions.contains_key(pair) {
             return true;
         }
-        if !self.session_count.try_add(pair, self.session_limits()) {
+        if self.take_one(Scarce::Sessions, pair).is_err() {
             return false;
         }
         let profile = self.profile_of(&pair.remote);
@@ -181,10 +190,45 @@ impl Gateway {
     pub(crate) fn session_touched(&mut self, pair: &Pair, now: Instant) {
         if let Some(session) = self.sessions.get_mut(pair) {
             session.last_heard = now;
-            let idle = now + self.config.session_idle;
-            let at = session.invite.as_ref().map_or(idle, |invite| invite.until.min(idle));
-            self.timers.set(&TimerKey::Session(pair.clone()), Some(at));
+            self.set_session_timer(pair, now + self.config.session_idle);
         }
+    }
+
+    /// The session is looked at again at `at`, or before that if something of it is over earlier.
+    fn set_session_timer(&mut self, pair: &Pair, at: Instant) {
+        let Some(session) = self.sessions.get(pair) else { return };
+        let invite = session.invite.as_ref().map(|invite| invite.until);
+        let first = session.queue.front().filter(|_| session.resting);
+        let first = first.map(|first| first.deliver_by);
+        let at = invite.into_iter().chain(first).fold(at, Instant::min);
+        self.timers.set(&TimerKey::Session(pair.clone()), Some(at));
+    }
+
+    /// What waits in this session, from now on, is of before the start.
+    pub(crate) fn rest(&mut self, pair: &Pair, now: Instant) {
+        if !self.sessions.contains_key(pair)
+            && self.open_session(pair, now)
+            && let Some(session) = self.sessions.get_mut(pair)
+        {
+            session.resting = true;
+            self.resting.push_back(pair.clone());
+            self.set_reachable(self.reachable, now);
+        }
+    }
+
+    /// The turn of one more session with messages of before the start.
+    pub(crate) fn recovery_due(&mut self, now: Instant) {
+        while let Some(pair) = self.resting.pop_front() {
+            // It may be over.
+            let Some(session) = self.sessions.get_mut(&pair) else { continue };
+            if std::mem::take(&mut session.resting) {
+                self.session_touched(&pair, now);
+                self.settle(&pair, now);
+                break;
+            }
+        }
+        let next = (!self.resting.is_empty()).then_some(now + RECOVERY_GAP);
+        self.timers.set(&TimerKey::Recovery, next);
     }
 
     /// The moment of a session has come: nothing was said for long, or an INVITE rang for long.
@@ -201,12 +245,15 @@ impl Gateway {
             self.settle(pair, now);
             return;
         }
+        if session.resting {
+            self.settle(pair, now);
+        }
+        let Some(session) = self.sessions.get(pair) else { return };
         let idle_at = session.last_heard + self.config.session_idle;
         if idle_at > now || !session.queue.is_empty() {
             // Each message under way has its answer or its failure: come back later.
             let at = if idle_at > now { idle_at } else { now + self.config.session_idle };
-            let at = session.invite.as_ref().map_or(at, |invite| invite.until.min(at));
-            self.timers.set(&TimerKey::Session(pair.clone()), Some(at));
+            self.set_session_timer(pair, at);
             return;
         }
         self.end_session(pair, true);
@@ -219,12 +266,32 @@ impl Gateway {
         self.end_session(pair, true);
     }
 
-    /// The gateway stops.
-    pub(crate) fn shut_session(&mut self, pair: &Pair, now: Instant) {
+    /// The gateway stops. What is under way is waited for, unless `at_once`.
+    pub(crate) fn shut_session(&mut self, pair: &Pair, at_once: bool, now: Instant) {
         let _ = now;
+        let Some(session) = self.sessions.get_mut(pair) else { return };
+        let waits = session.under_way.is_some() && !at_once;
+        let first = session.queue.pop_front_if(|_| waits);
+        let rest = std::mem::replace(&mut session.queue, first.into_iter().collect());
         let text = "the gateway to SIP partners is stopping; send it again in a minute";
-        self.bounce_queue(pair, (ErrorKind::Wait, StanzaCondition::RemoteServerTimeout, text));
-        self.end_session(pair, true);
+        let text = self.sentence(text);
+        for Outgoing { stanza, receipt, .. } in rest {
+            let condition = StanzaCondition::RemoteServerTimeout;
+            let error = stanza.bounce(ErrorKind::Wait, condition, &text);
+            self.push(crate::Effect::Keep { receipt, error });
+        }
+        if !waits {
+            self.end_session(pair, true);
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(pair) else { return };
+        let (main, spare) = (session.main.take(), session.spare.take());
+        if let Some(invite) = session.invite.take() {
+            self.abandon(invite.id, invite.request);
+        }
+        for leg in main.into_iter().chain(spare) {
+            self.hang_up(leg);
+        }
     }
 
     /// Ends all dialogs of a session whose queue is empty. `tell`: the local user hears `gone`.
@@ -313,11 +380,23 @@ impl Gateway {
         outgoing: Outgoing,
         (kind, condition, text): (ErrorKind, StanzaCondition, &str),
     ) {
-        let text = match self.config.undelivered.as_str() {
-            "" => text.to_owned(),
-            sentence => format!("{sentence} ({text})"),
-        };
+        let text = self.sentence(text);
         self.bounce(&outgoing.stanza, outgoing.receipt, (kind, condition, &text));
+    }
+
+    /// What the author of a message reads.
+    fn sentence(&self, why: &str) -> String {
+        match self.config.undelivered.as_str() {
+            "" => why.to_owned(),
+            sentence => format!("{sentence} ({why})"),
+        }
+    }
+
+    /// A message waited for longer than it may.
+    pub(crate) fn bounce_late(&mut self, (stanza, receipt): (Stanza, Receipt)) {
+        let text = self.sentence("it waited too long for the partner and was not sent any more");
+        let condition = StanzaCondition::RemoteServerTimeout;
+        self.bounce(&stanza, receipt, (ErrorKind::Wait, condition, &text));
     }
 
     /// The dialog of this tag is dead: BYE, in case the other side thinks otherwise.

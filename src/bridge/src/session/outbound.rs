@@ -7,7 +7,7 @@ use gatehouse_sip::{Dialog, HeaderName, Message, Method, Status, sdp};
 use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition};
 
 use super::{Invite, Mode, Outgoing, PAGER_BYTES_MAX, Typing, UnderWay, describe, typing_of};
-use crate::effect::{Effect, Outcome, OutgoingId, Receipt};
+use crate::effect::{Effect, OutgoingId, Receipt};
 use crate::gateway::Purpose;
 use crate::local::{self, Pair, Said};
 use crate::{Gateway, condition, sip};
@@ -25,14 +25,14 @@ impl Gateway {
     pub(crate) fn message_from_user(
         &mut self,
         pair: Pair,
-        stanza: Stanza,
-        receipt: Receipt,
+        (stanza, receipt): (Stanza, Receipt),
+        deliver_by: Instant,
         now: Instant,
     ) {
         let said = local::said(&stanza);
         let Some(body) = &said.body else {
             self.chat_state(&pair, said.state.as_deref(), now);
-            self.release(receipt, Outcome::Delivered);
+            self.release(receipt);
             return;
         };
         let limits = &self.config.limits;
@@ -52,7 +52,7 @@ impl Gateway {
         } else {
             None
         };
-        let outgoing = Outgoing { stanza, receipt, said, retried: false };
+        let outgoing = Outgoing { stanza, receipt, said, deliver_by, retried: false };
         if let Some(reason) = refused {
             self.bounce_message(outgoing, reason);
             return;
@@ -73,8 +73,15 @@ impl Gateway {
 
     /// Sends the first of the queue, or what has to come before it.
     pub(super) fn pump(&mut self, pair: &Pair, now: Instant) {
+        while let Some(session) = self.sessions.get_mut(pair)
+            && session.under_way.is_none()
+            && let Some(late) = session.queue.pop_front_if(|first| first.deliver_by <= now)
+        {
+            self.bounce_late((late.stanza, late.receipt));
+        }
         let Some(session) = self.sessions.get(pair) else { return };
-        let step = if session.under_way.is_some() || session.queue.is_empty() {
+        let waits = self.stopping || session.resting || session.under_way.is_some();
+        let step = if waits || session.queue.is_empty() {
             Step::Nothing
         } else if session.main.is_some() {
             Step::InDialog
@@ -254,7 +261,7 @@ impl Gateway {
             if let Some(sent) = session.queue.pop_front() {
                 let id = self.seed.next_hex();
                 self.tell(local::receipt(&sent.stanza, &id));
-                self.release(sent.receipt, Outcome::Delivered);
+                self.release(sent.receipt);
             }
             self.session_touched(pair, now);
         } else {

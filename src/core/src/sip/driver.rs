@@ -1,40 +1,35 @@
 mod heard;
+mod stored;
 mod ways;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use gatehouse_bridge::{Effect, Gateway, OutgoingId, Receipt, Record, RecordKey, RequestKey};
+use gatehouse_bridge::{Effect, Gateway, OutgoingId, Receipt, RequestKey};
 use gatehouse_net::{Tasks, now};
 use gatehouse_policy::{Hop, Policy, Protocol};
 use gatehouse_sip::{ClientKey, Flow, Role, ServerKey, TransactionLimits, Transactions};
 use gatehouse_trunk::sip::{FromEdge, SipEdges};
-use gatehouse_types::{Chain, Domain, Jid, Local, Remote};
+use gatehouse_types::{Domain, Jid, Local, Remote};
 use gatehouse_xmpp::{Seed, Stanza, StanzaCondition};
 use tokio::sync::{mpsc, watch};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
 
 use self::ways::Attempt;
 use super::attempts::Attempts;
+use super::full::Full;
 use super::inside::Inside;
-use super::lanes::{Lanes, Taken};
+use super::keep::Wish;
+use super::lanes::{Answers, Lanes};
 use super::records::Records;
 use super::{Idle, SipGatewayParts};
 use crate::outbox::Owed;
 use crate::router::Router;
 
-/// How long the last BYEs may take at shutdown.
-const FAREWELL: Duration = Duration::from_millis(500);
-
 /// How long the 2xx of an INVITE may come again (RFC 6026, timer M).
 const ACCEPTED_KEPT: Duration = Duration::from_secs(32);
-
-/// Outcomes that wait for the gateway.
-const TAKEN_LEN_MAX: usize = 256;
 
 /// The one task that owns the gateway.
 pub(super) struct Driver {
@@ -46,10 +41,13 @@ pub(super) struct Driver {
     stanzas: mpsc::Receiver<(Stanza, Owed)>,
     /// What the lanes bring about: always read, or they and we would wait for each other.
     replies: mpsc::Receiver<Stanza>,
-    taken: mpsc::Receiver<Taken>,
+    /// Messages to be stored, until their keeper starts.
+    wishes: Option<mpsc::Receiver<Wish>>,
+    answers: Arc<Answers>,
     lanes: Lanes,
     records: Records,
     router: Router,
+    tasks: Tasks,
     stop: CancellationToken,
     flows: Flows,
     /// Which request of ours a client transaction is.
@@ -66,6 +64,8 @@ pub(super) struct Driver {
     /// Requests to the inside that have further next hops.
     attempts: HashMap<OutgoingId, Attempt>,
     attempts_by_xmpp: Arc<Attempts>,
+    /// Who used up what, and was told of in the log.
+    full: Full,
     /// Which next hop was asked whether it lives.
     probes: HashMap<ClientKey, Hop>,
 }
@@ -94,12 +94,12 @@ impl Flows {
 impl Driver {
     pub(super) fn new(
         gateway: Gateway,
-        Idle { mut parts, stanzas, replies, attempts: attempts_by_xmpp }: Idle,
+        Idle { mut parts, stanzas, replies, wishes, attempts: attempts_by_xmpp }: Idle,
         router: &Router,
         tasks: &Tasks,
         seed: Seed,
     ) -> Self {
-        let (outcomes, taken) = mpsc::channel(TAKEN_LEN_MAX);
+        let lanes = Lanes::start(router, tasks);
         Self {
             gateway,
             policy: parts.policy.clone(),
@@ -109,10 +109,12 @@ impl Driver {
             seed,
             stanzas,
             replies,
-            taken,
-            lanes: Lanes::start(router, &outcomes, tasks),
+            wishes: Some(wishes),
+            answers: lanes.answers(),
+            lanes,
             records: Records::start(&router.store, &router.clock, tasks),
             router: router.clone(),
+            tasks: tasks.clone(),
             stop: tasks.stop(),
             flows: Flows::default(),
             outgoing: HashMap::new(),
@@ -124,15 +126,20 @@ impl Driver {
             last_receipt: 0,
             attempts: HashMap::new(),
             attempts_by_xmpp,
+            full: Full::default(),
             probes: HashMap::new(),
         }
     }
 
     pub(super) async fn run(mut self) {
         self.revive().await;
+        self.recover().await;
+        self.enforce();
+        self.note_ways();
         let mut edges = self.edges().changes();
         let mut inside = self.inside.changes();
         let (mut policy_is_there, mut inside_is_there) = (true, true);
+        let answers = Arc::clone(&self.answers);
         loop {
             self.probe();
             self.settle().await;
@@ -152,8 +159,10 @@ impl Driver {
                     self.transactions.handle_timeout(now());
                     self.gateway.handle_timeout(now());
                 }
-                Some((key, outcome)) = self.taken.recv() => {
-                    self.gateway.delivered(key, outcome, now());
+                outcomes = answers.next() => {
+                    for (key, outcome) in outcomes {
+                        self.gateway.delivered(key, outcome, now());
+                    }
                 }
                 changed = edges.changed() => match changed {
                     Ok(()) => self.edges_changed(),
@@ -168,6 +177,7 @@ impl Driver {
                     inside_is_there = changed.is_ok();
                     self.inside.reload();
                     self.enforce();
+                    self.note_ways();
                 }
                 event = self.inside.next(), if self.lanes.have_room() => self.hear_inside(event),
                 from = self.parts.trunk.incoming.recv(), if self.lanes.have_room() => {
@@ -230,12 +240,25 @@ impl Driver {
             // Any other edge can bring an answer home.
             self.transactions.requests_lost(flow);
         }
+        self.note_ways();
     }
 
-    fn take(&mut self, stanza: Stanza, owed: Owed) {
+    /// Tells the gateway whether partners can be reached.
+    fn note_ways(&mut self) {
+        let inside = self.inside.changes();
+        let reachable = !self.edges().names().is_empty() || !inside.borrow().is_empty();
+        self.gateway.set_reachable(reachable, now());
+    }
+
+    fn note_owed(&mut self, owed: Owed) -> Receipt {
         self.last_receipt += 1;
         let receipt = Receipt(self.last_receipt);
         self.owed.insert(receipt, owed);
+        receipt
+    }
+
+    fn take(&mut self, stanza: Stanza, owed: Owed) {
+        let receipt = self.note_owed(owed);
         self.gateway.handle_stanza(stanza, receipt, now());
     }
 
@@ -274,77 +297,34 @@ impl Driver {
             Effect::Ignore { key } => {
                 self.requests.remove(&key);
             }
-            Effect::Stanza(stanza) => {
-                self.lanes.push(stanza);
-            }
+            Effect::Stanza(stanza) => self.lanes.push(stanza, Owed::default()),
             Effect::Deliver { key, stanza } => {
                 if !self.lanes.push_for(key, stanza) {
                     let full = Err(StanzaCondition::ResourceConstraint);
                     self.gateway.delivered(key, full, now());
                 }
             }
-            Effect::Release { receipt, .. } => {
+            Effect::Release { receipt } => {
                 // Dropping what is owed acknowledges the stanza.
                 self.owed.remove(&receipt);
             }
+            Effect::Bounce { receipt, error } => self.bounce(receipt, error),
+            Effect::Keep { receipt, error } => {
+                if !self.owed.get(&receipt).is_some_and(Owed::keep) {
+                    self.bounce(receipt, error);
+                }
+            }
             Effect::Store { record, lasts } => self.records.store(record, lasts).await,
             Effect::Forget(key) => self.records.forget(key).await,
+            Effect::Full { what, whose, domain } => self.full.note((what, whose, domain), now()),
         }
     }
 
-    /// What was stored, as if it had never been away.
-    async fn revive(&mut self) {
-        let records = match self.router.store.sip_records().await {
-            Ok(records) => records,
-            Err(error) => {
-                error!(error = %Chain(&error), "the stored SIP subscriptions cannot be read");
-                return;
-            }
-        };
-        let (count, now_ms) = (records.len(), self.router.clock.now_ms());
-        for record in records {
-            let left = u64::try_from(record.expires_ms - now_ms).unwrap_or_default();
-            let key = RecordKey(record.key);
-            let record = Record { key: key.clone(), value: Bytes::from(record.value) };
-            if let Err(error) = self.gateway.revive(&record, Duration::from_millis(left), now()) {
-                warn!(%error, "a stored SIP subscription was left out");
-                self.records.forget(key).await;
-            }
-        }
-        for domain in self.gateway.partners() {
-            self.attempts_by_xmpp.speaks_sip(domain);
-        }
-        self.enforce();
-        if count > 0 {
-            info!(count, "SIP subscriptions are renewed");
-        }
-    }
-
-    /// BYE to everybody; subscriptions stay for the next start.
-    async fn leave(mut self) {
-        self.gateway.handle_shutdown(now());
-        let farewell = async {
-            loop {
-                self.settle().await;
-                if self.transactions.is_empty() && !self.lanes.are_late() {
-                    return;
-                }
-                tokio::select! {
-                    event = self.inside.next() => self.hear_inside(event),
-                    () = self.lanes.room(), if self.lanes.are_late() => self.lanes.catch_up(),
-                    Some((key, outcome)) = self.taken.recv() => {
-                        self.gateway.delivered(key, outcome, now());
-                    }
-                    from = self.parts.trunk.incoming.recv() => {
-                        let Some(FromEdge { edge, message }) = from else { return };
-                        let flow = self.flows.of(&edge);
-                        self.transactions.receive(flow, message, now());
-                    }
-                }
-            }
-        };
-        if time::timeout(FAREWELL, farewell).await.is_err() {
-            debug!("stopping: not every partner answered our BYE");
+    /// Tells the author; what is owed goes along until that is done.
+    fn bounce(&mut self, receipt: Receipt, error: Option<Stanza>) {
+        let owed = self.owed.remove(&receipt).unwrap_or_default();
+        if let Some(error) = error {
+            self.lanes.push(error, owed);
         }
     }
 }

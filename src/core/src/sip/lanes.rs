@@ -1,14 +1,18 @@
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::thread;
 
 use gatehouse_bridge::RequestKey;
 use gatehouse_net::Tasks;
 use gatehouse_types::Jid;
 use gatehouse_xmpp::{Stanza, StanzaCondition};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::info_span;
 
+use crate::incoming::Unread;
+use crate::outbox::Owed;
 use crate::router::Router;
 
 /// Stanzas of different authors are worked on at the same time by this many tasks.
@@ -22,37 +26,84 @@ const RESERVE: usize = 256;
 /// What became of a message that the router was given.
 pub(super) type Taken = (RequestKey, Result<(), StanzaCondition>);
 
+/// What became of messages that the router was given; no more of them than requests are open.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    known: Mutex<Vec<Taken>>,
+    news: Notify,
+}
+
+impl Answers {
+    /// What became known; waits until something is. Cancel-safe.
+    pub(super) async fn next(&self) -> Vec<Taken> {
+        loop {
+            let known = std::mem::take(&mut *self.known.lock());
+            if !known.is_empty() {
+                return known;
+            }
+            self.news.notified().await;
+        }
+    }
+}
+
+/// A SIP partner waits to hear what became of its message: once this is dropped, that it is safe.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    key: RequestKey,
+    outcome: Result<(), StanzaCondition>,
+    answers: Arc<Answers>,
+}
+
+impl Answer {
+    /// It is not taken.
+    pub(crate) fn refuse(mut self, condition: StanzaCondition) {
+        self.outcome = Err(condition);
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // Whoever had the message did not come to an end with it.
+        if thread::panicking() {
+            self.outcome = Err(StanzaCondition::InternalServerError);
+        }
+        self.answers.known.lock().push((self.key, self.outcome));
+        self.answers.news.notify_one();
+    }
+}
+
 /// Hands stanzas of partners to the router, each author's in order, without a wait.
 #[derive(Debug)]
 pub(super) struct Lanes {
     lanes: Vec<mpsc::Sender<Job>>,
     budget: Arc<Semaphore>,
+    answers: Arc<Answers>,
     /// Bounces and answers for which there was no room: they are all that is left of what was taken,
     /// so they wait, and nothing new is taken meanwhile.
-    late: VecDeque<Stanza>,
+    late: VecDeque<(Stanza, Owed)>,
 }
 
 #[derive(Debug)]
 struct Job {
     stanza: Stanza,
-    key: Option<RequestKey>,
+    /// Who waits until the stanza is safe.
+    owed: Owed,
     _place: OwnedSemaphorePermit,
 }
 
 impl Lanes {
-    pub(super) fn start(router: &Router, taken: &mpsc::Sender<Taken>, tasks: &Tasks) -> Self {
+    pub(super) fn start(router: &Router, tasks: &Tasks) -> Self {
+        let unread = Unread::start(router, info_span!("sip.unread"), tasks);
         let lanes = (0..LANES).map(|lane| {
             // As long as the budget: it is never full.
             let (sender, mut jobs) = mpsc::channel::<Job>(BUDGET);
-            let (router, taken) = (router.clone(), taken.clone());
+            let (router, unread) = (router.clone(), unread.clone());
             tasks.spawn(info_span!("sip.lane", lane), async move {
-                while let Some(Job { stanza, key, _place }) = jobs.recv().await {
-                    let outcome = router.take_from_gateway(stanza).await;
-                    if let Some(key) = key
-                        && taken.send((key, outcome)).await.is_err()
-                    {
-                        return;
+                while let Some(Job { stanza, owed, _place }) = jobs.recv().await {
+                    if let Err(condition) = router.take_from_gateway(stanza, owed.clone()).await {
+                        owed.refuse(condition);
                     }
+                    unread.watch(owed);
                 }
             });
             sender
@@ -60,8 +111,14 @@ impl Lanes {
         Self {
             lanes: lanes.collect(),
             budget: Arc::new(Semaphore::new(BUDGET)),
+            answers: Arc::default(),
             late: VecDeque::new(),
         }
+    }
+
+    /// What became of messages of partners.
+    pub(super) fn answers(&self) -> Arc<Answers> {
+        Arc::clone(&self.answers)
     }
 
     /// True while more may be read from the edges and taken from users.
@@ -87,23 +144,35 @@ impl Lanes {
     pub(super) fn catch_up(&mut self) {
         while !self.late.is_empty()
             && let Ok(place) = Arc::clone(&self.budget).try_acquire_owned()
-            && let Some(stanza) = self.late.pop_front()
+            && let Some((stanza, owed)) = self.late.pop_front()
         {
-            self.hand_over(Job { stanza, key: None, _place: place });
+            self.hand_over(Job { stanza, owed, _place: place });
         }
     }
 
-    /// Queues a stanza; without room it waits.
-    pub(super) fn push(&mut self, stanza: Stanza) {
-        self.late.push_back(stanza);
+    /// Queues a stanza, and what is owed until it is safe; without room it waits.
+    pub(super) fn push(&mut self, stanza: Stanza, owed: Owed) {
+        self.late.push_back((stanza, owed));
         self.catch_up();
+    }
+
+    /// There will be no room any more: what is stored stays in the store.
+    pub(super) fn leave(&mut self) {
+        for (_, owed) in self.late.drain(..) {
+            owed.keep();
+        }
     }
 
     /// Queues a message of a partner, who is told what became of it. Gives false if there is no room.
     pub(super) fn push_for(&self, key: RequestKey, stanza: Stanza) -> bool {
         let place = Arc::clone(&self.budget).try_acquire_owned();
         match place.ok().filter(|_| self.late.is_empty()) {
-            Some(place) => self.hand_over(Job { stanza, key: Some(key), _place: place }),
+            Some(place) => {
+                let answers = Arc::clone(&self.answers);
+                let owed = Owed::answer(Answer { key, outcome: Ok(()), answers });
+                self.hand_over(Job { stanza, owed, _place: place });
+                true
+            }
             None => {
                 metrics::counter!("gatehouse_sip_stanzas_refused_total").increment(1);
                 false
@@ -111,9 +180,14 @@ impl Lanes {
         }
     }
 
-    fn hand_over(&self, job: Job) -> bool {
-        let lane = self.lanes.get(lane_of(job.stanza.from()));
-        lane.is_some_and(|lane| lane.try_send(job).is_ok())
+    fn hand_over(&self, job: Job) {
+        let Some(lane) = self.lanes.get(lane_of(job.stanza.from())) else { return };
+        if let Err(refused) = lane.try_send(job) {
+            // The lanes are as long as the budget, so it is gone: we are stopping.
+            let owed = refused.into_inner().owed;
+            owed.refuse(StanzaCondition::RemoteServerTimeout);
+            owed.keep();
+        }
     }
 }
 
@@ -143,11 +217,12 @@ mod tests {
         let mut lanes = Lanes {
             lanes: vec![lane; LANES],
             budget: Arc::new(Semaphore::new(BUDGET)),
+            answers: Arc::default(),
             late: VecDeque::new(),
         };
         assert!(lanes.have_room() && !lanes.are_late());
         for number in 0..BUDGET + 2 {
-            lanes.push(bounce(number));
+            lanes.push(bounce(number), Owed::default());
         }
         assert!(lanes.are_late() && !lanes.have_room());
         assert!(!lanes.push_for(RequestKey(1), bounce(0)), "its partner is told so");

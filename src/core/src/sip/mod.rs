@@ -7,7 +7,9 @@
 
 mod attempts;
 mod driver;
+mod full;
 mod inside;
+mod keep;
 mod lanes;
 mod records;
 
@@ -25,6 +27,8 @@ use tracing::{Span, error};
 use self::attempts::Attempts;
 use self::driver::Driver;
 pub use self::inside::InsideParts;
+use self::keep::Wish;
+pub(crate) use self::lanes::Answer;
 use crate::outbox::Owed;
 use crate::router::Router;
 
@@ -53,6 +57,7 @@ pub(crate) struct SipPort {
     inside: Option<watch::Receiver<Arc<InsideSip>>>,
     queue: mpsc::Sender<(Stanza, Owed)>,
     replies: mpsc::Sender<Stanza>,
+    keep: mpsc::Sender<Wish>,
     attempts: Arc<Attempts>,
 }
 
@@ -62,6 +67,7 @@ pub(crate) struct Idle {
     parts: SipGatewayParts,
     stanzas: mpsc::Receiver<(Stanza, Owed)>,
     replies: mpsc::Receiver<Stanza>,
+    wishes: mpsc::Receiver<Wish>,
     attempts: Arc<Attempts>,
 }
 
@@ -72,8 +78,9 @@ pub(crate) fn port(parts: SipGatewayParts) -> (SipPort, Idle) {
     let inside = parts.inside.as_ref().map(|inside| inside.settings.clone());
     let (sender, replies) = mpsc::channel(QUEUE_LEN_MAX);
     let attempts = Arc::<Attempts>::default();
-    let idle = Idle { parts, stanzas, replies, attempts: Arc::clone(&attempts) };
-    (SipPort { policy, inside, queue, replies: sender, attempts }, idle)
+    let (keep, wishes) = keep::queue();
+    let idle = Idle { parts, stanzas, replies, wishes, attempts: Arc::clone(&attempts) };
+    (SipPort { policy, inside, queue, replies: sender, keep, attempts }, idle)
 }
 
 /// Starts the gateway: reads what was stored and renews it.
@@ -94,6 +101,10 @@ fn config(parts: &SipGatewayParts) -> GatewayConfig {
     let mut config = parts.config.clone();
     let policy = parts.policy.borrow();
     for row in &policy.sip {
+        config.named.extend(row.remote.iter().filter_map(|pattern| match pattern {
+            gatehouse_policy::Pattern::Exact(domain) => Some(domain.clone()),
+            _ => None,
+        }));
         let Some(kind) = row.kind else { continue };
         let profile = match kind {
             SipKind::Lync => gatehouse_bridge::profile::Profile::Lync,
@@ -150,9 +161,12 @@ impl SipPort {
         self.replies.send(stanza).await.map_err(|back| back.0)
     }
 
-    /// Hands a stanza to the gateway, which answers for it from then on.
+    /// Hands a stanza to the gateway, which answers for it from then on. Gives it back if the gateway
+    /// stops, unless it is stored for the next start.
     pub(crate) async fn send(&self, stanza: Stanza, owed: Owed) -> Result<(), Stanza> {
-        self.queue.send((stanza, owed)).await.map_err(|back| back.0.0)
+        let Err(back) = self.queue.send((stanza, owed)).await else { return Ok(()) };
+        let (stanza, owed) = back.0;
+        if owed.keep() { Ok(()) } else { Err(stanza) }
     }
 
     /// The same without a wait: gives the stanza back if there is no room.

@@ -8,6 +8,8 @@
     reason = "a failed step is a failed test, and not every test needs everything"
 )]
 
+pub mod sip;
+
 use std::time::Duration;
 
 use gatehouse_core::{CoreConfig, CoreParts, SipGatewayParts, start};

@@ -338,5 +338,5 @@ fn sessions_and_queues_are_bounded() {
     assert!(lines[0].contains("resource-constraint") && lines[1] == "bounced 4", "{lines:?}");
     world.gateway.handle_shutdown(world.now);
     let lines = world.did();
-    assert_eq!(lines.iter().filter(|line| line.starts_with("bounced")).count(), 2, "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.starts_with("keep")).count(), 2, "{lines:?}");
 }

@@ -4,13 +4,15 @@ mod im;
 mod memory;
 mod never_lost;
 mod presence;
+mod recovery;
+mod shares;
 
 use std::time::{Duration, Instant};
 
 use gatehouse_sip::{HeaderName, Message, Method, NameAddr, Seed, Status};
 use gatehouse_xmpp::{Element, Stanza};
 
-use crate::effect::{Effect, Outcome, OutgoingId, Receipt, RequestKey};
+use crate::effect::{Effect, OutgoingId, Receipt, RequestKey};
 use crate::{Gateway, GatewayConfig};
 
 pub(super) const SDP: &str = "v=0\r\no=- 0 0 IN IP4 198.51.100.57\r\ns=session\r\n\
@@ -29,10 +31,14 @@ pub(super) fn line(effect: &Effect) -> String {
         Effect::Ignore { .. } => "ignore".to_owned(),
         Effect::Stanza(stanza) => format!("stanza {}", show(stanza)),
         Effect::Deliver { stanza, .. } => format!("deliver {}", show(stanza)),
-        Effect::Release { receipt, outcome: Outcome::Delivered } => format!("ok {}", receipt.0),
-        Effect::Release { receipt, outcome: Outcome::Bounced } => format!("bounced {}", receipt.0),
+        Effect::Release { receipt } => format!("ok {}", receipt.0),
+        Effect::Bounce { receipt, .. } => format!("bounced {}", receipt.0),
+        Effect::Keep { receipt, .. } => format!("keep {}", receipt.0),
         Effect::Store { .. } => "store".to_owned(),
         Effect::Forget(_) => "forget".to_owned(),
+        Effect::Full { what, whose, domain } => {
+            format!("{} of {} {domain}", what.as_str(), whose.as_str())
+        }
     }
 }
 
@@ -86,7 +92,16 @@ impl World {
         while let Some(effect) = self.gateway.poll_effect() {
             self.effects.push(effect);
         }
-        self.effects.iter().map(line).collect()
+        let mut lines = Vec::new();
+        for effect in &self.effects {
+            if let Effect::Bounce { error: Some(error), .. } = effect {
+                lines.push(format!("stanza {}", show(error)));
+            }
+            if !matches!(effect, Effect::Full { .. }) {
+                lines.push(line(effect));
+            }
+        }
+        lines
     }
 
     /// The last request of ours with this method.

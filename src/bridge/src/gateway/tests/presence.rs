@@ -281,7 +281,7 @@ fn what_cannot_be_watched_is_refused() {
     let mut xpidf = subscribe("3600");
     xpidf.headers.set(HeaderName::Accept, "application/xpidf+xml").unwrap();
     assert_eq!(world.request(xpidf), ["< 406 SUBSCRIBE"]);
-    let mut world = World::with(|config| config.limits.subscriptions_per_domain_max = 1);
+    let mut world = World::with(|config| config.limits.subscriptions_max = 4);
     world.request(subscribe("3600"));
     assert_eq!(world.request(subscribe("3600")), ["< 480 SUBSCRIBE"]);
     let lines = world.stanza(&presence("subscribe"), 3);
@@ -351,7 +351,8 @@ fn a_look_asks_the_users_server_and_nobody_else() {
 fn a_thousand_watchers_fit_and_one_more_does_not() {
     let mut world = World::with(|config| {
         config.limits.subscriptions_max = 1_000;
-        config.limits.subscriptions_per_domain_max = 30_000;
+        config.limits.partner_share_percent = 100;
+        config.named.insert("partner.example".parse().unwrap());
         config.limits.subscriptions_per_user_max = 30_000;
     });
     for number in 0..=1_000 {
