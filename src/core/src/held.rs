@@ -54,6 +54,21 @@ pub(crate) struct Done {
     news: Notify,
 }
 
+/// What is about to be removed. What is left of it when this is dropped is still to be removed.
+struct Taken<'a> {
+    done: &'a Done,
+    ids: Vec<(Table, i64)>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if !self.ids.is_empty() {
+            self.done.ids.lock().append(&mut self.ids);
+            self.done.news.notify_one();
+        }
+    }
+}
+
 impl Held {
     /// A message to a SIP partner, by its key.
     pub(crate) fn outgoing(id: i64, done: Arc<Done>) -> Self {
@@ -123,9 +138,11 @@ impl Router {
 
     /// Removes what need not be held any more. False if the store failed: it is to be tried again.
     pub(crate) async fn let_go(&self) -> bool {
-        let done = std::mem::take(&mut *self.done.ids.lock());
+        // Whoever is stopped in the middle leaves them to the next one.
+        let mut taken = Taken { done: &self.done, ids: Vec::new() };
+        taken.ids = std::mem::take(&mut *self.done.ids.lock());
         let of = |table: Table| -> Vec<i64> {
-            done.iter().filter(|(known, _)| *known == table).map(|(_, id)| *id).collect()
+            taken.ids.iter().filter(|(known, _)| *known == table).map(|(_, id)| *id).collect()
         };
         let (held, outgoing) = (of(Table::Sessions), of(Table::Outgoing));
         let remove = async {
@@ -140,10 +157,9 @@ impl Router {
         if let Err(failure) = remove.await {
             // After a crash they come twice, which is better than not at all.
             error!(error = %Chain(&failure), "cannot remove messages that were delivered");
-            self.done.ids.lock().extend(done);
-            self.done.news.notify_one();
             return false;
         }
+        taken.ids.clear();
         true
     }
 
