@@ -19,6 +19,7 @@ mod effect;
 pub mod fuzzing;
 mod gateway;
 mod local;
+mod loops;
 mod presence;
 pub mod profile;
 mod record;

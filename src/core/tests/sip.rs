@@ -261,3 +261,30 @@ async fn presence_for_an_account_that_is_gone_is_asked_for_no_more() {
     let last = world.request(Method::Subscribe).await;
     assert_eq!(last.expires().unwrap(), Some(0));
 }
+
+/// The core is the end of every way: what comes from outside goes to a user of ours, or nowhere.
+#[tokio::test]
+async fn nothing_passes_through() {
+    let mut world = World::start(ANYBODY).await;
+    // The domain is known to speak SIP.
+    let message = world.text("alice@ours.example", "hello");
+    world.say(message);
+    assert_eq!(code(&world.answer_to(Method::Message).await), 200);
+    for stanza in [
+        "<message xmlns='jabber:client' from='x@xmpp.example' to='romeo@partner.example' id='1'>\
+         <body>through</body></message>",
+        "<presence xmlns='jabber:client' from='x@xmpp.example' to='romeo@partner.example' \
+         type='subscribe'/>",
+    ] {
+        let stanza = Stanza::from_element(stanza.parse().unwrap()).unwrap();
+        world.core.edge.sender.send(stanza).await.unwrap();
+    }
+    let message = world.text("x@xmpp.example", "through");
+    world.say(message);
+    // The first that is heard is the refusal, and nothing left the other way.
+    assert_eq!(code(&world.heard().await), 403);
+    let message = world.text("alice@ours.example", "done");
+    world.say(message);
+    assert_eq!(code(&world.heard().await), 200);
+    assert!(world.core.edge.incoming.try_recv().is_err());
+}

@@ -57,6 +57,12 @@ impl Gateway {
         (pair, device): (Pair, Jid),
         now: Instant,
     ) {
+        // RFC 5393: what we sent ourselves has come round, through somebody who changed its From.
+        let begins = matches!(method, Method::Invite | Method::Message | Method::Subscribe);
+        if begins && request.call_id().is_ok_and(|call_id| self.is_own_call(&call_id)) {
+            self.respond(key, request, 482, Some("this request began here"));
+            return;
+        }
         match method {
             Method::Invite => self.invited(key, request, pair, now),
             Method::Message => self.pager_message(key, request, pair, &device, now),

@@ -15,6 +15,7 @@ use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition};
 use crate::count::{Count, CountLimits};
 use crate::effect::{Effect, Failure, OutgoingId, Receipt, RequestKey, Scarce, Whose};
 use crate::local::Pair;
+use crate::loops::OwnCalls;
 use crate::presence::{Fetch, Person, Watch};
 use crate::profile::Profile;
 use crate::session::Session;
@@ -30,6 +31,7 @@ use crate::{GatewayConfig, RecordKey, sip};
 pub struct Gateway {
     pub(crate) config: GatewayConfig,
     pub(crate) seed: Seed,
+    calls: OwnCalls,
     effects: VecDeque<Effect>,
     pub(crate) timers: Timers<TimerKey>,
     outgoing: HashMap<OutgoingId, Purpose>,
@@ -121,9 +123,10 @@ const SEEN_MAX: usize = 10_000;
 
 impl Gateway {
     /// Without any session yet.
-    pub fn new(config: GatewayConfig, seed: Seed) -> Self {
+    pub fn new(config: GatewayConfig, mut seed: Seed) -> Self {
         Self {
             config,
+            calls: OwnCalls::new(&mut seed),
             seed,
             effects: VecDeque::new(),
             timers: Timers::new(),
@@ -394,6 +397,16 @@ impl Gateway {
             self.push(Effect::Full { what, whose, domain });
         }
         taken
+    }
+
+    /// A Call-ID that we know again.
+    pub(crate) fn next_call_id(&mut self) -> String {
+        self.calls.next(&mut self.seed)
+    }
+
+    /// True if a Call-ID is one of ours.
+    pub(crate) fn is_own_call(&self, call_id: &str) -> bool {
+        self.calls.is_own(call_id)
     }
 
     /// A number below `below`, or 0.

@@ -130,7 +130,7 @@ impl Gateway {
             Some(_) => self.config.subscribe_expires,
             None => return,
         };
-        let (tag, call_id) = (self.seed.next_hex(), self.seed.next_hex());
+        let (tag, call_id) = (self.seed.next_hex(), self.next_call_id());
         let Some(watch) = self.watches.get_mut(pair) else { return };
         let mut request = match &mut watch.dialog {
             Some(dialog) => dialog.request(Method::Subscribe),
@@ -519,7 +519,7 @@ impl Gateway {
         if asked || self.take_one(Scarce::Looks, pair).is_err() {
             return;
         }
-        let (tag, call_id) = (self.seed.next_hex(), self.seed.next_hex());
+        let (tag, call_id) = (self.seed.next_hex(), self.next_call_id());
         let mut request =
             sip::initial(Method::Subscribe, &pair.local, &pair.remote, &tag, &call_id);
         fill(&mut request, &pair.local, &self.config.contact, 0);

@@ -114,7 +114,7 @@ impl Gateway {
     }
 
     fn invite(&mut self, pair: &Pair, now: Instant) {
-        let (tag, call_id) = (self.seed.next_hex(), self.seed.next_hex());
+        let (tag, call_id) = (self.seed.next_hex(), self.next_call_id());
         let mut request = sip::initial(Method::Invite, &pair.local, &pair.remote, &tag, &call_id);
         sip::put_contact(&mut request, &pair.local, &self.config.contact);
         sip::put(&mut request, HeaderName::Allow, sip::ALLOW);
@@ -132,7 +132,7 @@ impl Gateway {
     }
 
     fn send_pager(&mut self, pair: &Pair, now: Instant) {
-        let (tag, call_id) = (self.seed.next_hex(), self.seed.next_hex());
+        let (tag, call_id) = (self.seed.next_hex(), self.next_call_id());
         let Some(session) = self.sessions.get(pair) else { return };
         let Some(first) = session.queue.front() else { return };
         // A standard partner answers to the device (RFC 7572 section 4).

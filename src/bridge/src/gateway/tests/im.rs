@@ -1,6 +1,7 @@
 //! IM sessions, as they go over the wire.
 
 use super::*;
+use crate::profile::Profile;
 
 fn text(mut request: Message, body: &str) -> Message {
     request.set_body("text/plain; charset=UTF-8", body.to_owned());
@@ -296,7 +297,7 @@ fn what_is_not_for_us_is_refused_with_a_reason() {
 fn standard_partners_get_pager_messages_of_a_bounded_size() {
     let mut world = World::with(|config| {
         let partner = "partner.example".parse().unwrap();
-        config.profiles.insert(partner, crate::profile::Profile::Standard);
+        config.profiles.insert(partner, Profile::Standard);
     });
     assert_eq!(world.say("one", 1), ["> MESSAGE"]);
     let (_, message) = world.sent("MESSAGE");
@@ -339,4 +340,39 @@ fn sessions_and_queues_are_bounded() {
     world.gateway.handle_shutdown(world.now);
     let lines = world.did();
     assert_eq!(lines.iter().filter(|line| line.starts_with("keep")).count(), 2, "{lines:?}");
+}
+
+/// What we sent comes back through somebody who put another sender in: it ends there.
+#[test]
+fn what_began_here_is_not_taken_from_outside() {
+    let round = |request: &Message, call_id: &str| {
+        let mut back = fresh(request.method().unwrap().as_str(), call_id);
+        for name in [HeaderName::Event, HeaderName::Expires] {
+            if let Some(value) = request.headers.get(&name) {
+                back.headers.push(name, value.into_owned()).unwrap();
+            }
+        }
+        match request.method() {
+            Some(Method::Invite) => back.set_body("application/sdp", SDP),
+            Some(Method::Message) => back.set_body("text/plain", "hi"),
+            _ => {}
+        }
+        back
+    };
+    let subscribe =
+        "<presence from='alice@ours.example' to='bob@partner.example' type='subscribe'/>";
+    for (method, profile) in
+        [("INVITE", Profile::Lync), ("MESSAGE", Profile::Standard), ("SUBSCRIBE", Profile::Lync)]
+    {
+        let mut world = World::with(|config| config.default_profile = profile);
+        match method {
+            "SUBSCRIBE" => world.stanza(subscribe, 1),
+            _ => world.say("hi", 1),
+        };
+        let sent = world.sent(method).1;
+        let back = round(&sent, &sent.call_id().unwrap());
+        assert_eq!(world.request(back), [format!("< 482 {method}")]);
+        let other = round(&sent, &"0".repeat(48));
+        assert_ne!(world.request(other)[0], format!("< 482 {method}"));
+    }
 }
