@@ -77,6 +77,8 @@ fn partner() -> Peer {
         dns: Service::Both,
         dnssec: None,
         tlsa: Vec::new(),
+        inside: None,
+        server: None,
         modules: Vec::new(),
         lua: String::new(),
     }

@@ -10,6 +10,7 @@ use crate::admin;
 use crate::block::Block;
 use crate::clock::poll;
 use crate::failure::Failure;
+use crate::nodes;
 use crate::port;
 use crate::process::{Account, Process, Program, run_to_end};
 use crate::shape::Shape;
@@ -32,6 +33,8 @@ pub(crate) struct Gatehouse {
     edges: u8,
     cores: Vec<Vec<String>>,
     claims: BTreeMap<String, Vec<String>>,
+    /// Test nodes that stand where the core would, whose settings are there, but not it.
+    nodes: u8,
 }
 
 /// One process of ours.
@@ -60,6 +63,7 @@ impl Gatehouse {
             edges: us.edges,
             cores: (1..=us.core_count()).map(|number| us.core_domains(number).to_vec()).collect(),
             claims: us.claims.clone(),
+            nodes: us.nodes,
         };
         let policy = directory.join("policy.toml");
         write(&policy, &policy_of(us, world))?;
@@ -72,6 +76,9 @@ impl Gatehouse {
         for name in &names {
             let mut table = gatehouse.settings(name, us, world.speaks_sip(), block);
             overlay(&mut table, &us.config);
+            if world.has_inside() && !name.starts_with("edge") {
+                overlay(&mut table, &inside(name, us, block)?);
+            }
             let file = directory.join(format!("{name}.toml"));
             write(&file, &table)?;
             let host = host(name);
@@ -124,6 +131,10 @@ impl Gatehouse {
         let edges: Vec<_> = (1..=self.edges).map(|number| numbered("edge", number)).collect();
         for edge in &edges {
             export(edge, &data(edge))?;
+        }
+        for node in 0..usize::from(self.nodes) {
+            let node = nodes::name(node);
+            export(&node, &data(&node))?;
         }
         for (name, domains) in self.inner_names().zip(&self.cores).skip(1) {
             let exported = self.directory.join(format!("{name}-exported"));
@@ -183,7 +194,8 @@ impl Gatehouse {
     /// The processes, in the order in which they start.
     pub(crate) fn process_names(&self) -> Vec<&str> {
         // The edges first: the cores dial them.
-        let mut names: Vec<_> = self.parts.keys().map(String::as_str).collect();
+        let runs = |name: &&str| self.nodes == 0 || name.starts_with("edge");
+        let mut names: Vec<_> = self.parts.keys().map(String::as_str).filter(runs).collect();
         names.sort_by_key(|name| !name.starts_with("edge"));
         names
     }
@@ -224,13 +236,20 @@ impl Gatehouse {
                     stream["authentication"].as_str().is_some_and(|text| text.contains("serves"));
                 stream["kind"] == "trunk" && stream["state"] == "open" && (serves || !is_edge)
             });
-            let wanted = if is_edge { self.cores.len() } else { usize::from(self.edges) };
+            let cores = if self.nodes > 0 { self.nodes.into() } else { self.cores.len() };
+            let wanted = if is_edge { cores } else { usize::from(self.edges) };
             (open.count() >= wanted).then_some(())
         };
-        let all = || self.parts.keys().try_for_each(|name| open(name));
+        let all = || self.process_names().into_iter().try_for_each(open);
         poll(START_WITHIN, all).ok_or_else(|| {
             Failure::world(format!("edges and cores show no open trunk after {START_WITHIN:?}"))
         })
+    }
+
+    /// Where the test nodes' trunk certificates are.
+    pub(crate) fn node_directories(&self) -> Vec<PathBuf> {
+        let directory = |node| self.directory.join(format!("{}-data", nodes::name(node)));
+        (0..self.nodes.into()).map(|node| directory(node).join("trunk")).collect()
     }
 
     /// The log of a process.
@@ -302,15 +321,21 @@ impl Gatehouse {
         let mut trunk = Table::new();
         if !core {
             listen.insert("trunk".into(), at(port::TRUNK));
-            let cores = (1..=us.core_count()).map(|number| {
+            let core = |number| {
                 let name = Value::from(numbered("core", number));
                 if us.cores.is_empty() {
                     return name;
                 }
                 let domains = us.core_domains(number).to_vec().into();
                 Value::Table(table([("name", name), ("domains", domains)]))
-            });
-            trunk.insert("cores".into(), cores.collect::<Vec<_>>().into());
+            };
+            let cores: Vec<Value> = if us.nodes > 0 {
+                // Without a row of its own each may serve everything.
+                (0..us.nodes.into()).map(|node| nodes::name(node).into()).collect()
+            } else {
+                (1..=us.core_count()).map(core).collect()
+            };
+            trunk.insert("cores".into(), cores.into());
         } else if !edge {
             let edges = (1..=us.edges).map(|number| {
                 let name = numbered("edge", number);
@@ -353,6 +378,12 @@ impl Gatehouse {
         ]);
         if !trunk.is_empty() {
             settings.insert("trunk".into(), trunk.into());
+        }
+        if us.nodes > 0 && !core {
+            // The first one takes new sessions.
+            let order: Vec<_> = (0..us.nodes.into()).map(nodes::name).collect();
+            let routing = table([("routing-nodes", order.into())]);
+            settings.insert("sip".into(), routing.into());
         }
         settings
     }
@@ -450,10 +481,26 @@ fn ports(name: &str, host: u8, speaks_sip: bool, block: &Block) -> Vec<SocketAdd
     ports.iter().copied().chain(sip).map(|port| block.at(host, port)).collect()
 }
 
+/// Each edge by name, and where its trunk is.
+pub(crate) fn trunks(us: &Us, block: &Block) -> Vec<(String, SocketAddr)> {
+    let at = |name: String| (name.clone(), block.at(host(&name), port::TRUNK));
+    (1..=us.edges).map(|number| at(numbered("edge", number))).collect()
+}
+
 /// Where every edge listens for SIP partners.
 pub(crate) fn sip_edges(us: &Us, block: &Block, shape: Shape) -> Vec<SocketAddr> {
     let edges = if shape == Shape::Two { us.edges } else { 1 };
     (1..=edges).map(|number| block.at(host(&numbered("edge", number)), port::SIPS)).collect()
+}
+
+/// Where a core listens for SIP servers of the inside, and what it knows of them.
+fn inside(name: &str, us: &Us, block: &Block) -> Result<Table, Failure> {
+    let at = |port: u16| Value::from(vec![block.at(host(name), port).to_string()]);
+    let listen = table([("sip-inside-tls", at(port::SIPS)), ("sip-inside-tcp", at(port::SIP))]);
+    let text = us.inside.to_string().replace("{net}", &block.net());
+    let rows: Table = toml::from_str(&text)
+        .map_err(|error| Failure::world(format!("`us.inside` in world.toml: {error}")))?;
+    Ok(table([("listen", listen.into()), ("sip", rows.into())]))
 }
 
 /// The scenario's rules; without any, one rule per peer that asks for a certificate.
@@ -494,7 +541,7 @@ fn sip_rows(world: &World) -> Vec<Table> {
         ])
     };
     let played = world.sips.iter().filter(|sip| sip.behind.is_none());
-    let real = world.peers.iter().filter(|peer| peer.kind == Kind::Kamailio);
+    let real = world.peers.iter().filter(|peer| peer.is_sip_partner());
     let mut rows: Vec<_> = played.map(|sip| row(&sip.domain)).collect();
     for peer in real {
         let mut row = row(&peer.domain);

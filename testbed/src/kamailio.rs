@@ -9,7 +9,7 @@ use crate::port;
 use crate::process::{Account, Process, Program, hand_over, run_to_end};
 use crate::prosody::Surroundings;
 use crate::shape::Shape;
-use crate::world::Peer;
+use crate::world::{Inside, Peer};
 
 /// The account of Debian's package.
 pub(crate) const ACCOUNT: Account = Account::Daemon("kamailio");
@@ -108,6 +108,17 @@ impl Kamailio {
         self.directory.join(format!("{}.{extension}", self.peer.name))
     }
 
+    /// Where it sends what is for others.
+    fn out(&self, block: &Block) -> String {
+        let (core, edge) =
+            (gatehouse::addresses(block, Shape::Two).1, gatehouse::addresses(block, Shape::One).0);
+        match self.peer.inside {
+            None => format!("sip:{}:{};transport=tls", edge.ip(), port::SIPS),
+            Some(Inside::Tls) => format!("sip:{}:{};transport=tls", core.ip(), port::SIPS),
+            Some(Inside::Tcp) => format!("sip:{}:{};transport=tcp", core.ip(), port::SIP),
+        }
+    }
+
     fn config(&self, block: &Block) -> String {
         let (edge, _) = gatehouse::addresses(block, Shape::One);
         CONFIG
@@ -116,6 +127,8 @@ impl Kamailio {
             .replace("@SIP@", &port::SIP.to_string())
             .replace("@SIPS@", &port::SIPS.to_string())
             .replace("@EDGE@", &edge.ip().to_string())
+            .replace("@OUT@", &self.out(block))
+            .replace("@SERVER@", &self.peer.sip_server())
             .replace("@MODULES@", MODULES)
             .replace("@DATA@", &self.data().display().to_string())
             .replace("@DATABASE@", &self.database().display().to_string())
@@ -147,7 +160,7 @@ disable_tcp=no
 enable_tls=yes
 auto_aliases=no
 alias="@DOMAIN@"
-alias="sip.@DOMAIN@"
+alias="@SERVER@"
 listen=tcp:@ADDRESS@:@SIP@
 listen=tls:@ADDRESS@:@SIPS@
 tcp_connection_lifetime=3605
@@ -155,6 +168,8 @@ tcp_connect_timeout=5
 tcp_send_timeout=5
 tcp_keepalive=yes
 tcp_crlf_ping=yes
+# Who is trusted by address must come from it.
+tcp_source_ipv4=@ADDRESS@
 # An alias would let a peer without TLS take over what is to go out by TLS.
 tcp_accept_aliases=no
 
@@ -247,10 +262,10 @@ request_route {
     route(OUT);
 }
 
-# Another organisation's: to our edge over TLS. A phone's, in a dialog: where it says.
+# Another organisation's: to our edge over TLS; a server of the inside: to our core. A phone's, in a dialog: where it says.
 route[OUT] {
-    if ($rd =~ "[.]example$" && $rd != "@DOMAIN@" && $rd != "sip.@DOMAIN@") {
-        $du = "sip:@EDGE@:@SIPS@;transport=tls";
+    if ($rd =~ "[.]example$" && $rd != "@DOMAIN@" && $rd != "@SERVER@") {
+        $du = "@OUT@";
     }
     if (!t_relay()) sl_reply_error();
 }

@@ -17,6 +17,7 @@ mod ejabberd;
 mod failure;
 mod gatehouse;
 mod kamailio;
+mod nodes;
 mod place;
 mod play;
 mod player;

@@ -2,6 +2,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::failure::Failure;
+use crate::nodes;
 use crate::shape::Shape;
 use crate::step::{Count, Line, Login, Opening, Port, Says, Step, Until};
 
@@ -93,6 +94,9 @@ fn step(words: &mut Words, block: &[&str]) -> Result<Step, String> {
         let actor = words.need("a crowd")?;
         words.expect(&["are", "refused"])?;
         return Ok(Step::Refused { actor, count, within: within(words)? });
+    }
+    if let Some(order) = nodes::order(&subject, words)? {
+        return Ok(Step::Nodes(order));
     }
     let verb = words.need("a verb")?;
     act(subject, &verb, words, block.join("\n"))
@@ -336,11 +340,13 @@ fn texts(words: &mut Words) -> Result<Vec<String>, String> {
     Ok(texts)
 }
 
-fn within(words: &mut Words) -> Result<Duration, String> {
+/// How long something may take, if the sentence says so.
+pub(crate) fn within(words: &mut Words) -> Result<Duration, String> {
     if words.take(&["within"]) { duration(words) } else { Ok(WITHIN) }
 }
 
-fn duration(words: &mut Words) -> Result<Duration, String> {
+/// A time, such as `5s`.
+pub(crate) fn duration(words: &mut Words) -> Result<Duration, String> {
     let said = words.need("a duration")?;
     let seconds = said.strip_suffix('s').and_then(|number| number.parse::<f64>().ok());
     seconds
@@ -357,7 +363,7 @@ fn times(words: &mut Words) -> Result<u32, String> {
 }
 
 /// The words of a sentence; text in quotes is one word.
-struct Words(std::collections::VecDeque<String>);
+pub(crate) struct Words(std::collections::VecDeque<String>);
 
 impl Words {
     fn new(sentence: &str) -> Result<Self, String> {
@@ -379,12 +385,13 @@ impl Words {
         self.0.pop_front()
     }
 
-    fn need(&mut self, what: &str) -> Result<String, String> {
+    /// The next word, or what is missing.
+    pub(crate) fn need(&mut self, what: &str) -> Result<String, String> {
         self.next().ok_or_else(|| format!("{what} is missing"))
     }
 
     /// Takes `words` if they come next.
-    fn take(&mut self, words: &[&str]) -> bool {
+    pub(crate) fn take(&mut self, words: &[&str]) -> bool {
         let comes = self.0.iter().map(String::as_str).take(words.len()).eq(words.iter().copied());
         if comes {
             self.0.drain(..words.len());
@@ -392,7 +399,8 @@ impl Words {
         comes
     }
 
-    fn expect(&mut self, words: &[&str]) -> Result<(), String> {
+    /// Takes `words`, which must come next.
+    pub(crate) fn expect(&mut self, words: &[&str]) -> Result<(), String> {
         if self.take(words) {
             return Ok(());
         }
@@ -400,7 +408,8 @@ impl Words {
         Err(format!("`{}` must stand where `{found}` is", words.join(" ")))
     }
 
-    fn number(&mut self) -> Option<u32> {
+    /// Takes a number if one comes next.
+    pub(crate) fn number(&mut self) -> Option<u32> {
         let number = self.0.front()?.parse().ok()?;
         self.0.pop_front();
         Some(number)

@@ -129,6 +129,10 @@ impl<'a> Player<'a> {
             Step::Load { peer, from, to, count, per_second } => {
                 self.load(peer, from, to, (*count, *per_second))
             }
+            Step::Nodes(order) => {
+                let lab = self.stage.lab.as_mut().ok_or("world.toml has no nodes")?;
+                lab.perform(order)
+            }
             Step::Wait(time) => {
                 let command = json!({"do": "wait", "seconds": time.as_secs_f64()});
                 self.stage.driver.tell(command, *time)

@@ -11,6 +11,9 @@ pub(crate) fn progress(out: &mut impl Write, outcome: &Outcome) -> io::Result<()
     let seconds = outcome.took.as_secs_f64();
     let result = result(outcome);
     writeln!(out, "  {result:<6}  {}  {}  {seconds:.1} s", outcome.name, outcome.shape)?;
+    for line in &outcome.told {
+        writeln!(out, "    {line}")?;
+    }
     if let Some(failure) = &outcome.failure {
         writeln!(out, "    {}", failure.to_string().replace('\n', "\n    "))?;
     }

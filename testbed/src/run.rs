@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::block::Block;
 use crate::clock::now;
 use crate::failure::Failure;
+use crate::nodes::Lab;
 use crate::player::Player;
 use crate::scenario::Scenario;
 use crate::shape::Shape;
@@ -23,6 +24,8 @@ pub(crate) struct Outcome {
     pub(crate) shape: Shape,
     /// How long it took.
     pub(crate) took: Duration,
+    /// What it counted.
+    pub(crate) told: Vec<String>,
     /// Why it failed, if it did.
     pub(crate) failure: Option<Failure>,
     /// Where its logs are, if they were kept.
@@ -33,13 +36,14 @@ pub(crate) struct Outcome {
 pub(crate) fn run(scenario: &Scenario, shape: Shape, paths: &Paths, keep: bool) -> Outcome {
     let begin = now();
     let directory = paths.runs.join(format!("{}-{}-{}", scenario.name, shape, std::process::id()));
-    let failure = attempt(scenario, shape, &directory, paths).err();
+    let mut told = Vec::new();
+    let failure = attempt(scenario, shape, &directory, paths, &mut told).err();
     let kept = (failure.is_some() || keep).then(|| directory.clone());
     if kept.is_none() {
         // Left-overs do not make a passed scenario a failed one.
         let _left = fs::remove_dir_all(&directory);
     }
-    Outcome { name: scenario.name.clone(), shape, took: begin.elapsed(), failure, kept }
+    Outcome { name: scenario.name.clone(), shape, took: begin.elapsed(), told, failure, kept }
 }
 
 fn attempt(
@@ -47,15 +51,21 @@ fn attempt(
     shape: Shape,
     directory: &Path,
     paths: &Paths,
+    told: &mut Vec<String>,
 ) -> Result<(), Failure> {
     fs::create_dir_all(directory).map_err(Failure::io("make", directory))?;
     let block = Block::claim(scenario.number, shape)?;
     let deadline = now() + SCENARIO_WITHIN;
     let mut stage = Stage::set(&scenario.world, block, shape, directory, paths)?;
-    Player::new(&mut stage, scenario, deadline).play(shape)?;
-    stage.close()?;
+    let played = Player::new(&mut stage, scenario, deadline).play(shape);
+    let closed = played.and_then(|()| stage.close());
+    told.extend(stage.lab.as_mut().map(Lab::told).unwrap_or_default());
+    closed?;
     for (address, sip) in (sip::FIRST_SIP..).zip(&scenario.world.sips) {
-        sip::judge(sip, address, &stage.block, directory)?;
+        // Those inside may see the inside.
+        if !scenario.world.is_inside(sip) {
+            sip::judge(sip, address, &stage.block, directory)?;
+        }
     }
     match &scenario.world.us {
         Some(us) => verdict::judge(us, &stage),

@@ -13,6 +13,7 @@ use crate::dnssec;
 use crate::driver::Driver;
 use crate::failure::Failure;
 use crate::gatehouse::{self, Gatehouse};
+use crate::nodes::{self, Lab};
 use crate::port;
 use crate::process::Process;
 use crate::prosody::Surroundings;
@@ -57,6 +58,8 @@ pub(crate) struct Stage {
     /// Users of SIP partners that the driver plays, by the name in the script: the partner, and the
     /// address.
     pub(crate) sip_users: BTreeMap<String, (String, String)>,
+    /// Test nodes and their partner, if there are any.
+    pub(crate) lab: Option<Lab>,
     servers: BTreeMap<String, Server>,
     running: BTreeMap<String, Process>,
     directory: PathBuf,
@@ -127,6 +130,7 @@ impl Stage {
             people: people(world, &block, shape, &both),
             raw_certificates: BTreeMap::new(),
             sip_users: sip_users(world),
+            lab: None,
             servers: BTreeMap::new(),
             running: BTreeMap::new(),
             directory: directory.to_owned(),
@@ -138,7 +142,9 @@ impl Stage {
             let trust = if peer.trusts_us { &both } else { &root };
             stage.add_server(peer, address, &authority, trust, &hosts)?;
         }
-        stage.add_sips(world, &authority, &both)?;
+        if world.us.as_ref().is_none_or(|us| us.nodes == 0) {
+            stage.add_sips(world, &authority, &both)?;
+        }
         for raw in world.raws.iter().filter(|raw| !raw.domain.is_empty()) {
             let files =
                 authority.issue(&raw.domain, raw.certificate, &directory.join(&raw.name))?;
@@ -153,6 +159,13 @@ impl Stage {
             stage.driver.tell(command, STOP_WITHIN).map_err(Failure::world)?;
         }
         stage.start_us()?;
+        stage.start_nodes(world, &authority)?;
+        if let Some(gatehouse) = &stage.gatehouse {
+            gatehouse.await_trunk()?;
+        }
+        if let Some(lab) = &stage.lab {
+            lab.await_links(STOP_WITHIN)?;
+        }
         if world.speaks_sip() && shape == Shape::Two {
             // The edge asks every two seconds what a core serves, and nothing tells when it knows.
             let _time_is_up = poll(SIP_ROUTES_WITHIN, || None::<()>);
@@ -169,8 +182,8 @@ impl Stage {
         hosts: &str,
     ) -> Result<(), Failure> {
         let certificate = if peer.kind == Kind::Kamailio {
-            let names = (peer.domain.as_str(), format!("sip.{}", peer.domain));
-            let names = (names.0, names.1.as_str());
+            let server = peer.sip_server();
+            let names = (peer.domain.as_str(), server.as_str());
             let made = authority.issue_sip(&peer.name, names, SipFlavour::Host, &self.directory)?;
             made.ok_or_else(|| Failure::world("a Kamailio shows a certificate"))?
         } else {
@@ -201,6 +214,35 @@ impl Stage {
         Ok(())
     }
 
+    /// The test nodes and the partner that talks with them.
+    fn start_nodes(&mut self, world: &World, authority: &Authority) -> Result<(), Failure> {
+        let (Some(us), Some(gatehouse)) = (&world.us, &self.gatehouse) else { return Ok(()) };
+        let Some(sip) = world.sips.first().filter(|_| us.nodes > 0) else { return Ok(()) };
+        let (host, name) = (sip.server(), &sip.name);
+        let files =
+            authority.issue_sip(name, (&sip.domain, &host), SipFlavour::Host, &self.directory)?;
+        let files = files.ok_or_else(|| Failure::world("the partner shows a certificate"))?;
+        let local = us.domains.first().cloned().unwrap_or_default();
+        let lab = Lab::start(nodes::Place {
+            directories: gatehouse.node_directories(),
+            links: nodes::Links {
+                edges: gatehouse::trunks(us, &self.block),
+                domain: local.clone(),
+            },
+            ends: nodes::Ends {
+                remote: sip.domain.clone(),
+                host,
+                at: self.block.at(FIRST_SIP, port::SIPS),
+                local,
+                edges: gatehouse::sip_edges(us, &self.block, Shape::Two),
+            },
+            files: &files,
+            record: sip::record(name, &self.directory),
+        })?;
+        self.lab = Some(lab);
+        Ok(())
+    }
+
     /// Where this scenario's files are.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
@@ -211,7 +253,6 @@ impl Stage {
             for name in gatehouse.process_names() {
                 self.running.insert(name.to_owned(), gatehouse.start(name)?);
             }
-            gatehouse.await_trunk()?;
         }
         Ok(())
     }
@@ -228,6 +269,9 @@ impl Stage {
 
     /// `kill -9`.
     pub(crate) fn kill(&mut self, name: &str) -> Result<(), Failure> {
+        if let Some(lab) = self.lab_of(name) {
+            return lab.kill(name).map_err(Failure::world);
+        }
         let name = self.process_name(name)?;
         let process = self.running.remove(&name);
         process.map(drop).ok_or_else(|| Failure::world(format!("{name} does not run")))
@@ -246,13 +290,21 @@ impl Stage {
     }
 
     /// Freezes a process, or lets it go on.
-    pub(crate) fn freeze(&self, name: &str, frozen: bool) -> Result<(), Failure> {
+    pub(crate) fn freeze(&mut self, name: &str, frozen: bool) -> Result<(), Failure> {
+        if let Some(lab) = self.lab_of(name) {
+            return lab.silence(name, frozen).map_err(Failure::world);
+        }
         self.running(name)?.signal(if frozen { "STOP" } else { "CONT" })
     }
 
     /// The most memory that a process ever had in use, in bytes.
     pub(crate) fn memory_peak(&self, name: &str) -> Result<u64, Failure> {
         self.running(name)?.memory_peak()
+    }
+
+    /// The test nodes, if `name` is one of them.
+    fn lab_of(&mut self, name: &str) -> Option<&mut Lab> {
+        self.lab.as_mut().filter(|lab| lab.has(name))
     }
 
     fn running(&self, name: &str) -> Result<&Process, Failure> {
@@ -263,6 +315,9 @@ impl Stage {
 
     /// Starts what was killed or stopped.
     pub(crate) fn start(&mut self, name: &str) -> Result<(), Failure> {
+        if let Some(lab) = self.lab_of(name) {
+            return lab.revive(name).map_err(Failure::world);
+        }
         let name = self.process_name(name)?;
         if self.running.contains_key(&name) {
             return Err(Failure::world(format!("{name} runs already")));
@@ -306,6 +361,9 @@ impl Stage {
 
     /// Stops our processes as an operator would. It must work at the end of every scenario.
     pub(crate) fn close(&mut self) -> Result<(), Failure> {
+        if let Some(lab) = &mut self.lab {
+            lab.close().map_err(Failure::world)?;
+        }
         let names = self.gatehouse.iter().flat_map(Gatehouse::process_names);
         let names: Vec<_> = names.map(str::to_owned).collect();
         // The cores first: they are the side that dials.
@@ -353,7 +411,9 @@ fn zone(world: &World, block: &Block, shape: Shape, directory: &Path) -> Result<
     }
     for (address, peer) in (FIRST_PEER..).zip(&world.peers) {
         let (at, host) = (block.at(address, 0), format!("xmpp.{}", peer.domain));
-        if peer.kind == Kind::Kamailio {
+        if peer.inside.is_some() {
+            zone.add(&format!("{}. A {}", peer.sip_server(), block.host(address)));
+        } else if peer.kind == Kind::Kamailio {
             zone.add_sip(&peer.domain, &format!("sip.{}", peer.domain), &[at]);
         } else {
             for domain in std::iter::once(&peer.domain).chain(&peer.hosts) {

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::nodes::Order;
 use crate::shape::Shape;
 
 /// One statement of a play, with where it stands.
@@ -134,6 +135,8 @@ pub(crate) enum Step {
         /// How many a second.
         per_second: u32,
     },
+    /// Test nodes or their partner do something.
+    Nodes(Order),
     /// Time passes.
     Wait(Duration),
     /// A process is frozen (`true`) or goes on.

@@ -54,6 +54,10 @@ pub(crate) struct Us {
     /// serve.
     #[serde(default)]
     pub(crate) claims: BTreeMap<String, Vec<String>>,
+    /// In two processes: so many test nodes stand where cores would, all with all domains, and the
+    /// first SIP partner is one that talks with them.
+    #[serde(default)]
+    pub(crate) nodes: u8,
     /// Whether the core reaches the edge over a link that a script can cut.
     #[serde(default)]
     pub(crate) link: bool,
@@ -72,6 +76,9 @@ pub(crate) struct Us {
     /// Which of our services are in DNS.
     #[serde(default)]
     pub(crate) dns: Service,
+    /// The core's `[sip]` section about servers of the inside; `{net}` is the address block.
+    #[serde(default)]
+    pub(crate) inside: toml::Table,
     /// Texts that make an `ERROR` line of ours acceptable.
     #[serde(default)]
     pub(crate) expected_errors: Vec<String>,
@@ -131,12 +138,38 @@ pub(crate) struct Peer {
     /// `3 1 1 of other.example`.
     #[serde(default)]
     pub(crate) tlsa: Vec<String>,
+    /// A Kamailio stands inside, and speaks to the core this way.
+    pub(crate) inside: Option<Inside>,
+    /// The host that a Kamailio's certificate names; without it, `sip.` and the domain.
+    pub(crate) server: Option<String>,
     /// Further modules of a Prosody.
     #[serde(default)]
     pub(crate) modules: Vec<String>,
     /// Further lines for the global part of a Prosody's configuration.
     #[serde(default)]
     pub(crate) lua: String,
+}
+
+/// How a SIP server of the inside speaks to the core.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Inside {
+    /// Over TLS; it is known by its certificate.
+    Tls,
+    /// In the clear; it is known by its address.
+    Tcp,
+}
+
+impl Peer {
+    /// The host that a Kamailio's certificate names.
+    pub(crate) fn sip_server(&self) -> String {
+        self.server.clone().unwrap_or_else(|| format!("sip.{}", self.domain))
+    }
+
+    /// Whether it is a SIP partner, in another organisation.
+    pub(crate) fn is_sip_partner(&self) -> bool {
+        self.kind == Kind::Kamailio && self.inside.is_none()
+    }
 }
 
 /// A hand-made peer.
@@ -248,7 +281,7 @@ impl Us {
     }
 
     fn mistake(&self, shape: Option<Shape>) -> Option<&'static str> {
-        let several = self.edges != 1 || self.cores.len() > 1;
+        let several = self.edges != 1 || self.cores.len() > 1 || self.nodes > 0;
         if !(1..=3).contains(&self.edges) || self.cores.len() > 3 {
             return Some("there may be one to three edges, and up to three cores");
         }
@@ -257,6 +290,9 @@ impl Us {
         }
         if several && self.link {
             return Some("a link that can be cut needs one edge and one core");
+        }
+        if self.nodes > 9 || self.nodes > 0 && (!self.cores.is_empty() || !self.users.is_empty()) {
+            return Some("there may be nine nodes, and they know no cores and no users");
         }
         let served: Vec<_> = self.cores.iter().flatten().collect();
         let all = self.domains.iter().all(|domain| served.contains(&domain));
@@ -268,9 +304,20 @@ impl Us {
 impl World {
     /// Whether anybody speaks SIP; if nobody does, neither do we.
     pub(crate) fn speaks_sip(&self) -> bool {
-        !self.sips.is_empty()
-            || self.peers.iter().any(|peer| peer.kind == Kind::Kamailio)
+        self.sips.iter().any(|sip| !self.is_inside(sip))
+            || self.peers.iter().any(Peer::is_sip_partner)
             || self.us.as_ref().is_some_and(|us| !us.sip_rows.is_empty())
+    }
+
+    /// Whether it is the phones of a server of the inside.
+    pub(crate) fn is_inside(&self, sip: &Sip) -> bool {
+        let behind = |peer: &&Peer| sip.behind.as_ref() == Some(&peer.name);
+        self.peers.iter().find(behind).is_some_and(|peer| peer.inside.is_some())
+    }
+
+    /// Whether there are SIP servers of the inside.
+    pub(crate) fn has_inside(&self) -> bool {
+        self.peers.iter().any(|peer| peer.inside.is_some())
     }
 
     /// Reads and checks `world.toml`.
@@ -368,6 +415,8 @@ mod tests {
             "cores = [['a']]",
             "cores = [['a'], ['b', 'a']]",
             "edges = 2\nlink = true",
+            "nodes = 10",
+            "nodes = 2\nusers = ['x@a']",
         ] {
             assert!(us(wrong).mistake(Some(Shape::Two)).is_some(), "{wrong}");
         }

@@ -51,6 +51,9 @@ pub(crate) struct Bench {
     /// Idle streams in `streams`, sessions in `sessions`, connections in `sip-idle`
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..=2000))]
     idle: u16,
+    /// Subscriptions in `sip-subscriptions`
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    subscriptions: u16,
     /// Servers
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Ours, Kind::OursTwo, Kind::Prosody, Kind::Ejabberd, Kind::Kamailio])]
     peers: Vec<Kind>,
@@ -82,7 +85,10 @@ pub(crate) fn run(bench: &Bench) -> Result<bool, Failure> {
         .build()
         .map_err(|error| Failure::world(format!("cannot make a runtime: {error}")))?;
     let mut rows = Vec::new();
-    for path in &bench.paths {
+    if bench.paths.contains(&Path::SipSubscriptions) {
+        rows.push(subscriptions(bench, &paths, &directory, &runtime));
+    }
+    for path in bench.paths.iter().filter(|path| **path != Path::SipSubscriptions) {
         let mut of_path: Vec<_> = subjects
             .iter_mut()
             .filter(|subject| subject.takes(*path))
@@ -117,6 +123,23 @@ pub(crate) fn run(bench: &Bench) -> Result<bool, Failure> {
         progress(&format!("the logs are in {}", directory.display()));
     }
     Ok(passed)
+}
+
+/// In a world of its own, which lasts as long as its one measurement.
+fn subscriptions(
+    bench: &Bench,
+    paths: &Paths,
+    root: &std::path::Path,
+    runtime: &tokio::runtime::Runtime,
+) -> Row {
+    let (count, directory) = (bench.subscriptions.into(), root.join("subscriptions"));
+    let told = |what: &str| progress(what);
+    let measured = sip::subscriptions::measure(count, &directory, paths, told);
+    let (samples, failure) = match runtime.block_on(Box::pin(measured)) {
+        Ok(sample) => (vec![sample], None),
+        Err(failure) => (Vec::new(), Some(failure.to_string())),
+    };
+    Row { path: Path::SipSubscriptions, kind: Kind::OursTwo, samples, failure }
 }
 
 /// A server under test, by what it speaks.
@@ -157,8 +180,11 @@ fn start(
     kinds.dedup();
     let mut servers = Vec::new();
     for kind in kinds {
-        let has =
-            |sip: bool| bench.paths.iter().any(|path| kind.takes(*path) && path.is_sip() == sip);
+        let has = |sip: bool| {
+            bench.paths.iter().any(|path| {
+                *path != Path::SipSubscriptions && kind.takes(*path) && path.is_sip() == sip
+            })
+        };
         let (has_sip, has_xmpp) = (has(true), has(false));
         if !has_sip && !has_xmpp {
             continue;

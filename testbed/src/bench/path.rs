@@ -43,6 +43,8 @@ pub(crate) enum Path {
     SipOut,
     /// SIP connections of the partner over TLS, kept idle.
     SipIdle,
+    /// SUBSCRIBE of partners' users, allowed, notified, and kept. Once, whatever the number of runs.
+    SipSubscriptions,
 }
 
 impl Path {
@@ -55,12 +57,13 @@ impl Path {
             Self::Presence => "delivery",
             Self::SipIn | Self::SipOut => "MESSAGE",
             Self::SipIdle => "connect",
+            Self::SipSubscriptions => "SUBSCRIBE",
         }
     }
 
     /// Whether it is about SIP: then only those are measured that speak it, and of us the edge alone.
     pub(crate) fn is_sip(self) -> bool {
-        matches!(self, Self::SipIn | Self::SipOut | Self::SipIdle)
+        matches!(self, Self::SipIn | Self::SipOut | Self::SipIdle | Self::SipSubscriptions)
     }
 }
 
@@ -77,6 +80,7 @@ impl fmt::Display for Path {
             Self::SipIn => "sip-in",
             Self::SipOut => "sip-out",
             Self::SipIdle => "sip-idle",
+            Self::SipSubscriptions => "sip-subscriptions",
         })
     }
 }

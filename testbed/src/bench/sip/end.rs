@@ -6,6 +6,7 @@ use tokio::time::timeout;
 
 use crate::bench::wire::broken;
 use crate::failure::Failure;
+use crate::nodes::text::message_length;
 
 const READ_AT_ONCE: usize = 64 * 1024;
 /// How long one request may take.
@@ -212,20 +213,6 @@ impl End {
         self.out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
         Ok(())
     }
-}
-
-/// How long the first message is, if it is there whole.
-fn message_length(heard: &[u8]) -> Option<usize> {
-    const NAME: &[u8] = b"\r\ncontent-length:";
-    let end = heard.windows(4).position(|window| window == HEAD_END)? + 4;
-    let head = heard.get(..end)?;
-    let at = head.windows(NAME.len()).position(|window| window.eq_ignore_ascii_case(NAME));
-    let length = at.and_then(|at| {
-        let line = head.get(at + NAME.len()..)?.split(|byte| *byte == b'\r').next()?;
-        std::str::from_utf8(line).ok()?.trim().parse::<usize>().ok()
-    });
-    let whole = end + length.unwrap_or(0);
-    (heard.len() >= whole).then_some(whole)
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {

@@ -6,6 +6,7 @@
 
 mod end;
 mod relay;
+pub(crate) mod subscriptions;
 
 use std::fs;
 use std::future::Future;
