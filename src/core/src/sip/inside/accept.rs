@@ -26,7 +26,7 @@ pub(super) fn start(
     events: mpsc::Sender<FromInside>,
     tasks: &Tasks,
 ) -> Arc<Shared> {
-    let mut ports = HashMap::new();
+    let mut listening: HashMap<HopProtocol, Vec<SocketAddr>> = HashMap::new();
     let listeners: Vec<(HopProtocol, TcpListener)> = parts
         .tls_listeners
         .into_iter()
@@ -36,7 +36,7 @@ pub(super) fn start(
     for (protocol, listener) in &listeners {
         if let Ok(address) = listener.local_addr() {
             info!(listen.addr = %address, %protocol, "listening for SIP servers of the inside");
-            ports.entry(*protocol).or_insert_with(|| address.port());
+            listening.entry(*protocol).or_default().push(address);
         }
     }
     let shared = Arc::new(Shared {
@@ -45,7 +45,7 @@ pub(super) fn start(
         resolver: parts.resolver,
         settings: parts.settings,
         own: parts.own,
-        ports,
+        listening,
         events,
         last_flow: AtomicU64::new(FLOWS_START),
         tasks: tasks.clone(),

@@ -18,6 +18,7 @@ use tokio::time;
 use tracing::{debug, info, info_span};
 
 use super::line::{Face, Line};
+use super::listening::reached_at;
 use super::{FromInside, Shared, draw};
 
 /// What the reason begins with if there never was a connection.
@@ -56,13 +57,10 @@ async fn carry(shared: &Shared, hop: &Hop, flow: u64, queue: mpsc::Receiver<Mess
     if shared.events.send(FromInside::Reached { flow, shown }).await.is_err() {
         return "we are stopping".to_owned();
     }
-    let port = shared.ports.get(&hop.protocol).copied().unwrap_or_else(|| local.port());
+    let listening = shared.listening.get(&hop.protocol).map(Vec::as_slice).unwrap_or_default();
     let line = Line {
         flow,
-        face: Face {
-            address: SocketAddr::new(local.ip().to_canonical(), port),
-            protocol: hop.protocol,
-        },
+        face: Face { address: reached_at(listening, local), protocol: hop.protocol },
         inbound: false,
         queue,
         events: shared.events.clone(),

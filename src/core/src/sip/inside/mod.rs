@@ -11,6 +11,7 @@ mod calls;
 mod dial;
 mod hops;
 mod line;
+mod listening;
 mod way;
 
 use std::collections::HashMap;
@@ -81,7 +82,7 @@ struct Shared {
     settings: watch::Receiver<Arc<InsideSip>>,
     own: Domain,
     /// Where we listen, so that a next hop can reach us.
-    ports: HashMap<HopProtocol, u16>,
+    listening: HashMap<HopProtocol, Vec<SocketAddr>>,
     events: mpsc::Sender<FromInside>,
     last_flow: AtomicU64,
     tasks: Tasks,
