@@ -33,6 +33,8 @@ LYNC_TYPES = (
     "application/ms-imdn+xml text/x-msmsgsinvite"
 )
 ALLOW = "INVITE, BYE, ACK, CANCEL, INFO, MESSAGE, UPDATE, REFER, NOTIFY, BENOTIFY"
+# No phone knows the requests of Lync.
+PHONE_ALLOW = "INVITE, BYE, ACK, CANCEL, MESSAGE, NOTIFY"
 
 
 class SipUser:
@@ -292,7 +294,8 @@ class SipUser:
                 ("ms-keep-alive", "UAC;hop-hop=yes"),
                 ("history-info", f"<sip:{peer}>;index=1"),
             ]
-        headers += [("Allow", ALLOW), ("Content-Type", "application/sdp")]
+        allow = ALLOW if self.partner.lync else PHONE_ALLOW
+        headers += [("Allow", allow), ("Content-Type", "application/sdp")]
         body = self._sdp("null", order.get("media", "message"))
         if order.get("media") == "conference":
             headers[-1] = ("Content-Type", "application/ms-conf-invite+xml")

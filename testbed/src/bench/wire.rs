@@ -42,7 +42,16 @@ impl Wire {
 
     /// Waits for the first of `words`, forgets all up to its end, and returns that.
     pub(crate) async fn hear(&mut self, words: &[&str]) -> Result<String, Failure> {
-        let wanted = timeout(ANSWER_WITHIN, self.hear_whenever(words)).await;
+        self.hear_within(words, ANSWER_WITHIN).await
+    }
+
+    /// The same, for what may take longer.
+    pub(crate) async fn hear_within(
+        &mut self,
+        words: &[&str],
+        within: Duration,
+    ) -> Result<String, Failure> {
+        let wanted = timeout(within, self.hear_whenever(words)).await;
         wanted.unwrap_or_else(|_| {
             let heard = String::from_utf8_lossy(&self.heard).into_owned();
             Err(Failure::world(format!("waited in vain for {words:?}, heard `{heard}`")))

@@ -437,7 +437,7 @@ impl Lab {
     }
 
     /// A new session through each edge is refused at once, with a time to try again.
-    fn refused(&mut self) -> Result<(), String> {
+    fn refused(&self) -> Result<(), String> {
         for edge in 0..self.links.edges.len() {
             let call_id = format!("refused{edge}");
             let answer = self.runtime.block_on(self.partner.ask_new(edge, &call_id));
@@ -449,7 +449,7 @@ impl Lab {
     }
 
     /// New sessions are taken again.
-    fn served(&mut self, within: Duration) -> Result<(), String> {
+    fn served(&self, within: Duration) -> Result<(), String> {
         let mut number = 0;
         let ask = || {
             number += 1;

@@ -39,7 +39,7 @@ const QUIET_WITHIN: Duration = Duration::from_secs(30);
 /// Nothing more comes when nothing has come for so long.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long one account's watchers may take.
-const ACCOUNT_WITHIN: Duration = Duration::from_secs(20);
+const ACCOUNT_WITHIN: Duration = Duration::from_secs(60);
 
 /// Subscriptions of partners, until so many are active; then what that takes. `told` hears of both
 /// processes.
@@ -163,7 +163,7 @@ impl Watched {
     }
 
     /// One account is watched by so many, and lets them all watch; then its user leaves.
-    async fn fill(&mut self, account: usize, watchers: usize) -> Result<(), Failure> {
+    async fn fill(&self, account: usize, watchers: usize) -> Result<(), Failure> {
         let user = user(account);
         let mut wire = self.clients.log_in(self.clients_at, &user, "bench").await?;
         self.clients.appear(&mut wire).await?;
@@ -185,16 +185,18 @@ impl Watched {
         }
         let mut yes = String::new();
         for number in 0..watchers {
-            wire.hear(&["type='subscribe'", "type=\"subscribe\""]).await?;
+            let words = ["type='subscribe'", "type=\"subscribe\""];
+            wire.hear_within(&words, ACCOUNT_WITHIN).await?;
             let domain = number % self.partners.len();
             yes += &format!(
                 "<presence type='subscribed' to='{}@far{domain}.example'/>",
                 watcher(number)
             );
         }
+        // All of it was taken when the ping is answered.
+        yes += &format!("<iq type='get' id='taken' to='{NEAR}'><ping xmlns='urn:xmpp:ping'/></iq>");
         wire.say(&yes).await?;
-        // All of it was taken when this is answered.
-        self.clients.appear(&mut wire).await?;
+        wire.hear_within(&["'taken'", "\"taken\""], ACCOUNT_WITHIN).await?;
         wire.close().await;
         Ok(())
     }
