@@ -109,7 +109,7 @@ impl Router {
         // What is not a text is answered at once; and some authors want theirs on no disk.
         let is_text = matches!(Sort::of(stanza), Sort::Chat | Sort::Normal)
             && stanza.element().has_child("body", ns::CLIENT)
-            && is_worth_keeping(stanza.element());
+            && is_worth_keeping(stanza);
         if !is_text || !self.is_ours(from.domain()) {
             return Ok(owed);
         }
