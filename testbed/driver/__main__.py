@@ -141,7 +141,7 @@ class Driver:
             await asyncio.sleep(0.1)
         await asyncio.sleep(LATE)
         found = {name: self._met(name, wanted) for name in request["actors"]}
-        logging.info("account: %s", {name: len(indexes) for name, indexes in found.items()})
+        logging.info("account: %s of %d", {name: len(indexes) for name, indexes in found.items()}, len(wanted))
         met = sorted(index for indexes in found.values() for index in indexes)
         counts = ", ".join(f"{name} got {len(indexes)}" for name, indexes in found.items())
         if missing:
