@@ -37,6 +37,8 @@ pub(crate) use self::partner::Ends;
 const PHASE_WITHIN: Duration = Duration::from_secs(40);
 /// Requests under way at a time.
 const WINDOW: usize = 100;
+/// After so many new sessions at one node all edges have moved: they are asked in turn.
+const IN_A_ROW: usize = 10;
 /// What the nodes begin, in turn.
 const METHODS: [&str; 2] = ["INVITE", "SUBSCRIBE"];
 
@@ -398,14 +400,15 @@ impl Lab {
         self.sound()
     }
 
-    /// New sessions reach this node, and no other one afterwards.
+    /// New sessions reach this node, so many in a row that every edge sends them there.
     fn moved(&mut self, name: &str, within: Duration) -> Result<(), String> {
         let node = self.find(name).ok_or_else(|| format!("there is no `{name}`"))?;
         let begin = now();
         let taken = || {
             let ledger = self.ledger.lock();
-            let last = ledger.sessions.last().filter(|(at, _)| *at >= begin)?;
-            (last.1 == node).then_some(())
+            let last = ledger.sessions.iter().rev().take(IN_A_ROW);
+            let here = last.filter(|(at, taker)| *at >= begin && *taker == node);
+            (here.count() == IN_A_ROW).then_some(())
         };
         poll(within, taken)
             .ok_or_else(|| format!("new sessions do not go to {name} after {within:?}"))?;
