@@ -58,9 +58,14 @@ impl Zone {
         let mut catalog = Catalog::new();
         catalog.upsert(name("example").into(), vec![Arc::new(self.0)]);
         let mut server = Server::new(catalog);
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        // The port must be free for both.
+        let (udp, tcp) = loop {
+            let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+                break (udp, tcp);
+            }
+        };
         let address = udp.local_addr().unwrap();
-        let tcp = TcpListener::bind(address).await.unwrap();
         server.register_socket(udp);
         server.register_listener(tcp, Duration::from_secs(5), 16);
         (Resolver::with_servers(&[address]).unwrap(), server)
