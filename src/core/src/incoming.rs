@@ -8,9 +8,10 @@ use gatehouse_trunk::Transfer;
 use gatehouse_types::Jid;
 use tokio::sync::mpsc;
 use tokio::time;
-use tracing::{Span, info_span};
+use tracing::{Span, debug, info_span};
 
 use crate::outbox::Owed;
+use crate::recent::Recent;
 use crate::router::Router;
 
 /// Stanzas of different authors are worked on at the same time by this many tasks.
@@ -91,10 +92,22 @@ pub(crate) fn start(router: &Router, mut incoming: mpsc::Receiver<Transfer>, tas
             sender
         })
         .collect();
-    let stop = tasks.stop();
+    let (stop, trunk) = (tasks.stop(), router.trunk().clone());
     tasks.spawn(info_span!("trunk.incoming"), async move {
+        // In one process no edge can be lost.
+        let mut recent = trunk.is_remote().then(Recent::default);
         let dispatch = async {
             while let Some(transfer) = incoming.recv().await {
+                let again = recent.as_mut().is_some_and(|recent| {
+                    let session = transfer.receipt.session();
+                    recent.comes_again(&transfer.stanza, session, now(), || trunk.lost_at())
+                });
+                if again {
+                    // The one that came first has its own receipt; this one needs nothing more.
+                    metrics::counter!("gatehouse_trunk_repeated_total").increment(1);
+                    debug!(stanza.id = %transfer.stanza.trace(), "a message came again after an edge was lost");
+                    continue;
+                }
                 let lane = lane_of(transfer.stanza.from());
                 let Some(lane) = lanes.get(lane) else { continue };
                 if lane.send(transfer).await.is_err() {

@@ -22,6 +22,7 @@ mod outbox;
 mod pep;
 mod presence;
 mod probe;
+mod recent;
 mod refusal;
 mod resume;
 mod roster;

@@ -141,6 +141,11 @@ impl Router {
         Self(Arc::new(parts))
     }
 
+    /// The way to the edge.
+    pub(crate) fn trunk(&self) -> &TrunkSender {
+        &self.trunk
+    }
+
     /// A number that was not used before in this process.
     pub(crate) fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)

@@ -51,6 +51,8 @@ struct State {
     lanes: Vec<Lane>,
     /// Since when nodes are waited for that never were there.
     started_at: Instant,
+    /// When a node was lost last.
+    lost_at: Option<Instant>,
     /// Of the next parcel.
     number: u64,
     pins: HashMap<Pair, Pin>,
@@ -91,7 +93,13 @@ impl Dispatch {
             choice,
             budget: Arc::new(Semaphore::new(tuning.queue_kib_max as usize)),
             tuning,
-            state: Mutex::new(State { lanes, started_at: now(), number: 0, pins: HashMap::new() }),
+            state: Mutex::new(State {
+                lanes,
+                started_at: now(),
+                lost_at: None,
+                number: 0,
+                pins: HashMap::new(),
+            }),
             changed: watch::Sender::new(()),
             stop,
         }
@@ -373,9 +381,15 @@ impl Dispatch {
             && lane.presence == Presence::Up
         {
             lane.presence = Presence::Lost { since: now };
+            state.lost_at = Some(now);
         }
         drop(state);
         self.changed.send_replace(());
+    }
+
+    /// When a node was lost last.
+    pub(crate) fn lost_at(&self) -> Option<Instant> {
+        self.state.lock().lost_at
     }
 
     /// The peer ended a stream by a stream error. Gives back the oldest stanza that it had not

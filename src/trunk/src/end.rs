@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Instant;
 
 use gatehouse_xmpp::Stanza;
 use tokio::sync::mpsc;
@@ -81,6 +82,19 @@ impl TrunkSender {
         match &self.way {
             Way::InProcess(channel) => channel.try_send(stanza),
             Way::Streams(dispatch) => dispatch.try_send(stanza),
+        }
+    }
+
+    /// True if the other role is in processes of its own, which can be lost.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.way, Way::Streams(_))
+    }
+
+    /// When a node of the other role was lost last; `None` if none ever was.
+    pub fn lost_at(&self) -> Option<Instant> {
+        match &self.way {
+            Way::InProcess(_) => None,
+            Way::Streams(dispatch) => dispatch.lost_at(),
         }
     }
 

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -14,10 +15,20 @@ pub struct Receipt {
 
 /// Where the receipts of one stream come back to: each stanza that came in on it takes one along,
 /// and gives it back once it is safe. As long as its bound: the stanzas that are open.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Receipts {
+    /// Of this process; none is used twice.
+    session: u64,
     done: Mutex<Vec<u64>>,
     news: Notify,
+}
+
+impl Default for Receipts {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let session = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { session, done: Mutex::default(), news: Notify::default() }
+    }
 }
 
 impl Receipts {
@@ -38,6 +49,12 @@ impl Receipts {
 }
 
 impl Receipt {
+    /// Which session of a stream the stanza came in on; a resumed one is the same. `None` in one
+    /// process.
+    pub fn session(&self) -> Option<u64> {
+        self.ticket.as_ref().map(|(receipts, _)| receipts.session)
+    }
+
     /// The same, which also holds a place in the budget until the stanza is safe.
     pub(crate) fn holding(mut self, room: OwnedSemaphorePermit) -> Self {
         self.room = Some(room);
