@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gatehouse_bridge::{Effect, Gateway, OutgoingId, Receipt, RequestKey};
+use gatehouse_bridge::{Effect, Failure, Gateway, OutgoingId, Receipt, RequestKey};
 use gatehouse_net::{Tasks, now};
 use gatehouse_policy::{Hop, Policy, Protocol};
 use gatehouse_sip::{ClientKey, Flow, Role, ServerKey, TransactionLimits, Transactions};
@@ -23,7 +23,9 @@ use super::full::Full;
 use super::inside::Inside;
 use super::keep::Wish;
 use super::lanes::{Answers, Lanes};
+use super::late::Late;
 use super::records::Records;
+use super::windows::Windows;
 use super::{Idle, SipGatewayParts};
 use crate::outbox::Owed;
 use crate::router::Router;
@@ -45,6 +47,10 @@ pub(super) struct Driver {
     wishes: Option<mpsc::Receiver<Wish>>,
     answers: Arc<Answers>,
     lanes: Lanes,
+    /// Requests that wait for their turn with a partner.
+    windows: Windows<OutgoingId>,
+    /// What waits for room at an edge.
+    late: Late,
     records: Records,
     router: Router,
     tasks: Tasks,
@@ -112,6 +118,8 @@ impl Driver {
             wishes: Some(wishes),
             answers: lanes.answers(),
             lanes,
+            windows: Windows::default(),
+            late: Late::default(),
             records: Records::start(&router.store, &router.clock, tasks),
             router: router.clone(),
             tasks: tasks.clone(),
@@ -146,6 +154,7 @@ impl Driver {
             self.forget_accepted();
             let deadline = [
                 self.gateway.poll_timeout(),
+                self.windows.poll_timeout(),
                 self.transactions.poll_timeout(),
                 self.inside.poll_timeout(),
             ]
@@ -158,6 +167,7 @@ impl Driver {
                 () = sleep_until(deadline) => {
                     self.transactions.handle_timeout(now());
                     self.gateway.handle_timeout(now());
+                    self.expire();
                 }
                 outcomes = answers.next() => {
                     for (key, outcome) in outcomes {
@@ -180,17 +190,22 @@ impl Driver {
                     self.note_ways();
                 }
                 event = self.inside.next(), if self.lanes.have_room() => self.hear_inside(event),
-                from = self.parts.trunk.incoming.recv(), if self.lanes.have_room() => {
+                from = self.parts.trunk.incoming.recv(),
+                    if self.lanes.have_room() && self.late.may_read() => {
                     let Some(FromEdge { edge, message }) = from else { break };
                     let flow = self.flows.of(&edge);
                     self.transactions.receive(flow, message, now());
                 }
                 () = self.lanes.room(), if self.lanes.are_late() => self.lanes.catch_up(),
+                () = self.parts.trunk.edges.room(&self.late.edges()), if !self.late.is_empty() => {
+                    self.send_late();
+                }
                 reply = self.replies.recv() => {
                     let Some(stanza) = reply else { break };
                     self.take(stanza, Owed::default());
                 }
-                stanza = self.stanzas.recv(), if self.lanes.have_room() => {
+                stanza = self.stanzas.recv(),
+                    if self.lanes.have_room() && self.late.is_empty() => {
                     let Some((stanza, owed)) = stanza else { break };
                     self.take(stanza, owed);
                 }
@@ -210,6 +225,10 @@ impl Driver {
             while let Some(effect) = self.gateway.poll_effect() {
                 quiet = false;
                 self.carry_out(effect).await;
+            }
+            while let Some((id, request)) = self.windows.next() {
+                quiet = false;
+                self.go_outside(id, request);
             }
             while let Some((flow, message)) = self.transactions.poll_transmit() {
                 quiet = false;
@@ -287,6 +306,8 @@ impl Driver {
             Effect::Cancel { id } => {
                 if let Some(key) = self.clients.get(&id) {
                     self.transactions.cancel(key, now());
+                } else if self.windows.withdraw(id) {
+                    self.gateway.handle_failure(id, Failure::Unreachable, now());
                 }
             }
             Effect::Respond { key, response } => {

@@ -11,7 +11,9 @@ mod full;
 mod inside;
 mod keep;
 mod lanes;
+mod late;
 mod records;
+mod windows;
 
 use std::sync::Arc;
 

@@ -58,6 +58,10 @@ impl Driver {
                     return;
                 }
                 let status = response.status();
+                // An INVITE that the partner is at work on may take its time.
+                if key.method == Method::Invite || status.is_some_and(Status::is_final) {
+                    self.windows.leave(id);
+                }
                 // A 2xx of an INVITE may come again; the gateway answers each.
                 let success = status.is_some_and(Status::is_success);
                 if success && key.method == Method::Invite {
@@ -82,6 +86,7 @@ impl Driver {
                     return;
                 }
                 self.attempts.remove(&id);
+                self.windows.leave(id);
                 self.forget_client(id);
                 let failure = if timed_out { Failure::TimedOut } else { Failure::Unreachable };
                 self.gateway.handle_failure(id, failure, now());

@@ -107,12 +107,16 @@ impl Driver {
         let farewell = async {
             loop {
                 self.settle().await;
-                if self.transactions.is_empty() && !self.lanes.are_late() {
+                let is_out = self.windows.is_empty() && self.late.is_empty();
+                if is_out && self.transactions.is_empty() && !self.lanes.are_late() {
                     return;
                 }
                 tokio::select! {
                     event = self.inside.next() => self.hear_inside(event),
                     () = self.lanes.room(), if self.lanes.are_late() => self.lanes.catch_up(),
+                    () = self.parts.trunk.edges.room(&self.late.edges()), if !self.late.is_empty() => {
+                        self.send_late();
+                    }
                     outcomes = answers.next() => {
                         for (key, outcome) in outcomes {
                             self.gateway.delivered(key, outcome, now());

@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::Driver;
 use crate::sip::inside::{FromInside, Heard, Inside, Way};
+use crate::sip::windows::Turn;
 
 /// A request that may still go to other next hops.
 pub(super) struct Attempt {
@@ -24,11 +25,30 @@ pub(super) struct Attempt {
 impl Driver {
     pub(super) fn request(&mut self, id: OutgoingId, request: Message) {
         match self.inside.way(&request, &mut self.seed) {
-            Way::Outside => match self.flow_for(&request) {
-                Some(flow) => self.start(id, flow, request),
-                None => self.gateway.handle_failure(id, Failure::Unreachable, now()),
+            Way::Outside => match self.windows.enter(id, request, now()) {
+                Turn::Now(request) => self.go_outside(id, *request),
+                Turn::Later => {}
+                Turn::Never => self.gateway.handle_failure(id, Failure::Unreachable, now()),
             },
             way => self.go(id, way, request),
+        }
+    }
+
+    /// To a partner, now that it is its turn.
+    pub(super) fn go_outside(&mut self, id: OutgoingId, request: Message) {
+        match self.flow_for(&request) {
+            Some(flow) => self.start(id, flow, request),
+            None => {
+                self.windows.leave(id);
+                self.gateway.handle_failure(id, Failure::Unreachable, now());
+            }
+        }
+    }
+
+    /// Gives up what has waited too long for its turn.
+    pub(super) fn expire(&mut self) {
+        while let Some(id) = self.windows.expired(now()) {
+            self.gateway.handle_failure(id, Failure::Unreachable, now());
         }
     }
 
@@ -64,6 +84,7 @@ impl Driver {
             }
             Some(Err(())) | None => {
                 self.attempts.remove(&id);
+                self.windows.leave(id);
                 self.gateway.handle_failure(id, Failure::Unreachable, now());
             }
         }
@@ -121,10 +142,40 @@ impl Driver {
             return;
         }
         let Some(name) = self.flows.name(flow).cloned() else { return };
-        if let Err(error) = self.edges().send(Edge::Named(&name), message) {
-            debug!(%error, "a SIP message was not sent");
-            // A full queue is no broken one: everything else over this edge goes on.
-            self.transactions.unsent(&error.message);
+        let unsent = if self.late.waits_for(&name) {
+            self.late.push(&name, message).err()
+        } else {
+            match self.edges().send(Edge::Named(&name), message) {
+                Ok(()) => None,
+                Err(full) if full.is_full() => self.late.push(&name, *full.message).err(),
+                Err(error) => {
+                    debug!(%error, "a SIP message was not sent");
+                    Some(error.message)
+                }
+            }
+        };
+        if let Some(message) = unsent {
+            // Everything else over this edge goes on.
+            self.transactions.unsent(&message);
+        }
+    }
+
+    /// What waited for room at an edge, as far as there is some.
+    pub(super) fn send_late(&mut self) {
+        for name in self.late.edges() {
+            while let Some(message) = self.late.pop(&name) {
+                match self.edges().send(Edge::Named(&name), message) {
+                    Ok(()) => {}
+                    Err(full) if full.is_full() => {
+                        self.late.put_back(&name, *full.message);
+                        break;
+                    }
+                    Err(error) => {
+                        debug!(%error, "a SIP message was not sent");
+                        self.transactions.unsent(&error.message);
+                    }
+                }
+            }
         }
     }
 
