@@ -66,7 +66,8 @@ impl Zone {
         ));
     }
 
-    /// Adds one more host behind which the servers of `domain` stand.
+    /// Adds one more host behind which the servers of `domain` stand. It has a weight: of several that
+    /// have none, Prosody takes the one that stands first in the answer.
     pub(crate) fn add_host(
         &mut self,
         domain: &str,
@@ -76,11 +77,11 @@ impl Zone {
     ) {
         self.add(&format!("{host}. A {}", servers.ip()));
         if service.has_starttls() && service != Service::ByHand {
-            self.add(&format!("_xmpp-server._tcp.{domain}. SRV 10 0 {} {host}.", port::S2S));
+            self.add(&format!("_xmpp-server._tcp.{domain}. SRV 10 10 {} {host}.", port::S2S));
         }
         if service.has_direct_tls() && service != Service::ByHand {
             self.add(&format!(
-                "_xmpps-server._tcp.{domain}. SRV 5 0 {} {host}.",
+                "_xmpps-server._tcp.{domain}. SRV 5 10 {} {host}.",
                 port::S2S_DIRECT_TLS
             ));
         }
