@@ -58,7 +58,7 @@ pub struct InvalidUri {
 }
 
 /// The longest URI taken.
-const BYTES_MAX: usize = 2048;
+pub(crate) const BYTES_MAX: usize = 2048;
 
 impl Uri {
     /// Parses one URI; nothing may stand before or after it.

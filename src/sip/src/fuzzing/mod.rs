@@ -100,7 +100,11 @@ pub fn check_sip_uri(data: &[u8]) {
     let _ = uri.user_decoded();
     if let Some(domain) = uri.domain() {
         let made = Uri::sip(uri.user_decoded().as_deref(), &domain);
-        assert_eq!(Uri::parse(&made.to_string()), Ok(made));
+        let text = made.to_string();
+        // Percent signs may make it longer than we take.
+        if text.len() <= crate::uri::BYTES_MAX {
+            assert_eq!(Uri::parse(&text), Ok(made));
+        }
     }
 }
 
