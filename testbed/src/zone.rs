@@ -66,8 +66,7 @@ impl Zone {
         ));
     }
 
-    /// Adds one more host behind which the servers of `domain` stand. It has a weight: of several that
-    /// have none, Prosody takes the one that stands first in the answer.
+    /// Adds one more host behind which the servers of `domain` stand, with the same weight as others.
     pub(crate) fn add_host(
         &mut self,
         domain: &str,
