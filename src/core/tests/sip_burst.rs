@@ -189,8 +189,8 @@ async fn two_thousand_watchers_hear_in_time_and_nobody_else_waits() {
             other => panic!("{other:?}: {heard:?}"),
         }
     }
-    // Each device of a watcher asks the user's server anew, and all of them hear the answer: who answered
-    // before may hear the same again.
+    // Once each is what we want, and on a fast machine it was not so. Why was not found out: perhaps
+    // each device of a watcher asks the user's server anew, and all of them hear each answer.
     assert!(notified.values().all(|count| *count <= DEVICES), "somebody heard again and again");
     assert!(begun.elapsed() < RETRY, "some may have been sent again");
     assert!(most <= 128, "{most} of one partner under way");
