@@ -333,6 +333,9 @@ fn limits(mut section: Section<'_>) -> Limits {
             section.number("watchers-per-account-max", 0, 100_000, "200"),
             default.watchers_per_account_max,
         ),
+        workers: section
+            .number("workers", 1, 1024, "4")
+            .and_then(|workers| usize::try_from(workers).ok()),
     };
     section.finish();
     read

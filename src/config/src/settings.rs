@@ -246,6 +246,8 @@ pub struct Limits {
     pub contacts_per_account_max: usize,
     /// Contacts of one account that see its presence; with 0 none are allowed.
     pub watchers_per_account_max: usize,
+    /// Threads that work on connections; `None`: one fewer than the machine has cores.
+    pub workers: Option<usize>,
 }
 
 /// `[offline]`
@@ -311,6 +313,7 @@ impl Default for Limits {
             sessions_per_account_max: 10,
             contacts_per_account_max: 200,
             watchers_per_account_max: 200,
+            workers: None,
         }
     }
 }

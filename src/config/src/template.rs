@@ -81,6 +81,7 @@ data = "gatehouse-data"
 # sessions-per-account-max = 10
 # contacts-per-account-max = 200    # 0: none are allowed
 # watchers-per-account-max = 200    # contacts that see a user's presence
+# workers = 3                   # threads for connections; default: one fewer than there are cores
 
 [offline]
 # per-account-max = 100         # messages kept for a user who is away

@@ -124,6 +124,6 @@ pub(crate) fn start(router: &Router, mut incoming: mpsc::Receiver<Transfer>, tas
 /// to a later stanza tells the author that the earlier ones are safe, whoever they were for.
 fn lane_of(from: Option<&Jid>) -> usize {
     let mut hasher = DefaultHasher::new();
-    from.map(Jid::to_bare).hash(&mut hasher);
+    from.map(|from| (from.local(), from.domain())).hash(&mut hasher);
     usize::try_from(hasher.finish() % (LANES as u64)).unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use gatehouse_types::Machine;
+use gatehouse_types::{Machine, spare};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time;
 
@@ -21,6 +21,10 @@ pub type BoxedIo = Box<dyn Io>;
 
 /// How much is read at once.
 const READ_BYTES: usize = 16 * 1024;
+
+/// How much is still read of what a peer said before a connection broke: what the system holds of it
+/// is no more.
+const LAST_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Unwritten bytes above which a connection counts as congested.
 const CONGESTED_BYTES: usize = 256 * 1024;
@@ -56,7 +60,6 @@ pub enum ConnectionError {
 pub struct Connection<M: Machine> {
     machine: M,
     io: Option<BoxedIo>,
-    inbox: BytesMut,
     outbox: BytesMut,
     needs_flush: bool,
     eof: bool,
@@ -64,6 +67,14 @@ pub struct Connection<M: Machine> {
     write_deadline: Option<Instant>,
     shut_down: bool,
     traffic: Traffic,
+    broken: Option<Broken>,
+}
+
+/// Writing has failed.
+struct Broken {
+    error: io::Error,
+    /// What was read by then.
+    read: u64,
 }
 
 /// What has passed over a connection, in bytes; with TLS, what was within it.
@@ -81,7 +92,6 @@ impl<M: Machine> Connection<M> {
         Self {
             machine,
             io: Some(io),
-            inbox: BytesMut::new(),
             outbox: BytesMut::new(),
             needs_flush: false,
             eof: false,
@@ -89,6 +99,7 @@ impl<M: Machine> Connection<M> {
             write_deadline: None,
             shut_down: false,
             traffic: Traffic::default(),
+            broken: None,
         }
     }
 
@@ -151,7 +162,7 @@ impl<M: Machine> Connection<M> {
             let activity = tokio::select! {
                 biased;
                 () = sleep_until(Some(deadline)) => Activity::Deadline,
-                activity = transfer(io, &mut self.inbox, &mut self.outbox, false, true) => activity,
+                activity = transfer(io, &mut self.machine, &mut self.outbox, false, true) => activity,
             };
             self.handle(activity)?;
         }
@@ -166,7 +177,15 @@ impl<M: Machine> Connection<M> {
     /// Nothing is written before [`next`](Self::next) or [`flush`](Self::flush).
     pub fn collect(&mut self) -> &mut Self {
         while let Some(bytes) = self.machine.poll_transmit() {
-            self.outbox.extend_from_slice(&bytes);
+            if self.outbox.is_empty() {
+                // Most often it is all there is to write, and nobody else's.
+                match bytes.try_into_mut() {
+                    Ok(bytes) => spare::give(std::mem::replace(&mut self.outbox, bytes)),
+                    Err(shared) => self.outbox.extend_from_slice(&shared),
+                }
+            } else {
+                self.outbox.extend_from_slice(&bytes);
+            }
         }
         self
     }
@@ -179,6 +198,10 @@ impl<M: Machine> Connection<M> {
         loop {
             if let Some(event) = self.machine.poll_event() {
                 return Ok(Some(Step::Event(event)));
+            }
+            if self.broken.is_some() {
+                self.read_rest().await?;
+                continue;
             }
             self.collect();
             let writing = !self.is_flushed();
@@ -204,13 +227,43 @@ impl<M: Machine> Connection<M> {
                 && !self.machine.wants_upgrade()
                 && self.outbox.len() <= CONGESTED_BYTES;
             let deadline = earliest(self.machine.poll_timeout(), self.write_deadline);
-            let activity = tokio::select! {
-                biased;
-                () = sleep_until(deadline) => Activity::Deadline,
-                activity = transfer(io, &mut self.inbox, &mut self.outbox, reading, writing) => activity,
+            // Deadlines come first. A timer is set only once there is nothing else to do.
+            let activity = if deadline.is_some_and(|deadline| deadline <= now()) {
+                Activity::Deadline
+            } else {
+                tokio::select! {
+                    biased;
+                    activity = transfer(io, &mut self.machine, &mut self.outbox, reading, writing) => activity,
+                    () = sleep_until(deadline) => Activity::Deadline,
+                }
             };
-            self.handle(activity)?;
+            match activity {
+                Activity::Wrote(Err(error)) | Activity::Flushed(Err(error)) => {
+                    self.broken = Some(Broken { error, read: self.traffic.read });
+                }
+                activity => self.handle(activity)?,
+            }
         }
+    }
+
+    /// Reads once more of what the peer said before writing failed, without waiting for anything: among
+    /// it may be that it has what we would send again. Fails once nothing is left.
+    async fn read_rest(&mut self) -> Result<(), ConnectionError> {
+        let (eof, read) = (self.eof, self.traffic.read);
+        let is_enough = |broken: &Broken| eof || read - broken.read > LAST_BYTES_MAX;
+        if let Some(io) = self.io.as_mut()
+            && !self.machine.is_closed()
+            && !self.broken.as_ref().is_some_and(is_enough)
+        {
+            let machine = &mut self.machine;
+            let polled = poll_fn(|cx| Poll::Ready(poll_read(io, machine, cx))).await;
+            if let Poll::Ready(Ok(count @ 1..)) = polled {
+                self.traffic.read += count as u64;
+                return Ok(());
+            }
+        }
+        let broken = self.broken.take().map(|broken| broken.error);
+        Err(ConnectionError::Broken(broken.unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())))
     }
 
     fn handle(&mut self, activity: Activity) -> Result<(), ConnectionError> {
@@ -228,12 +281,7 @@ impl<M: Machine> Connection<M> {
                 self.eof = true;
                 self.machine.handle_eof(now());
             }
-            Activity::Read(Ok(_)) => {
-                self.traffic.read += self.inbox.len() as u64;
-                // An idle connection keeps no buffer.
-                let data = std::mem::take(&mut self.inbox);
-                self.machine.handle_data(&data, now());
-            }
+            Activity::Read(Ok(count)) => self.traffic.read += count as u64,
             Activity::Wrote(Ok(0)) => {
                 return Err(ConnectionError::Broken(io::ErrorKind::WriteZero.into()));
             }
@@ -245,8 +293,8 @@ impl<M: Machine> Connection<M> {
             }
             Activity::Flushed(Ok(())) => {
                 self.needs_flush = false;
-                // Nor does it keep one for what it has written.
-                self.outbox = BytesMut::new();
+                // An idle connection keeps no buffer.
+                spare::give(std::mem::take(&mut self.outbox));
             }
             Activity::Read(Err(error))
             | Activity::Wrote(Err(error))
@@ -283,11 +331,11 @@ enum Activity {
     Flushed(io::Result<()>),
 }
 
-/// The first of reading, writing and flushing that makes progress. Each step either happened
-/// whole or not at all, so the future can be dropped.
+/// The first of reading, writing and flushing that makes progress; the machine is given what was read.
+/// Each step either happened whole or not at all, so the future can be dropped.
 async fn transfer(
     io: &mut BoxedIo,
-    inbox: &mut BytesMut,
+    machine: &mut impl Machine,
     outbox: &mut BytesMut,
     reading: bool,
     writing: bool,
@@ -306,7 +354,7 @@ async fn transfer(
             }
         }
         if reading {
-            return poll_read(io, inbox, cx).map(Activity::Read);
+            return poll_read(io, machine, cx).map(Activity::Read);
         }
         Poll::Pending
     })
@@ -319,17 +367,21 @@ thread_local! {
     static LANDING: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
 }
 
+/// Gives the machine what has come, and tells how much that was; nothing at the end.
 fn poll_read(
     io: &mut BoxedIo,
-    inbox: &mut BytesMut,
+    machine: &mut impl Machine,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     LANDING.with_borrow_mut(|landing| {
         let mut landed = ReadBuf::new(landing);
         let read = Pin::new(io).poll_read(cx, &mut landed);
         read.map_ok(|()| {
-            inbox.extend_from_slice(landed.filled());
-            landed.filled().len()
+            let came = landed.filled();
+            if !came.is_empty() {
+                machine.handle_data(came, now());
+            }
+            came.len()
         })
     })
 }
@@ -423,5 +475,59 @@ mod tests {
         let (mut connection, _peer) = connected(4);
         connection.machine_mut().output.push_back(Bytes::from_static(b"answer"));
         assert!(matches!(connection.flush().await, Err(ConnectionError::WriteStalled(_))));
+    }
+
+    /// A peer that died: its last words are there, and nothing can be written.
+    struct Dead {
+        words: Vec<&'static [u8]>,
+        eof: bool,
+    }
+
+    impl AsyncRead for Dead {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            match self.words.pop() {
+                Some(words) => into.put_slice(words),
+                None if self.eof => {}
+                None => return Poll::Pending,
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Dead {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            _bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_dead_peer_said_last_is_heard() {
+        for eof in [false, true] {
+            let dead = Dead { words: vec![b"and this", b"I have it"], eof };
+            let mut connection =
+                Connection::new(Script::default(), Box::new(dead), Duration::from_secs(30));
+            connection.machine_mut().output.push_back(Bytes::from_static(b"more"));
+            assert!(matches!(connection.next().await, Ok(Step::Event(9))));
+            assert!(matches!(connection.next().await, Ok(Step::Event(8))));
+            let end = connection.next().await;
+            assert!(
+                matches!(&end, Err(ConnectionError::Broken(error)) if error.kind() == io::ErrorKind::BrokenPipe),
+                "{end:?}"
+            );
+        }
     }
 }

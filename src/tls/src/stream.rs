@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
+use gatehouse_types::spare;
 use rustls::CommonState;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
@@ -276,7 +277,7 @@ impl<S: Io, E: End> TlsStream<S, E> {
             self.outgoing.advance(count);
         }
         // An idle connection keeps no room for what it wrote.
-        self.outgoing = BytesMut::new();
+        spare::give(mem::take(&mut self.outgoing));
         Poll::Ready(Ok(()))
     }
 }
@@ -393,6 +394,9 @@ fn encrypt<D>(
         Saying::Data(data) => data.len() + OVERHEAD_BYTES * (data.len() / RECORD_BYTES + 1),
         Saying::Farewell => OVERHEAD_BYTES,
     };
+    if outgoing.capacity() == 0 {
+        *outgoing = spare::take();
+    }
     loop {
         let begin = outgoing.len();
         outgoing.resize(begin + room, 0);

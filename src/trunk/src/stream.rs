@@ -251,12 +251,25 @@ impl<'a> Stream<'a> {
             }
             Stir::Stop => self.connection.machine_mut().handle_shutdown(now()),
             Stir::Quiet => self.leave(),
-            Stir::Step(Ok(Step::Event(event))) => return self.take(event),
+            Stir::Step(Ok(Step::Event(event))) => return self.take_all(event),
             // A trunk has TLS from its first byte.
             Stir::Step(Ok(Step::Upgrade | Step::Closed)) => {
                 return Some(Ending::Closed(CloseReason::Disconnected));
             }
             Stir::Step(Err(error)) => return Some(Ending::Broken(error)),
+        }
+        None
+    }
+
+    /// What came in one read is taken in one turn, as far as the role has room.
+    fn take_all(&mut self, first: TrunkEvent<Parcel>) -> Option<Ending> {
+        let mut next = Some(first);
+        while let Some(event) = next {
+            if let Some(ending) = self.take(event) {
+                return Some(ending);
+            }
+            let has_room = self.held.is_none();
+            next = has_room.then(|| self.connection.machine_mut().poll_event()).flatten();
         }
         None
     }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::Domain;
 
+mod known;
+
 /// RFC 7622, section 3: no part is longer, in octets.
 const PART_BYTES_MAX: usize = 1023;
 
@@ -86,6 +88,12 @@ impl FromStr for Jid {
     type Err = InvalidJid;
 
     fn from_str(input: &str) -> Result<Self, Self::Err> {
+        known::find_or(input, Self::prepare)
+    }
+}
+
+impl Jid {
+    fn prepare(input: &str) -> Result<Self, InvalidJid> {
         let invalid = |reason: String| InvalidJid::new(input, reason);
         // RFC 7622, section 3.1: the first `/` ends the domain, then the first `@` begins it.
         let (bare, resource) = match input.split_once('/') {

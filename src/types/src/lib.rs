@@ -14,6 +14,7 @@ mod machine;
 mod role;
 mod secret;
 mod seed;
+pub mod spare;
 mod stream_id;
 mod trace_id;
 

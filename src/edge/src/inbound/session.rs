@@ -11,7 +11,7 @@ use gatehouse_types::{Chain, Domain, Local, Machine, Remote};
 use gatehouse_xmpp::s2s::{DialbackAnswer, DialbackQuestion, S2sEvent};
 use gatehouse_xmpp::stream::CloseReason;
 use gatehouse_xmpp::{S2sReceiver, Stanza, StreamCondition, StreamError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time;
 use tracing::{debug, info, info_span, warn};
 
@@ -152,7 +152,9 @@ impl Session {
                     let state = match step {
                         Ok(None) => self.flushed(),
                         // On the heap, so that an idle stream does not keep the room.
-                        Ok(Some(Step::Event(event))) => Box::pin(self.take(event)).await,
+                        Ok(Some(Step::Event(event))) => {
+                            Box::pin(self.take_all(event, &policy)).await
+                        }
                         Ok(Some(Step::Upgrade)) => Box::pin(self.upgrade()).await,
                         Ok(Some(Step::Closed)) => State::Over,
                         Err(error) => {
@@ -198,6 +200,20 @@ impl Session {
     fn part(&mut self) {
         self.connection.machine_mut().handle_shutdown(now());
         self.leave_at = Some(now() + FAREWELL);
+    }
+
+    /// What came in one read is taken in one turn, unless somebody wants something else meanwhile.
+    async fn take_all(&mut self, first: S2sEvent, policy: &watch::Receiver<Arc<Policy>>) -> State {
+        let stop = self.edge.tasks.stop();
+        let mut next = Some(first);
+        while let Some(event) = next {
+            if self.take(event).await == State::Over {
+                return State::Over;
+            }
+            let goes_on = !stop.is_cancelled() && !policy.has_changed().unwrap_or(false);
+            next = goes_on.then(|| self.connection.machine_mut().poll_event()).flatten();
+        }
+        State::Running
     }
 
     async fn take(&mut self, event: S2sEvent) -> State {

@@ -67,21 +67,29 @@ impl<E: Error> From<&E> for Failure {
 
 pub(crate) fn execute(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
-        Command::Run(place) => block_on(run::run(place)),
+        Command::Run(place) => run::run(place),
         Command::Init { config, force } => init::init(&config, force),
         Command::CheckConfig(place) => check::check_config(&place),
-        Command::User(command) => block_on(user::user(command)),
+        Command::User(command) => block_on(None, user::user(command)),
         Command::Cert(command) => cert::cert(command),
         Command::Trunk(command) => trunk::trunk(command),
-        Command::Partner(command) => block_on(partner::partner(command)),
+        Command::Partner(command) => block_on(None, partner::partner(command)),
         Command::Policy { partner, place } => policy::policy(&partner, &place),
         Command::Reach(command) => reach::reach(command),
         Command::Status { place, json, watch } => status::status(&place, json, watch),
     }
 }
 
-fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+/// Does `task` with so many threads, or as many as there are cores.
+pub(crate) fn block_on(
+    workers: Option<usize>,
+    task: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(workers) = workers {
+        runtime.worker_threads(workers);
+    }
+    runtime
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("cannot start the runtime: {error}")))?

@@ -5,6 +5,8 @@ mod reload;
 mod roles;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZero;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use gatehouse_net::Tasks;
@@ -18,7 +20,7 @@ use tracing::{Span, error, info, warn};
 use self::reload::Reloader;
 use self::roles::Shared;
 use crate::cli::Place;
-use crate::commands::Failure;
+use crate::commands::{Failure, block_on};
 use crate::files;
 use crate::setup::Setup;
 
@@ -29,8 +31,19 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(12 * 3600);
 
 /// Runs the appliance until SIGTERM or SIGINT; SIGHUP reloads policy and certificates.
-pub(crate) async fn run(place: Place) -> Result<(), Failure> {
+pub(crate) fn run(place: Place) -> Result<(), Failure> {
     let setup = Setup::read(&place)?;
+    let workers = setup.settings.limits.workers.unwrap_or_else(default_workers);
+    block_on(Some(workers), serve(place, setup))
+}
+
+/// One core is left for the store's threads and the system's network: a thread more than there are
+/// cores for costs more in wake-ups than it does (docs/performance.md, "Threads").
+fn default_workers() -> usize {
+    available_parallelism().map_or(1, NonZero::get).saturating_sub(1).max(1)
+}
+
+async fn serve(place: Place, setup: Setup) -> Result<(), Failure> {
     let policy = setup.policy()?;
     start_log(&setup)?;
     for remark in gatehouse_config::remarks(&setup.settings, &policy) {

@@ -1,7 +1,7 @@
 use std::fmt;
 
 use bytes::{Buf as _, BytesMut};
-use gatehouse_types::StreamLimits;
+use gatehouse_types::{StreamLimits, spare};
 
 use super::bounds::Bounds;
 use super::fault::{Fault, over_limit};
@@ -62,6 +62,9 @@ impl Framer {
     /// Takes bytes from the peer. They are kept until `next_frame` has used them.
     pub fn push(&mut self, data: &[u8]) {
         if matches!(self.phase, Phase::Header { .. } | Phase::Stream { .. }) {
+            if self.input.capacity() == 0 {
+                self.input = spare::take();
+            }
             self.input.extend_from_slice(data);
         }
     }
@@ -78,6 +81,8 @@ impl Framer {
         match &result {
             Ok(Some(Frame::Footer)) => self.stop(Phase::Over),
             Err(error) => self.stop(Phase::Dead(error.clone())),
+            // Who waits for the rest keeps no more than what came.
+            Ok(None) => spare::fit(&mut self.input),
             Ok(_) => {}
         }
         result
@@ -172,7 +177,6 @@ impl Framer {
         if self.between && !self.skip_spaces()? {
             // Most streams are silent most of the time.
             if self.input.is_empty() {
-                self.input = BytesMut::new();
                 self.scan.shrink();
             }
             return Ok(None);

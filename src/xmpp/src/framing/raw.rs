@@ -227,6 +227,23 @@ impl Checked {
         })
     }
 
+    /// Its bodies as they are written, from the name to the end of the end tag.
+    pub(crate) fn bodies(&self) -> impl Iterator<Item = &[u8]> {
+        let bodies = self
+            .children
+            .iter()
+            .enumerate()
+            .filter(|(_, (name, uri))| uri.is_none() && self.word(*name) == Some("body"));
+        bodies.map(|(at, (name, _))| {
+            let next = self.children.get(at + 1).map(|(next, _)| next.start as usize);
+            let next = next.unwrap_or(self.bytes.len());
+            let rest = self.bytes.get(name.start as usize..next).unwrap_or_default();
+            // Behind it stands one more tag, as far as its name: the next child's, or the end.
+            let end = rest.iter().rposition(|byte| *byte == b'<').unwrap_or(rest.len());
+            rest.get(..end).unwrap_or_default().trim_ascii_end()
+        })
+    }
+
     /// The tree, with all attributes as they came.
     pub(crate) fn element(&self) -> Element {
         // What was judged can be built.

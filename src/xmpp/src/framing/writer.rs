@@ -1,7 +1,7 @@
 use std::fmt::{self, Write as _};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use gatehouse_types::Jid;
+use gatehouse_types::{Jid, spare};
 use minidom::{Element, NSChoice, Node};
 use rxml::Namespace;
 
@@ -37,6 +37,7 @@ pub fn write_header(out: &mut BytesMut, content: ContentNamespace, header: &Stre
 /// `stream:` and `db:` elements carry the prefixes that the header declares: some peers look at
 /// the prefix.
 pub fn write_element(out: &mut BytesMut, content: ContentNamespace, element: &Element) {
+    make_room(out);
     let spelling = Spelling::of(element);
     if element.has_ns(ns::STREAM) {
         tree(out, "stream:", None, element, DefaultNamespace::Stream, spelling);
@@ -76,6 +77,7 @@ pub(crate) fn write_checked(
     checked: &Checked,
 ) {
     let passed_on = checked.passed_on();
+    make_room(out);
     // Addresses have seldom more.
     out.reserve(passed_on.len() + 160);
     out.put_u8(b'<');
@@ -100,6 +102,7 @@ pub(crate) fn write_stanza(
     qualified: Option<&str>,
     written: &Written,
 ) {
+    make_room(out);
     out.put_u8(b'<');
     out.put_slice(name.as_bytes());
     if let Some(attribute) = qualified {
@@ -114,6 +117,13 @@ pub(crate) fn write_stanza(
         address(out, "to", to);
     }
     out.put_slice(after);
+}
+
+/// What is written first after a silence is seldom alone.
+fn make_room(out: &mut BytesMut) {
+    if out.capacity() == 0 {
+        *out = spare::take();
+    }
 }
 
 /// Writes `</stream:stream>`.

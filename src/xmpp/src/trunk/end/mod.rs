@@ -461,7 +461,7 @@ impl<T: AsRef<Stanza>> Machine for TrunkEnd<T> {
     }
 
     fn poll_transmit(&mut self) -> Option<Bytes> {
-        (!self.out.is_empty()).then(|| self.out.split().freeze())
+        (!self.out.is_empty()).then(|| std::mem::take(&mut self.out).freeze())
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
