@@ -310,8 +310,12 @@ impl Gateway {
             if !due {
                 continue;
             }
-            if std::mem::replace(&mut watcher.ask_first, false) {
-                watcher.notify_at = Some(now + PROBE_WAIT);
+            if watcher.ask_first {
+                // One question for all devices of the contact: they hear the same answer.
+                for watcher in person.watchers.iter_mut().filter(|watcher| watcher.ask_first) {
+                    watcher.ask_first = false;
+                    watcher.notify_at = Some(now + PROBE_WAIT);
+                }
                 let question = if granted == Some(true) { "probe" } else { "subscribe" };
                 self.tell(local::presence(&pair.remote, &pair.local, question));
             } else {

@@ -332,6 +332,24 @@ fn after_a_restart_presence_is_right_within_a_minute() {
 }
 
 #[test]
+fn after_a_restart_one_question_is_asked_for_all_devices_of_a_contact() {
+    let (mut before, _) = watched();
+    before.stanza(&presence("subscribed"), 1);
+    let (first, lasts) = stored(&before).unwrap();
+    let mut other = subscribe("7200");
+    other.headers.set(HeaderName::CallId, "watch-2").unwrap();
+    before.request(other);
+    let (second, _) = stored(&before).unwrap();
+
+    let mut world = World::new();
+    world.gateway.revive(&first, lasts, world.now).unwrap();
+    world.gateway.revive(&second, lasts, world.now).unwrap();
+    let mut lines = world.pass(Duration::from_secs(60));
+    lines.sort();
+    assert_eq!(lines, ["> NOTIFY", "> NOTIFY", "stanza presence probe"]);
+}
+
+#[test]
 fn a_look_asks_the_users_server_and_nobody_else() {
     for (answer, word) in [(here("dnd"), "busy"), (presence("unsubscribed"), "closed")] {
         let mut world = World::new();
