@@ -1,7 +1,10 @@
 //! Stanzas: kept as they came, addressed once.
 
+mod content;
+mod error;
+
 use std::hash::{Hash as _, Hasher};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use gatehouse_types::{InvalidJid, Jid, TraceId};
@@ -12,6 +15,10 @@ use crate::framing::{
     Checked, NO_NAMESPACE, RawStanza, Written, plain, write_checked, write_stanza,
 };
 use crate::ns;
+
+use self::content::{Content, Type};
+pub(crate) use self::error::error_element;
+pub use self::error::{ErrorKind, StanzaCondition};
 
 /// The three kinds (RFC 6120, section 8).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -45,45 +52,6 @@ impl StanzaKind {
     }
 }
 
-/// The error types of RFC 6120, section 8.3.2.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[expect(missing_docs, reason = "the names are the RFC's")]
-pub enum ErrorKind {
-    Auth,
-    Cancel,
-    Continue,
-    Modify,
-    Wait,
-}
-
-/// The conditions of RFC 6120, section 8.3.3.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[expect(missing_docs, reason = "the names are the RFC's")]
-pub enum StanzaCondition {
-    BadRequest,
-    Conflict,
-    FeatureNotImplemented,
-    Forbidden,
-    Gone,
-    InternalServerError,
-    ItemNotFound,
-    JidMalformed,
-    NotAcceptable,
-    NotAllowed,
-    NotAuthorized,
-    PolicyViolation,
-    RecipientUnavailable,
-    Redirect,
-    RegistrationRequired,
-    RemoteServerNotFound,
-    RemoteServerTimeout,
-    ResourceConstraint,
-    ServiceUnavailable,
-    SubscriptionRequired,
-    UndefinedCondition,
-    UnexpectedRequest,
-}
-
 /// One stanza in `jabber:client`, whatever stream it came from, with its addresses read.
 ///
 /// Payloads are kept as they came. Copies share them, and what they look like on the wire, until one
@@ -96,101 +64,6 @@ pub struct Stanza {
     to: Option<Jid>,
     content: Arc<Content>,
     trace: TraceId,
-}
-
-/// What all copies of a stanza have in common.
-#[derive(Clone, Debug)]
-struct Content {
-    /// What came from a stream and was not changed since. Our own attribute in it does not count.
-    checked: Option<Checked>,
-    /// What did not, or was. `from` and `to` in it are those of the stanza that it was made for.
-    element: Option<Element>,
-    /// The element of what is `checked`, once somebody asked.
-    built: OnceLock<Box<Element>>,
-    type_: Type,
-    /// Filled once the content is written for a second reader.
-    written: OnceLock<Written>,
-}
-
-/// The `type` attribute, looked up once.
-#[derive(Clone, Copy, Debug)]
-enum Type {
-    Absent,
-    Known(&'static str),
-    /// To be looked up: unusual, or perhaps changed.
-    Open,
-}
-
-/// What RFC 6120 and RFC 6121 define.
-const TYPES: [&str; 15] = [
-    "chat",
-    "error",
-    "result",
-    "get",
-    "set",
-    "unavailable",
-    "normal",
-    "groupchat",
-    "headline",
-    "probe",
-    "subscribe",
-    "subscribed",
-    "unsubscribe",
-    "unsubscribed",
-    "",
-];
-
-impl Type {
-    fn of(type_: Option<&str>) -> Self {
-        let Some(text) = type_ else { return Self::Absent };
-        let known = TYPES.into_iter().find(|known| *known == text);
-        known.map_or(Self::Open, Self::Known)
-    }
-}
-
-impl Content {
-    fn new(element: Element) -> Self {
-        let type_ = Type::of(plain(&element, "type"));
-        let (built, written) = (OnceLock::new(), OnceLock::new());
-        Self { checked: None, element: Some(element), built, type_, written }
-    }
-
-    fn checked(checked: Checked) -> Self {
-        let type_ = Type::of(checked.type_());
-        let (built, written) = (OnceLock::new(), OnceLock::new());
-        Self { checked: Some(checked), element: None, built, type_, written }
-    }
-
-    fn element(&self) -> &Element {
-        match &self.element {
-            Some(element) => element,
-            None => self.built.get_or_init(|| Box::new(self.build())),
-        }
-    }
-
-    fn build(&self) -> Element {
-        let mut element = match &self.checked {
-            Some(checked) => checked.element(),
-            // One of the two is there.
-            None => Element::bare("message", ns::CLIENT),
-        };
-        element.attrs_mut().remove(&TRACE_NAMESPACE, TRACE);
-        element
-    }
-
-    /// To be changed: what was known of it is forgotten.
-    fn element_mut(&mut self) -> &mut Element {
-        let element = self.take_element();
-        self.checked = None;
-        self.type_ = Type::Open;
-        self.written = OnceLock::new();
-        self.element.insert(element)
-    }
-
-    fn take_element(&mut self) -> Element {
-        let built = self.built.take().map(|built| *built);
-        self.element.take().or(built).unwrap_or_else(|| self.build())
-    }
 }
 
 /// A child of a stanza, as far as that is known without a tree.
@@ -536,95 +409,6 @@ fn addressed(element: &Element) -> Result<(StanzaKind, Option<Jid>, Option<Jid>)
         },
     };
     Ok((kind, address("from")?, address("to")?))
-}
-
-impl StanzaCondition {
-    /// The element name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BadRequest => "bad-request",
-            Self::Conflict => "conflict",
-            Self::FeatureNotImplemented => "feature-not-implemented",
-            Self::Forbidden => "forbidden",
-            Self::Gone => "gone",
-            Self::InternalServerError => "internal-server-error",
-            Self::ItemNotFound => "item-not-found",
-            Self::JidMalformed => "jid-malformed",
-            Self::NotAcceptable => "not-acceptable",
-            Self::NotAllowed => "not-allowed",
-            Self::NotAuthorized => "not-authorized",
-            Self::PolicyViolation => "policy-violation",
-            Self::RecipientUnavailable => "recipient-unavailable",
-            Self::Redirect => "redirect",
-            Self::RegistrationRequired => "registration-required",
-            Self::RemoteServerNotFound => "remote-server-not-found",
-            Self::RemoteServerTimeout => "remote-server-timeout",
-            Self::ResourceConstraint => "resource-constraint",
-            Self::ServiceUnavailable => "service-unavailable",
-            Self::SubscriptionRequired => "subscription-required",
-            Self::UndefinedCondition => "undefined-condition",
-            Self::UnexpectedRequest => "unexpected-request",
-        }
-    }
-
-    /// The condition of that element name; unknown names are `undefined-condition`.
-    pub fn from_name(name: &str) -> Self {
-        CONDITIONS
-            .into_iter()
-            .find(|condition| condition.as_str() == name)
-            .unwrap_or(Self::UndefinedCondition)
-    }
-}
-
-const CONDITIONS: [StanzaCondition; 22] = [
-    StanzaCondition::BadRequest,
-    StanzaCondition::Conflict,
-    StanzaCondition::FeatureNotImplemented,
-    StanzaCondition::Forbidden,
-    StanzaCondition::Gone,
-    StanzaCondition::InternalServerError,
-    StanzaCondition::ItemNotFound,
-    StanzaCondition::JidMalformed,
-    StanzaCondition::NotAcceptable,
-    StanzaCondition::NotAllowed,
-    StanzaCondition::NotAuthorized,
-    StanzaCondition::PolicyViolation,
-    StanzaCondition::RecipientUnavailable,
-    StanzaCondition::Redirect,
-    StanzaCondition::RegistrationRequired,
-    StanzaCondition::RemoteServerNotFound,
-    StanzaCondition::RemoteServerTimeout,
-    StanzaCondition::ResourceConstraint,
-    StanzaCondition::ServiceUnavailable,
-    StanzaCondition::SubscriptionRequired,
-    StanzaCondition::UndefinedCondition,
-    StanzaCondition::UnexpectedRequest,
-];
-
-impl ErrorKind {
-    /// The value of the `type` attribute.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auth => "auth",
-            Self::Cancel => "cancel",
-            Self::Continue => "continue",
-            Self::Modify => "modify",
-            Self::Wait => "wait",
-        }
-    }
-}
-
-/// `<error/>` of a stanza (RFC 6120, section 8.3.2).
-pub(crate) fn error_element(kind: ErrorKind, condition: StanzaCondition, text: &str) -> Element {
-    let sentence = Element::builder("text", ns::STANZA_ERRORS)
-        .attr_ns(Namespace::XML, xml_ncname!("lang").to_owned(), "en")
-        .append(text)
-        .build();
-    Element::builder("error", ns::CLIENT)
-        .attr(TYPE.to_owned(), kind.as_str())
-        .append(Element::bare(condition.as_str(), ns::STANZA_ERRORS))
-        .append(sentence)
-        .build()
 }
 
 const FROM: &NcNameStr = xml_ncname!("from");
