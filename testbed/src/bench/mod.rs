@@ -88,7 +88,10 @@ pub(crate) fn run(bench: &Bench) -> Result<bool, Failure> {
     if bench.paths.contains(&Path::SipSubscriptions) {
         rows.push(subscriptions(bench, &paths, &directory, &runtime));
     }
-    for path in bench.paths.iter().filter(|path| **path != Path::SipSubscriptions) {
+    if bench.paths.contains(&Path::SipMessages) {
+        rows.push(sip_messages(bench, &load, &paths, &directory, &runtime));
+    }
+    for path in bench.paths.iter().filter(|path| !path.has_own_world()) {
         let mut of_path: Vec<_> = subjects
             .iter_mut()
             .filter(|subject| subject.takes(*path))
@@ -142,6 +145,31 @@ fn subscriptions(
     Row { path: Path::SipSubscriptions, kind: Kind::OursTwo, samples, failure }
 }
 
+/// In a world of its own for each run.
+fn sip_messages(
+    bench: &Bench,
+    load: &Load,
+    paths: &Paths,
+    root: &std::path::Path,
+    runtime: &tokio::runtime::Runtime,
+) -> Row {
+    let (path, kind) = (Path::SipMessages, Kind::OursTwo);
+    let mut row = Row { path, kind, samples: Vec::new(), failure: None };
+    for number in 1..=bench.runs {
+        progress(&format!("{path} {number}/{} {kind}", bench.runs));
+        let directory = root.join(format!("messages-{number}"));
+        let measured = sip::messages::measure(load, &directory, paths);
+        match runtime.block_on(Box::pin(measured)) {
+            Ok(sample) => row.samples.push(sample),
+            Err(failure) => {
+                row.failure = Some(failure.to_string());
+                break;
+            }
+        }
+    }
+    row
+}
+
 /// A server under test, by what it speaks.
 enum Server {
     Xmpp(Box<Subject>),
@@ -181,9 +209,10 @@ fn start(
     let mut servers = Vec::new();
     for kind in kinds {
         let has = |sip: bool| {
-            bench.paths.iter().any(|path| {
-                *path != Path::SipSubscriptions && kind.takes(*path) && path.is_sip() == sip
-            })
+            bench
+                .paths
+                .iter()
+                .any(|path| !path.has_own_world() && kind.takes(*path) && path.is_sip() == sip)
         };
         let (has_sip, has_xmpp) = (has(true), has(false));
         if !has_sip && !has_xmpp {

@@ -45,6 +45,9 @@ pub(crate) enum Path {
     SipIdle,
     /// SUBSCRIBE of partners' users, allowed, notified, and kept. Once, whatever the number of runs.
     SipSubscriptions,
+    /// IM of a user through the gateway to contacts at SIP partners, each message stored until it is
+    /// answered. In a world of its own for each run.
+    SipMessages,
 }
 
 impl Path {
@@ -53,7 +56,9 @@ impl Path {
         match self {
             Self::Streams => "stream",
             Self::Sessions => "log-in",
-            Self::C2s | Self::C2sManaged | Self::S2sIn | Self::S2sOut => "message",
+            Self::C2s | Self::C2sManaged | Self::S2sIn | Self::S2sOut | Self::SipMessages => {
+                "message"
+            }
             Self::Presence => "delivery",
             Self::SipIn | Self::SipOut => "MESSAGE",
             Self::SipIdle => "connect",
@@ -63,7 +68,12 @@ impl Path {
 
     /// Whether it is about SIP: then only those are measured that speak it, and of us the edge alone.
     pub(crate) fn is_sip(self) -> bool {
-        matches!(self, Self::SipIn | Self::SipOut | Self::SipIdle | Self::SipSubscriptions)
+        self.has_own_world() || matches!(self, Self::SipIn | Self::SipOut | Self::SipIdle)
+    }
+
+    /// Whether each run starts edge and core anew.
+    pub(crate) fn has_own_world(self) -> bool {
+        matches!(self, Self::SipSubscriptions | Self::SipMessages)
     }
 }
 
@@ -81,6 +91,7 @@ impl fmt::Display for Path {
             Self::SipOut => "sip-out",
             Self::SipIdle => "sip-idle",
             Self::SipSubscriptions => "sip-subscriptions",
+            Self::SipMessages => "sip-messages",
         })
     }
 }

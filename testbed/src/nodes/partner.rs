@@ -397,11 +397,19 @@ impl Shared {
     /// A node's request, and the answer if it is given at once.
     fn take(&self, request: &Text) -> String {
         let Ends { remote, host, .. } = &self.ends;
-        let more = format!(
+        let mut more = format!(
             "Record-Route: <sip:{host}:5061;transport=tls;lr;opaque=state:T>\r\n\
              Contact: <sip:bob@{remote};opaque=user:epid:x;gruu>\r\n"
         );
-        let answer = request.answer("200 OK", "theirs", &more);
+        let mut body = String::new();
+        if request.method() == "INVITE" {
+            more += "Content-Type: application/sdp\r\n";
+            body = format!(
+                "v=0\r\no=- 0 0 IN IP4 {host}\r\ns=session\r\nc=IN IP4 {host}\r\nt=0 0\r\n\
+                 m=message 5060 sip null\r\na=accept-types:text/plain\r\n"
+            );
+        }
+        let answer = request.answer_with("200 OK", "theirs", &more, &body);
         if request.tag("to").is_some() {
             self.notified.fetch_add(1, Ordering::Relaxed);
             let call_id = request.first("call-id").unwrap_or_default().to_owned();

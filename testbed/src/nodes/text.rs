@@ -75,6 +75,11 @@ impl Text {
 
     /// The answer to it, with `more` lines.
     pub(crate) fn answer(&self, status: &str, tag: &str, more: &str) -> String {
+        self.answer_with(status, tag, more, "")
+    }
+
+    /// The same, with a body.
+    pub(crate) fn answer_with(&self, status: &str, tag: &str, more: &str, body: &str) -> String {
         let mut answer = format!("SIP/2.0 {status}\r\n");
         for name in ["via", "from", "to", "call-id", "cseq"] {
             for value in self.all(name) {
@@ -85,7 +90,7 @@ impl Text {
                 answer += "\r\n";
             }
         }
-        answer + more + "Content-Length: 0\r\n\r\n"
+        answer + more + &format!("Content-Length: {}\r\n\r\n{body}", body.len())
     }
 }
 

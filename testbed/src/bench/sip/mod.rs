@@ -5,8 +5,10 @@
 //! beside it and says on the trunk what it serves, but speaks no SIP; only the edge is measured.
 
 mod end;
+pub(crate) mod messages;
 mod relay;
 pub(crate) mod subscriptions;
+mod whole;
 
 use std::fs;
 use std::future::Future;
