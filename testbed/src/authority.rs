@@ -1,13 +1,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gatehouse_testkit::{Issue, TestCa, TestCertificate};
+use gatehouse_testkit::{Issue, San, TestCa, TestCertificate};
 use serde::Deserialize;
 
 use crate::failure::Failure;
 
 /// What kind of certificate a peer shows.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Flavour {
     /// Right in every way: dNSName and SRVName.
@@ -27,12 +27,34 @@ pub(crate) enum Flavour {
     Expired,
     /// Right names, signed by itself.
     SelfSigned,
+    /// These names and no others.
+    #[serde(untagged)]
+    Names(Vec<Name>),
 }
 
 impl Flavour {
     /// Whether a client that verifies its server gets along with it.
-    pub(crate) fn satisfies_clients(self) -> bool {
+    pub(crate) fn satisfies_clients(&self) -> bool {
         matches!(self, Self::Full | Self::DnsOnly | Self::ServerOnly)
+    }
+}
+
+/// A name as `world.toml` writes it: its kind and what it says, such as `dNSName *.example`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub(crate) struct Name(San);
+
+impl TryFrom<String> for Name {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let san = match text.split_once(' ') {
+            Some(("dNSName", name)) => San::Dns(name.to_owned()),
+            Some(("SRVName", name)) => San::Srv(name.to_owned()),
+            Some(("xmppAddr", address)) => San::Xmpp(address.to_owned()),
+            _ => return Err(format!("`{text}` is no name of a certificate")),
+        };
+        Ok(Self(san))
     }
 }
 
@@ -89,7 +111,7 @@ impl Authority {
     pub(crate) fn issue(
         &self,
         domain: &str,
-        flavour: Flavour,
+        flavour: &Flavour,
         directory: &Path,
     ) -> Result<Files, Failure> {
         fs::create_dir_all(directory).map_err(Failure::io("make", directory))?;
@@ -136,7 +158,7 @@ impl Authority {
         Ok(Some(files))
     }
 
-    fn make(&self, domain: &str, flavour: Flavour) -> TestCertificate {
+    fn make(&self, domain: &str, flavour: &Flavour) -> TestCertificate {
         let srv = format!("_xmpp-server.{domain}");
         match flavour {
             Flavour::Full => self.ca.issue_for(domain),
@@ -147,6 +169,33 @@ impl Authority {
             Flavour::WrongName => self.ca.issue().dns("someone-else.example").make(),
             Flavour::Expired => self.ca.issue().dns(domain).srv(&srv).expired().make(),
             Flavour::SelfSigned => Issue::self_signed().dns(domain).srv(&srv).make(),
+            Flavour::Names(names) => {
+                let names = names.iter().map(|name| name.0.clone());
+                names.fold(self.ca.issue(), Issue::name).make()
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Raw;
+
+    #[test]
+    fn names_are_written_with_their_kind() {
+        let read = |written: &str| {
+            let raw: Result<Raw, _> =
+                toml::from_str(&format!("name = 'evil'\ncertificate = {written}"));
+            raw.map(|raw| raw.certificate)
+        };
+        assert_eq!(read("'srv-only'").unwrap(), Flavour::SrvOnly);
+        let names = vec![Name(San::Dns("*.example".into())), Name(San::Xmpp("b.example".into()))];
+        assert_eq!(
+            read("['dNSName *.example', 'xmppAddr b.example']").unwrap(),
+            Flavour::Names(names)
+        );
+        assert!(read("['*.example']").is_err());
+        assert!(read("'srv'").is_err());
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     let settings = directory.join("gatehouse.toml");
     fs::write(&settings, config(&block, &root, &data)).map_err(Failure::io("write", &settings))?;
 
-    let certificate = authority.issue("them.example", Flavour::Full, &directory)?;
+    let certificate = authority.issue("them.example", &Flavour::Full, &directory)?;
     let prosody = Prosody::new(partner(), THEM, directory.clone());
     prosody.prepare(&Surroundings {
         block: &block,

@@ -94,10 +94,10 @@ impl Stage {
         fs::write(&root, authority.root_pem()).map_err(Failure::io("write", &root))?;
         for peer in &world.peers {
             for domain in std::iter::once(&peer.domain).chain(&peer.hosts) {
-                authority.issue(domain, peer.certificate, directory)?;
+                authority.issue(domain, &peer.certificate, directory)?;
             }
             if !peer.tlsa.is_empty() {
-                authority.issue(&peer.domain, peer.certificate, &directory.join(NEXT))?;
+                authority.issue(&peer.domain, &peer.certificate, &directory.join(NEXT))?;
             }
         }
         let zone = zone(world, &block, shape, directory)?;
@@ -147,7 +147,7 @@ impl Stage {
         }
         for raw in world.raws.iter().filter(|raw| !raw.domain.is_empty()) {
             let files =
-                authority.issue(&raw.domain, raw.certificate, &directory.join(&raw.name))?;
+                authority.issue(&raw.domain, &raw.certificate, &directory.join(&raw.name))?;
             stage.raw_certificates.insert(raw.name.clone(), files);
         }
         if world.us.as_ref().is_some_and(|us| us.link) && shape == Shape::Two {
@@ -187,7 +187,7 @@ impl Stage {
             let made = authority.issue_sip(&peer.name, names, SipFlavour::Host, &self.directory)?;
             made.ok_or_else(|| Failure::world("a Kamailio shows a certificate"))?
         } else {
-            authority.issue(&peer.domain, peer.certificate, &self.directory)?
+            authority.issue(&peer.domain, &peer.certificate, &self.directory)?
         };
         let server = Server::new(peer, address, self.directory.clone());
         let block = &self.block;

@@ -217,3 +217,21 @@ async fn the_author_outside_learns_that_the_core_is_away() {
     );
     assert_eq!(answer.from().unwrap().to_string(), "alice@ours.example");
 }
+
+#[tokio::test]
+async fn who_writes_to_a_domain_of_ours_that_its_core_does_not_serve_is_told() {
+    let ca = TestCa::new();
+    let (mut side, _address, _dns) = ours(&ca, Policy::open_with_certificate()).await;
+    side.core.sender.send(message("alice@ours.example", "bob@ours.example", "1")).await.unwrap();
+    let answer = receive(&mut side.core).await;
+    assert_eq!(
+        told(&answer),
+        "cancel service-unavailable: messages from ours.example to ours.example are not passed on \
+         here; tell your administrator"
+    );
+    assert_eq!(answer.id(), Some("1"));
+    // In nobody's name is anything said.
+    side.core.sender.send(message("alice@third.example", "bob@ours.example", "2")).await.unwrap();
+    side.core.sender.send(message("alice@ours.example", "bob@ours.example", "3")).await.unwrap();
+    assert_eq!(receive(&mut side.core).await.id(), Some("3"));
+}

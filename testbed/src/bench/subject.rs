@@ -115,7 +115,7 @@ impl Subject {
 
         let names =
             |name: &str| name.parse::<Domain>().map_err(|error| Failure::world(error.to_string()));
-        let files = authority.issue(FAR, Flavour::Full, &directory.join("partner"))?;
+        let files = authority.issue(FAR, &Flavour::Full, &directory.join("partner"))?;
         let partner = Partner::new(&names(NEAR)?, &names(FAR)?, &files)?;
         let place = Place { directory, block: &block, authority: &authority, root, hosts };
         let servers_running = match kind {
@@ -194,7 +194,7 @@ impl Place<'_> {
     }
 
     fn start_peer(&self, kind: Kind, users: &[String]) -> Result<Vec<Process>, Failure> {
-        let certificate = &self.authority.issue(NEAR, Flavour::Full, self.directory)?;
+        let certificate = &self.authority.issue(NEAR, &Flavour::Full, self.directory)?;
         // Prosody's default waits for the other side's acknowledgement, 40 ms: it would flatter us.
         let mut peer: Peer = parse(&format!(
             "name = \"{kind}\"\ndomain = {NEAR:?}\ndialback = false\ndns = \"start-tls\"\n\

@@ -6,7 +6,7 @@ use gatehouse_policy::Denial;
 use gatehouse_resolve::Resolver;
 use gatehouse_telemetry::{ReachSource, Unreached};
 use gatehouse_trunk::{Receipt, Transfer};
-use gatehouse_types::{Domain, Local, Remote};
+use gatehouse_types::{Domain, Jid, Local, Remote};
 use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition};
 use tokio::sync::mpsc;
 use tokio::time;
@@ -73,15 +73,7 @@ impl Pool {
 
     /// Never waits, least of all for the core: see [`bounce::queue`](crate::bounce::queue).
     fn route(&self, stanza: Stanza, receipt: Option<Receipt>) {
-        let Some(pair) = self.pair(&stanza) else {
-            // The core or we ourselves made it; no partner and no user can cause this.
-            warn!(
-                from = stanza.from().map(tracing::field::display),
-                to = stanza.to().map(tracing::field::display),
-                "dropped: an outbound stanza must go from a domain of ours to one that is not"
-            );
-            return;
-        };
+        let Some(pair) = self.pair(&stanza) else { return self.inward(&stanza, receipt) };
         if let Err(denial) = self.edge.policy().conditions(&pair.local, &pair.remote) {
             log_denial(&self.edge, &pair, &denial);
             let refusal = denied(&pair.local, &pair.remote);
@@ -121,6 +113,28 @@ impl Pool {
                 self.edge.bounce_now(&back.stanza, back.receipt, &queue_full(&pair.remote));
             }
         }
+    }
+
+    /// What does not go to a partner. A user can cause it by writing to a domain that another core
+    /// serves, and is told.
+    fn inward(&self, stanza: &Stanza, receipt: Option<Receipt>) {
+        let domain = |jid: Option<&Jid>| self.edge.as_local(jid?.domain());
+        let (Some(from), Some(to)) = (domain(stanza.from()), domain(stanza.to())) else {
+            // The core or we ourselves made it; no partner and no user can cause this.
+            warn!(
+                from = stanza.from().map(tracing::field::display),
+                to = stanza.to().map(tracing::field::display),
+                "dropped: an outbound stanza must go from a domain of ours to one that is not"
+            );
+            return;
+        };
+        if self.edge.domain_warnings.may_warn(to.0.clone(), now()) {
+            warn!(
+                local.domain = %from, to.domain = %to,
+                "bounced: both domains are ours, and nothing passes from one core to another"
+            );
+        }
+        self.edge.bounce_now(stanza, receipt, &another_core(&from, &to));
     }
 
     fn pair(&self, stanza: &Stanza) -> Option<Pair> {
@@ -168,6 +182,15 @@ pub(super) fn denied(local: &Local<Domain>, remote: &Remote<Domain>) -> Refusal 
         ErrorKind::Cancel,
         StanzaCondition::NotAllowed,
         format!("{local} does not allow its users to exchange messages with {remote}"),
+    )
+}
+
+/// What the author is told whose own core does not serve the domain.
+fn another_core(from: &Local<Domain>, to: &Local<Domain>) -> Refusal {
+    Refusal::new(
+        ErrorKind::Cancel,
+        StanzaCondition::ServiceUnavailable,
+        format!("messages from {from} to {to} are not passed on here; tell your administrator"),
     )
 }
 

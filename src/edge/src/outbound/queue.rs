@@ -6,7 +6,7 @@ use gatehouse_trunk::Receipt;
 use gatehouse_types::{Domain, Local, Remote};
 use gatehouse_xmpp::Stanza;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// How many pairs may have a link at a time; a user of ours must not make us dial the world.
 const LINKS_MAX: usize = 4096;
@@ -14,6 +14,11 @@ const LINKS_MAX: usize = 4096;
 /// About how many bytes may wait for one pair; one stanza always fits. A partner that does not read
 /// must not use up what may be under way on the trunk, for that would hold up all the others.
 const QUEUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// About how many bytes of errors and results may wait beyond that, for all pairs together. Nobody is
+/// told if one of these is dropped, and when a core is lost all that was on its way to it is answered
+/// in the same moment: about as much as may be under way on the trunk.
+const ANSWERS_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Two domains that talk to each other: the key of an outbound stream.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -36,14 +41,24 @@ pub(super) struct Waiting {
 pub(super) struct Queue {
     waiting: Mutex<Weighed>,
     len_max: usize,
+    /// For answers that the queue has no room for, shared by all queues.
+    beyond: Arc<Semaphore>,
     arrived: Notify,
 }
 
-/// What waits, each with its weight, and the weight of all.
+/// What waits, and the weight of all.
 #[derive(Debug, Default)]
 struct Weighed {
-    items: VecDeque<(Waiting, usize)>,
+    items: VecDeque<Item>,
     bytes: usize,
+}
+
+#[derive(Debug)]
+struct Item {
+    waiting: Waiting,
+    weight: usize,
+    /// The room that it takes beyond the queue's own.
+    _beyond: Option<OwnedSemaphorePermit>,
 }
 
 /// All links and their queues. One lock decides both whether a pair has a link and whether its
@@ -52,6 +67,7 @@ struct Weighed {
 pub(super) struct Links {
     queues: Mutex<HashMap<Pair, Arc<Queue>>>,
     len_max: usize,
+    beyond: Arc<Semaphore>,
 }
 
 /// What became of a stanza given to [`Links::push`].
@@ -69,7 +85,8 @@ pub(super) enum Pushed {
 
 impl Links {
     pub(super) fn new(len_max: usize) -> Self {
-        Self { queues: Mutex::default(), len_max }
+        let beyond = Arc::new(Semaphore::new(ANSWERS_BYTES_MAX));
+        Self { queues: Mutex::default(), len_max, beyond }
     }
 
     pub(super) fn push(&self, pair: &Pair, waiting: Waiting) -> Pushed {
@@ -82,7 +99,7 @@ impl Links {
             },
             Entry::Vacant(_) if links >= LINKS_MAX => Pushed::TooManyLinks(waiting),
             Entry::Vacant(entry) => {
-                let queue = Arc::new(Queue::new(self.len_max));
+                let queue = Arc::new(Queue::new(self.len_max, Arc::clone(&self.beyond)));
                 match queue.push(waiting) {
                     None => Pushed::Started(Arc::clone(entry.insert(queue))),
                     Some(back) => Pushed::QueueFull(back),
@@ -109,8 +126,8 @@ impl Links {
 }
 
 impl Queue {
-    fn new(len_max: usize) -> Self {
-        Self { waiting: Mutex::default(), len_max, arrived: Notify::new() }
+    fn new(len_max: usize, beyond: Arc<Semaphore>) -> Self {
+        Self { waiting: Mutex::default(), len_max, beyond, arrived: Notify::new() }
     }
 
     /// Gives the stanza back if the queue is full.
@@ -118,18 +135,27 @@ impl Queue {
         let weight = waiting.stanza.weight();
         let mut queue = self.waiting.lock();
         let too_heavy = !queue.items.is_empty() && queue.bytes + weight > QUEUE_BYTES_MAX;
+        let mut beyond = None;
         if too_heavy || queue.items.len() >= self.len_max {
-            return Some(waiting);
+            beyond = self.room_beyond(&waiting.stanza, weight);
+            if beyond.is_none() {
+                return Some(waiting);
+            }
         }
         queue.bytes += weight;
-        queue.items.push_back((waiting, weight));
+        queue.items.push_back(Item { waiting, weight, _beyond: beyond });
         self.arrived.notify_one();
         None
     }
 
+    fn room_beyond(&self, stanza: &Stanza, weight: usize) -> Option<OwnedSemaphorePermit> {
+        let weight = u32::try_from(weight).ok().filter(|_| stanza.is_answer())?;
+        Arc::clone(&self.beyond).try_acquire_many_owned(weight).ok()
+    }
+
     pub(super) fn pop(&self) -> Option<Waiting> {
         let mut queue = self.waiting.lock();
-        let (waiting, weight) = queue.items.pop_front()?;
+        let Item { waiting, weight, .. } = queue.items.pop_front()?;
         queue.bytes -= weight;
         Some(waiting)
     }
@@ -140,7 +166,7 @@ impl Queue {
         for waiting in taken.into_iter().rev() {
             let weight = waiting.stanza.weight();
             queue.bytes += weight;
-            queue.items.push_front((waiting, weight));
+            queue.items.push_front(Item { waiting, weight, _beyond: None });
         }
     }
 
@@ -205,6 +231,26 @@ mod tests {
         assert!(matches!(links.push(&pair(), waiting("c")), Pushed::QueueFull(_)));
         assert_eq!(ids(&queue), ["a", "b"]);
         assert!(matches!(links.push(&pair(), heavy("d")), Pushed::Queued));
+    }
+
+    #[test]
+    fn an_answer_finds_room_beyond_a_full_queue_as_long_as_there_is_some() {
+        let error = |id: &str| {
+            let text = format!("<message xmlns='jabber:client' type='error' id='{id}'/>");
+            let stanza = Stanza::from_element(text.parse().unwrap()).unwrap();
+            Waiting { stanza, receipt: None, retried: false }
+        };
+        let links = Links::new(1);
+        let Pushed::Started(queue) = links.push(&pair(), waiting("a")) else { panic!("no link") };
+        assert!(matches!(links.push(&pair(), error("b")), Pushed::Queued));
+        assert!(matches!(links.push(&pair(), waiting("c")), Pushed::QueueFull(_)));
+        let taken = Arc::clone(&links.beyond)
+            .try_acquire_many_owned(u32::try_from(links.beyond.available_permits()).unwrap());
+        assert!(matches!(links.push(&pair(), error("d")), Pushed::QueueFull(_)));
+        drop(taken);
+        assert!(matches!(links.push(&pair(), error("e")), Pushed::Queued));
+        assert_eq!(ids(&queue), ["a", "b", "e"]);
+        assert_eq!(links.beyond.available_permits(), ANSWERS_BYTES_MAX, "room comes back");
     }
 
     #[test]

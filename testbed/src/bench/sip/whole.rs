@@ -100,7 +100,7 @@ impl Whole {
         }
         let name =
             |name: &str| name.parse::<Domain>().map_err(|error| Failure::world(error.to_string()));
-        let files: Files = authority.issue("far.example", Flavour::Full, directory)?;
+        let files: Files = authority.issue("far.example", &Flavour::Full, directory)?;
         Ok(Self {
             core,
             edge,
