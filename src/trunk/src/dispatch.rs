@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gatehouse_net::now;
 use gatehouse_types::Domain;
@@ -17,7 +17,7 @@ use crate::give_back::Reason;
 use crate::lane::{Lane, Parked, Presence, Ticket};
 use crate::node::{Announced, Node};
 use crate::parcel::{Pair, Parcel, weigh};
-use crate::{CoreNode, Receipt, Tuning, Unreachable, spread};
+use crate::{CoreNode, Receipt, Tuning, Unreachable, spread, sweep};
 
 /// Streams in a row that may end by a stream error with the same stanza the oldest.
 const REFUSALS_MAX: u32 = 3;
@@ -108,7 +108,7 @@ impl Dispatch {
     /// Takes `stanza` for delivery, or says why not after the patience of the trunk. That counts
     /// from when the last node was lost, so that a trunk that is down holds nobody up for longer.
     pub(crate) async fn send(&self, stanza: Stanza, receipt: Receipt) -> Result<(), Unreachable> {
-        let latest = now() + self.tuning.patience;
+        let latest = now() + self.patience_of_senders();
         let mut changed = self.changed.subscribe();
         let weight = weigh(&stanza).min(self.tuning.queue_kib_max);
         let pair = Pair::of(&stanza);
@@ -147,9 +147,15 @@ impl Dispatch {
         }
     }
 
+    /// How long a stanza may wait that finds no node. Older ones wait on a lane for one that is lost,
+    /// and are given back by the sweep: so that authors are told in order, that comes first.
+    fn patience_of_senders(&self) -> Duration {
+        self.tuning.patience + 2 * sweep::EVERY
+    }
+
     /// When a stanza is given up that may wait until `latest`.
     fn deadline(&self, pair: &Pair, latest: Instant) -> time::Instant {
-        let given_up = self.alone_since(pair).map(|since| since + self.tuning.patience);
+        let given_up = self.alone_since(pair).map(|since| since + self.patience_of_senders());
         time::Instant::from_std(given_up.map_or(latest, |given_up| given_up.min(latest)))
     }
 

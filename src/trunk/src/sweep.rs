@@ -9,7 +9,7 @@ use crate::give_back::give_back;
 use crate::stream::Hub;
 
 /// How often it is looked whether a lost node's stanzas must move or go back.
-const EVERY: Duration = Duration::from_millis(250);
+pub(crate) const EVERY: Duration = Duration::from_millis(250);
 
 /// Moves stanzas away from nodes that stay lost, and tells the authors of those that nobody can
 /// take.

@@ -149,3 +149,32 @@ async fn patience_counts_from_when_the_last_node_was_lost() {
     sender.send(out(5)).await.unwrap();
     while id(&soon(edge.trunk.incoming.recv()).await.unwrap()) != 5 {}
 }
+
+/// Authors hear in the order in which they wrote, although the older ones waited for the lost node and
+/// the others for any.
+#[tokio::test]
+async fn nobody_is_told_before_those_who_wrote_earlier() {
+    let ca = TestCa::new();
+    let mut hasty = tuning();
+    hasty.failover_after = Duration::from_millis(10);
+    hasty.patience = Duration::from_millis(600);
+    let mut edge = edge(&ca, "edge.example", &["core.example"], hasty.clone()).await;
+    let proxy = Proxy::to(edge.address).await;
+    let core = core(&ca, "core.example", &[("edge.example", proxy.address)], hasty);
+    core.diary.wait("up edge.example", 1).await;
+    edge.trunk.sender.send(inward(0)).await.unwrap();
+    proxy.turn(None);
+    edge.diary.wait("down core.example", 1).await;
+    let mut count = 1;
+    while soon(edge.trunk.sender.send(inward(count))).await.is_ok() {
+        count += 1;
+    }
+    // The last one was refused. By then all before it have gone back, but for what the core has.
+    let mut told = Vec::new();
+    while let Ok(bounce) = edge.trunk.incoming.try_recv() {
+        told.push(id(&bounce));
+    }
+    let first = told.first().copied().unwrap_or(count);
+    assert!(first <= 1, "{first}");
+    assert_eq!(told, (first..count).collect::<Vec<_>>());
+}
