@@ -11,6 +11,7 @@ mod world;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_policy::Policy;
@@ -226,10 +227,17 @@ async fn who_writes_to_a_domain_of_ours_that_its_core_does_not_serve_is_told() {
     let answer = receive(&mut side.core).await;
     assert_eq!(
         told(&answer),
-        "cancel service-unavailable: messages from ours.example to ours.example are not passed on \
-         here; tell your administrator"
+        "wait recipient-unavailable: ours.example cannot take messages right now; try again later"
     );
     assert_eq!(answer.id(), Some("1"));
+    // Policy has its say about our own domains, too.
+    side.policy.send_replace(Arc::new(blocks(OURS)));
+    side.core.sender.send(message("alice@ours.example", "bob@ours.example", "4")).await.unwrap();
+    assert_eq!(
+        told(&receive(&mut side.core).await),
+        "cancel not-allowed: ours.example does not allow its users to exchange messages with \
+         ours.example"
+    );
     // In nobody's name is anything said.
     side.core.sender.send(message("alice@third.example", "bob@ours.example", "2")).await.unwrap();
     side.core.sender.send(message("alice@ours.example", "bob@ours.example", "3")).await.unwrap();

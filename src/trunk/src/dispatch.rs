@@ -211,6 +211,44 @@ impl Dispatch {
         }
     }
 
+    /// Passes a stanza of one core on to another if that one is there and there is room; never waits.
+    /// The receipt comes back with what is not taken.
+    pub(crate) fn pass_on(
+        &self,
+        stanza: Stanza,
+        receipt: Receipt,
+    ) -> Result<(), (Unreachable, Receipt)> {
+        let Pair { from: Some(from), to: Some(to) } = Pair::of(&stanza) else {
+            return self.not_passed_on("it is from nobody, or for nobody", stanza, receipt);
+        };
+        // It would only come back.
+        let serves_both = |lane: &Lane| lane.domains.contains(&from) && lane.domains.contains(&to);
+        if self.state.lock().lanes.iter().any(serves_both) {
+            return self.not_passed_on("one core serves both domains", stanza, receipt);
+        }
+        let weight = weigh(&stanza).min(self.tuning.queue_kib_max);
+        let Ok(room) = Arc::clone(&self.budget).try_acquire_many_owned(weight) else {
+            return self.not_passed_on("the queue is full", stanza, receipt);
+        };
+        match self.place(self.parcel(stanza, receipt.holding(room)), now()) {
+            Ok(()) => Ok(()),
+            Err(parcel) => {
+                let Parcel { stanza, receipt, .. } = parcel;
+                self.not_passed_on("none that serves this domain is there", stanza, receipt)
+            }
+        }
+    }
+
+    fn not_passed_on(
+        &self,
+        reason: &str,
+        stanza: Stanza,
+        receipt: Receipt,
+    ) -> Result<(), (Unreachable, Receipt)> {
+        let unreachable = self.unreachable(reason.to_owned(), stanza);
+        unreachable.map_err(|unreachable| (unreachable, receipt))
+    }
+
     fn unreachable(&self, reason: String, stanza: Stanza) -> Result<(), Unreachable> {
         metrics::counter!("gatehouse_trunk_unreachable_total", "role" => self.role).increment(1);
         Err(Unreachable { role: self.role, reason, stanza: Box::new(stanza) })

@@ -85,6 +85,16 @@ impl TrunkSender {
         }
     }
 
+    /// Hands a stanza that came from one core to the core that serves its domain, if that can be done
+    /// at once. Of what is not taken the receipt comes back, for whoever tells the author. In one process
+    /// there is no other core.
+    pub fn pass_on(&self, stanza: Stanza, receipt: Receipt) -> Result<(), (Unreachable, Receipt)> {
+        match &self.way {
+            Way::InProcess(channel) => Err((channel.no_other(stanza), receipt)),
+            Way::Streams(dispatch) => dispatch.pass_on(stanza, receipt),
+        }
+    }
+
     /// True if the other role is in processes of its own, which can be lost.
     pub fn is_remote(&self) -> bool {
         matches!(self.way, Way::Streams(_))

@@ -96,6 +96,11 @@ impl Channel {
         self.unreachable(reason.to_owned(), stanza)
     }
 
+    pub(crate) fn no_other(&self, stanza: Stanza) -> Unreachable {
+        let reason = "there is one only".to_owned();
+        Unreachable { role: self.role, reason, stanza: Box::new(stanza) }
+    }
+
     fn unreachable(&self, reason: String, stanza: Stanza) -> Result<(), Unreachable> {
         Err(Unreachable { role: self.role, reason, stanza: Box::new(stanza) })
     }

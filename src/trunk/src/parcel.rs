@@ -27,12 +27,12 @@ pub(crate) struct Parcel {
     /// The same for no other.
     pub(crate) number: u64,
     /// With its place in the budget. Given back when the parcel is done with, whatever became of it.
-    _receipt: Receipt,
+    pub(crate) receipt: Receipt,
 }
 
 impl Parcel {
     pub(crate) fn new(stanza: Stanza, number: u64, receipt: Receipt) -> Self {
-        Self { pair: Pair::of(&stanza), stanza, number, _receipt: receipt }
+        Self { pair: Pair::of(&stanza), stanza, number, receipt }
     }
 
     /// What a node is told of its own stanza, by the connection that brought it. It belongs to no
@@ -40,7 +40,7 @@ impl Parcel {
     pub(crate) fn answer(stanza: Stanza) -> Self {
         let pair = Pair { from: None, to: None };
         // No number of a parcel that was placed: those begin with one.
-        Self { pair, stanza, number: 0, _receipt: Receipt::default() }
+        Self { pair, stanza, number: 0, receipt: Receipt::default() }
     }
 }
 

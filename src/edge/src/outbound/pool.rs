@@ -73,7 +73,7 @@ impl Pool {
 
     /// Never waits, least of all for the core: see [`bounce::queue`](crate::bounce::queue).
     fn route(&self, stanza: Stanza, receipt: Option<Receipt>) {
-        let Some(pair) = self.pair(&stanza) else { return self.inward(&stanza, receipt) };
+        let Some(pair) = self.pair(&stanza) else { return self.inward(stanza, receipt) };
         if let Err(denial) = self.edge.policy().conditions(&pair.local, &pair.remote) {
             log_denial(&self.edge, &pair, &denial);
             let refusal = denied(&pair.local, &pair.remote);
@@ -115,9 +115,10 @@ impl Pool {
         }
     }
 
-    /// What does not go to a partner. A user can cause it by writing to a domain that another core
-    /// serves, and is told.
-    fn inward(&self, stanza: &Stanza, receipt: Option<Receipt>) {
+    /// What does not go to a partner: to a domain that another core serves it is passed on, or its
+    /// author is told. The two may belong to different owners, so policy has its say, as if each were
+    /// the other's partner. Never waits, as that core may be what everybody waits for.
+    fn inward(&self, stanza: Stanza, receipt: Option<Receipt>) {
         let domain = |jid: Option<&Jid>| self.edge.as_local(jid?.domain());
         let (Some(from), Some(to)) = (domain(stanza.from()), domain(stanza.to())) else {
             // The core or we ourselves made it; no partner and no user can cause this.
@@ -128,13 +129,23 @@ impl Pool {
             );
             return;
         };
+        for (local, remote) in [(&from, &to), (&to, &from)] {
+            let pair = Pair { local: local.clone(), remote: Remote(remote.0.clone()) };
+            if let Err(denial) = self.edge.policy().conditions(&pair.local, &pair.remote) {
+                log_denial(&self.edge, &pair, &denial);
+                let refusal = denied(&from, &Remote(to.0.clone()));
+                return self.edge.bounce_now(&stanza, receipt, &refusal);
+            }
+        }
+        let Err(back) = self.edge.core.pass_on(stanza, receipt.unwrap_or_default()) else { return };
+        let (unreachable, receipt) = back;
         if self.edge.domain_warnings.may_warn(to.0.clone(), now()) {
             warn!(
-                local.domain = %from, to.domain = %to,
-                "bounced: both domains are ours, and nothing passes from one core to another"
+                error = %unreachable, local.domain = %from, to.domain = %to,
+                "bounced: a message from one of our domains to another, and no core takes it"
             );
         }
-        self.edge.bounce_now(stanza, receipt, &another_core(&from, &to));
+        self.edge.bounce_now(&unreachable.stanza, Some(receipt), &no_core(&to));
     }
 
     fn pair(&self, stanza: &Stanza) -> Option<Pair> {
@@ -185,12 +196,12 @@ pub(super) fn denied(local: &Local<Domain>, remote: &Remote<Domain>) -> Refusal 
     )
 }
 
-/// What the author is told whose own core does not serve the domain.
-fn another_core(from: &Local<Domain>, to: &Local<Domain>) -> Refusal {
+/// What the author is told if no core takes it.
+fn no_core(to: &Local<Domain>) -> Refusal {
     Refusal::new(
-        ErrorKind::Cancel,
-        StanzaCondition::ServiceUnavailable,
-        format!("messages from {from} to {to} are not passed on here; tell your administrator"),
+        ErrorKind::Wait,
+        StanzaCondition::RecipientUnavailable,
+        format!("{to} cannot take messages right now; try again later"),
     )
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::world::{
     Proxy, core_for, domain, edge, edge_of, id, message, numbers, row, soon, tuning,
 };
-use crate::{Node, Tuning};
+use crate::{Node, Transfer, Tuning};
 
 fn announcing(names: &[&str]) -> watch::Sender<Vec<Domain>> {
     watch::Sender::new(names.iter().map(|name| domain(name)).collect())
@@ -214,4 +214,59 @@ async fn what_is_refused_is_acknowledged_whatever_breaks() {
         last = Some(id(&told));
     }
     assert!(last.is_some());
+}
+
+/// Users of two cores write to each other: the edge passes it on, and the one who sent it has it until
+/// the other has.
+#[tokio::test]
+async fn what_one_core_sends_to_another_is_passed_on_or_comes_back() {
+    let ca = TestCa::new();
+    let rows = vec![row("c1.example", &["ours.example"]), row("c2.example", &["b.example"])];
+    let mut edge = edge_of(&ca, "edge.example", rows, hasty()).await;
+    let proxy = Proxy::to(edge.address).await;
+    let (one, two) = (announcing(&["ours.example"]), announcing(&["b.example"]));
+    let first = [("edge.example", edge.address)];
+    let first = core_for(&ca, "c1.example", one.subscribe(), &first, tuning());
+    let second = [("edge.example", proxy.address)];
+    let mut second = core_for(&ca, "c2.example", two.subscribe(), &second, tuning());
+    edge.diary.wait("up c1.example", 1).await;
+    edge.diary.wait("c2.example serves b.example", 1).await;
+    let sender = edge.trunk.sender.clone();
+    let pass = async |edge: &mut super::world::Node, to: &str, number| {
+        first.trunk.sender.send(message("ours.example", to, number)).await.unwrap();
+        let Transfer { stanza, receipt } = soon(edge.trunk.incoming.recv()).await.unwrap();
+        sender.pass_on(stanza, receipt)
+    };
+    for number in 0..3 {
+        pass(&mut edge, "b.example", number).await.unwrap();
+    }
+    let mut held = Vec::new();
+    for number in 0..3 {
+        let transfer = soon(second.trunk.incoming.recv()).await.unwrap();
+        assert_eq!(id(&transfer), number);
+        held.push(transfer);
+    }
+    // Not acknowledged to the first before the second is done with it.
+    assert_eq!(first.trunk.sender.dispatch().pinned(), 3);
+    held.clear();
+    soon(async {
+        while first.trunk.sender.dispatch().pinned() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // Nobody serves it; it would go round; the other is away.
+    for (to, number) in [("c.example", 3), ("ours.example", 4)] {
+        let (error, _receipt) = pass(&mut edge, to, number).await.unwrap_err();
+        assert_eq!(error.stanza.id(), Some(number.to_string().as_str()));
+    }
+    proxy.turn(None);
+    edge.diary.wait("down c2.example", 1).await;
+    soon(async {
+        let mut number = 5;
+        while pass(&mut edge, "b.example", number).await.is_ok() {
+            number += 1;
+        }
+    })
+    .await;
 }
