@@ -35,7 +35,7 @@ use gatehouse_trunk::sip::SipEdgeEnd;
 use gatehouse_types::{Chain, Domain, Local, Secret};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time;
 use tracing::{Span, debug, error, info, warn};
 
@@ -55,6 +55,9 @@ use crate::warnings::Warnings;
 
 /// How long a partner's TLS handshake may take.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// Answers of our own that may wait for room at their nodes: a core has no more transactions.
+const LATE_ANSWERS_MAX: usize = 20_000;
 
 /// Settings of SIP at the edge.
 #[derive(Clone, Debug)]
@@ -142,6 +145,7 @@ pub fn start(parts: SipParts, tasks: &Tasks) {
         rate: PeerRate::new(now),
         ladder: Mutex::new(Ladder::default()),
         shaper: Mutex::new(Shaper::default()),
+        late_answers: Arc::new(Semaphore::new(LATE_ANSWERS_MAX)),
         random,
         peer_warnings: Warnings::default(),
         domain_warnings: Warnings::default(),

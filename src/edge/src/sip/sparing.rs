@@ -84,7 +84,7 @@ pub(crate) async fn due(at: Option<Instant>) {
 }
 
 /// The edge is stopping: the nodes hear of what was not sent.
-pub(crate) fn give_up(edge: &SipEdge) {
+pub(crate) fn give_up(edge: &Arc<SipEdge>) {
     let waiting: Vec<_> = edge.shaper.lock().drain().collect();
     let refused = Refused::new(503, "busy", "the edge is stopping").retry_after(5);
     for (_, outgoing) in waiting {

@@ -25,7 +25,7 @@ use gatehouse_trunk::sip::{Edge, FromEdge, SipCoreEnd, SipEdges, mesh};
 use gatehouse_types::{Domain, Local, Secret};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time;
 
 use super::{PATIENCE, port};
@@ -153,16 +153,26 @@ pub(crate) struct Node {
     pub(crate) edges: SipEdges,
     /// It keeps its link and says nothing.
     pub(crate) is_silent: Arc<AtomicBool>,
+    /// Whoever holds the one permit keeps it from reading.
+    pub(crate) reads: Arc<Semaphore>,
     answered: Arc<AtomicUsize>,
 }
 
 impl Node {
     fn run(name: &'static str, end: SipCoreEnd, heard: mpsc::Sender<Heard>) -> Self {
         let SipCoreEnd { edges, mut incoming } = end;
-        let node = Self { edges, is_silent: Arc::default(), answered: Arc::default() };
+        let node = Self {
+            edges,
+            is_silent: Arc::default(),
+            reads: Arc::new(Semaphore::new(1)),
+            answered: Arc::default(),
+        };
         let this = node.clone();
         Tasks::default().spawn(tracing::Span::none(), async move {
             while let Some(FromEdge { edge, message }) = incoming.recv().await {
+                if this.reads.available_permits() == 0 {
+                    drop(this.reads.acquire().await);
+                }
                 if this.is_silent.load(Ordering::Relaxed) {
                     continue;
                 }
