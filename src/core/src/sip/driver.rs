@@ -33,6 +33,9 @@ use crate::router::Router;
 /// How long the 2xx of an INVITE may come again (RFC 6026, timer M).
 const ACCEPTED_KEPT: Duration = Duration::from_secs(32);
 
+/// Requests under way in both directions: each partner's domain has its share of them.
+const TRANSACTIONS_MAX: usize = 20_000;
+
 /// The one task that owns the gateway.
 pub(super) struct Driver {
     gateway: Gateway,
@@ -106,12 +109,16 @@ impl Driver {
         seed: Seed,
     ) -> Self {
         let lanes = Lanes::start(router, tasks);
+        let share = parts.config.limits.partner_share_percent;
+        let mut transactions =
+            Transactions::new(Role::End, TransactionLimits::shared(TRANSACTIONS_MAX, share));
+        transactions.set_named(super::config(&parts).named);
         Self {
             gateway,
             policy: parts.policy.clone(),
             inside: Inside::start(parts.inside.take(), tasks),
             parts,
-            transactions: Transactions::new(Role::End, TransactionLimits::default()),
+            transactions,
             seed,
             stanzas,
             replies,
@@ -180,7 +187,9 @@ impl Driver {
                 },
                 changed = self.policy.changed(), if policy_is_there => {
                     policy_is_there = changed.is_ok();
-                    self.gateway.reconfigure(super::config(&self.parts));
+                    let config = super::config(&self.parts);
+                    self.transactions.set_named(config.named.clone());
+                    self.gateway.reconfigure(config);
                     self.enforce();
                 }
                 changed = inside.changed(), if inside_is_there => {
@@ -337,7 +346,9 @@ impl Driver {
             }
             Effect::Store { record, lasts } => self.records.store(record, lasts).await,
             Effect::Forget(key) => self.records.forget(key).await,
-            Effect::Full { what, whose, domain } => self.full.note((what, whose, domain), now()),
+            Effect::Full { what, whose, domain } => {
+                self.full.note((what.as_str(), whose.as_str(), domain), now());
+            }
         }
     }
 
