@@ -16,6 +16,7 @@ use gatehouse_xmpp::{Seed, Stanza, StanzaCondition};
 use tokio::sync::{mpsc, watch};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use self::ways::Attempt;
 use super::attempts::Attempts;
@@ -348,6 +349,15 @@ impl Driver {
             Effect::Forget(key) => self.records.forget(key).await,
             Effect::Full { what, whose, domain } => {
                 self.full.note((what.as_str(), whose.as_str(), domain), now());
+            }
+            Effect::ShortLived { domain, seconds } => {
+                let case = ("subscriptions", "short-lived", domain);
+                if let Some(domain) = self.full.first(case, now()) {
+                    info!(
+                        peer.domain = %domain, seconds,
+                        "a SIP partner grants presence for less than a minute at a time: it is asked again every 50 s, and presence may be late; nothing more is said of it for an hour"
+                    );
+                }
             }
         }
     }

@@ -30,7 +30,7 @@ impl Full {
     }
 
     /// The domain, if this was not said lately.
-    fn first(&mut self, case: Case, now: Instant) -> Option<Domain> {
+    pub(super) fn first(&mut self, case: Case, now: Instant) -> Option<Domain> {
         if self.0.contains_key(&case) || self.0.len() >= KNOWN_MAX {
             self.0.retain(|_, at| now.saturating_duration_since(*at) < QUIET);
         }
