@@ -11,7 +11,7 @@ use gatehouse_policy::{
 use gatehouse_types::Domain;
 
 use crate::read::domain;
-use crate::reader::{Form, Section};
+use crate::reader::{Form, Found, Section};
 use crate::settings::Roles;
 
 /// Rows of the list of trusted servers.
@@ -24,7 +24,13 @@ const ROW: Form = Form { kind: "a table", example: "{ name = \"pbx\" }" };
 /// Reads what the section of SIP says about the inside.
 pub(crate) fn read(section: &mut Section<'_>, roles: Roles, domains: &[Domain]) -> InsideSip {
     let places = ["trusted", "route", "route-embed-templates"].map(|key| section.place(key));
-    let inside = InsideSip { trusted: trusted(section, domains), routes: routes(section) };
+    let (trusted, (routes, users)) = (trusted(section, domains), routes(section));
+    let inside = InsideSip { trusted, routes };
+    for place in users.into_iter().filter(|_| !inside.has_domains()) {
+        let what = "this route means nobody: a `user` alone is one of a domain of the inside, and there is none";
+        let remedy = "name the domain as well, such as domain = \"phones.ours.example\"";
+        section.note(place, what.to_owned(), remedy.to_owned());
+    }
     if let (false, Some(place)) = (roles.has_core(), places.into_iter().flatten().next()) {
         let what = "SIP of the inside belongs to the core, which does not run here".to_owned();
         section.note(place, what, "write it in the settings of the core, and remove it".into());
@@ -116,7 +122,8 @@ fn from_domains(row: &mut Section<'_>, ours: &[Domain]) -> Vec<Domain> {
     domains
 }
 
-fn routes(section: &mut Section<'_>) -> RouteTable {
+/// The routes, and where those stand that are for users alone.
+fn routes(section: &mut Section<'_>) -> (RouteTable, Vec<Range<usize>>) {
     let form = Form {
         kind: "a list of templates: first digits, `.` for each wildcard, `x` for each digit after them",
         example: "[\"74..78xxxxx*\"]",
@@ -129,14 +136,17 @@ fn routes(section: &mut Section<'_>) -> RouteTable {
         .map(|found| found.value)
         .collect();
     let all_at = section.place("route").unwrap_or(0..0);
-    let (mut routes, mut places) = (Vec::new(), Vec::new());
+    let (mut routes, mut places, mut users) = (Vec::new(), Vec::new(), Vec::new());
     for (row, span) in section.sections("route", ROW).unwrap_or_default() {
         if let Some(route) = route(row, &span) {
+            if route.pattern.by() == RouteBy::User && route.within.is_none() {
+                users.push(span.clone());
+            }
             routes.push(route);
             places.push(span);
         }
     }
-    RouteTable::new(routes, &templates).unwrap_or_else(|invalid| {
+    let table = RouteTable::new(routes, &templates).unwrap_or_else(|invalid| {
         for fault in invalid.0 {
             let place = match &fault {
                 RouteFault::Templates(_) => templates_at.clone(),
@@ -147,8 +157,11 @@ fn routes(section: &mut Section<'_>) -> RouteTable {
             };
             note(section, place.unwrap_or_else(|| all_at.clone()), &fault.to_string());
         }
+        // What is wrong already is not told twice.
+        users.clear();
         RouteTable::default()
-    })
+    });
+    (table, users)
 }
 
 fn route(mut row: Section<'_>, span: &Range<usize>) -> Option<StaticRoute> {
@@ -176,19 +189,24 @@ fn route(mut row: Section<'_>, span: &Range<usize>) -> Option<StaticRoute> {
     let less_specific = row.switch("less-specific").unwrap_or(true);
     let in_service = row.switch("in-service").unwrap_or(true);
     let block = row.switch("block").unwrap_or(false);
-    let (by, pattern) = match (user, domain) {
-        (Some(user), None) => (RouteBy::User, Some(user)),
-        (None, Some(domain)) => (RouteBy::Domain, Some(domain)),
-        _ => {
-            let what = "a route has either `user` or `domain`, the pattern that it is for";
-            row.note(span.clone(), what.into(), "domain = \"phones.ours.example\"".into());
-            (RouteBy::User, None)
-        }
-    };
-    let pattern = pattern.and_then(|found| {
+    let read = |by: RouteBy, found: Found<String>| {
         let parsed = RoutePattern::parse(by, &found.value);
         parsed.inspect_err(|error| note(&row, found.span, &error.to_string())).ok()
-    });
+    };
+    let (pattern, within) = match (user, domain) {
+        (Some(user), None) => (read(RouteBy::User, user), None),
+        (None, Some(domain)) => (read(RouteBy::Domain, domain), None),
+        (Some(user), Some(domain)) => {
+            let (user, domain) = (read(RouteBy::User, user), read(RouteBy::Domain, domain));
+            // A wrong half makes no wider route.
+            (user.filter(|_| domain.is_some()), domain)
+        }
+        (None, None) => {
+            let what = "a route has `user`, `domain` or both, the patterns that it is for";
+            row.note(span.clone(), what.into(), "domain = \"phones.ours.example\"".into());
+            (None, None)
+        }
+    };
     if next_hop.is_none() && row.place("next-hop").is_none() {
         let remedy = "next-hop = \"pbx.ours.example\"".to_owned();
         row.note(span.clone(), "this route has no `next-hop`".into(), remedy);
@@ -200,6 +218,7 @@ fn route(mut row: Section<'_>, span: &Range<usize>) -> Option<StaticRoute> {
     row.finish();
     Some(StaticRoute {
         pattern: pattern?,
+        within,
         hop: hop?,
         priority,
         weight,
@@ -277,9 +296,27 @@ mod tests {
     fn too_many_templates_and_routes_of_one_pattern() {
         let templates = "[sip]\nroute-embed-templates = [\"1.2\", \"1.3\", \"1.4\", \"1.5\", \"1.6\", \"1.7\"]\n";
         assert_eq!(read(templates).unwrap_err()[0].0, 2);
-        let route = "[[sip.route]]\nuser = \"1\"\nnext-hop = \"pbx.example\"\n";
+        let route = "[[sip.route]]\nuser = \"1\"\ndomain = \"a.example\"\nnext-hop = \"pbx.example\"\n";
         assert!(read(&route.repeat(100)).is_ok());
-        assert_eq!(read(&route.repeat(101)).unwrap_err()[0].0, 301);
+        assert_eq!(read(&route.repeat(101)).unwrap_err()[0].0, 401);
+    }
+
+    #[test]
+    fn a_route_for_users_alone_needs_a_domain_of_the_inside() {
+        let user = "[[sip.route]]\nuser = \"10..\"\nnext-hop = \"pbx.example\"\n";
+        let found = read(user).unwrap_err();
+        assert_eq!((found.len(), found[0].0), (1, 1));
+        assert!(found[0].1.contains("means nobody"), "{found:?}");
+        for domain in [
+            "domain = \"*.ours.example\"\n",
+            "[[sip.route]]\ndomain = \"phones.example\"\nnext-hop = \"pbx.example\"\n",
+            "[[sip.trusted]]\nname = \"a\"\naddresses = [\"10.0.0.5\"]\ndomains = [\"phones.example\"]\n",
+        ] {
+            read(&format!("{user}{domain}")).unwrap();
+        }
+        // Half of it wrong makes no route for everybody.
+        let wrong = format!("{user}domain = \"a b\"\n");
+        assert_eq!(read(&wrong).unwrap_err().iter().map(|it| it.0).collect::<Vec<_>>(), [4]);
     }
 
     #[test]

@@ -69,6 +69,7 @@ fn trusted(subjects: &[&str], addresses: &[&str]) -> TrustedPeer {
 fn route(host: &str, port: u16, protocol: HopProtocol, priority: u16) -> StaticRoute {
     StaticRoute {
         pattern: RoutePattern::parse(RouteBy::Domain, "phones.example").unwrap(),
+        within: None,
         hop: Hop::new(host, Some(port), protocol).unwrap(),
         priority: priority.try_into().unwrap(),
         weight: 1.try_into().unwrap(),
