@@ -1,12 +1,13 @@
 //! `[[sip.trusted]]`, `[[sip.route]]` and the embed templates: SIP of the inside.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::ops::Range;
 
 use gatehouse_policy::{
     EmbedTemplate, Hop, HopProtocol, InsideSip, RouteBy, RouteFault, RoutePattern, RouteTable,
-    StaticRoute, TrustedPeer,
+    SipKind, StaticRoute, TrustedPeer,
 };
 use gatehouse_types::Domain;
 
@@ -31,6 +32,7 @@ pub(crate) fn read(section: &mut Section<'_>, roles: Roles, domains: &[Domain]) 
         let remedy = "name the domain as well, such as domain = \"phones.ours.example\"";
         section.note(place, what.to_owned(), remedy.to_owned());
     }
+    contradictions(section, &inside, &places.iter().flatten().next().cloned().unwrap_or(0..0));
     if let (false, Some(place)) = (roles.has_core(), places.into_iter().flatten().next()) {
         let what = "SIP of the inside belongs to the core, which does not run here".to_owned();
         section.note(place, what, "write it in the settings of the core, and remove it".into());
@@ -49,6 +51,7 @@ fn trusted(section: &mut Section<'_>, ours: &[Domain]) -> Vec<TrustedPeer> {
                 text.parse::<IpAddr>().ok()
             }),
             domains: from_domains(&mut row, ours),
+            kind: kind(&mut row),
         };
         let keys = ["subjects", "addresses"];
         if keys.iter().all(|key| row.place(key).is_none()) {
@@ -122,6 +125,29 @@ fn from_domains(row: &mut Section<'_>, ours: &[Domain]) -> Vec<Domain> {
     domains
 }
 
+/// What the users' software is. "auto" is the same as nothing: each domain as it shows itself.
+fn kind(row: &mut Section<'_>) -> Option<SipKind> {
+    let form = Form { kind: "\"lync\", \"standard\" or \"auto\"", example: "\"standard\"" };
+    let found = row.text("kind", form, |text| match text {
+        "lync" => Some(Some(SipKind::Lync)),
+        "standard" => Some(Some(SipKind::Standard)),
+        "auto" => Some(None),
+        _ => None,
+    });
+    found.and_then(|found| found.value)
+}
+
+/// Two rows that say different things of one domain.
+fn contradictions(section: &Section<'_>, inside: &InsideSip, place: &Range<usize>) {
+    let mut known: HashMap<Domain, SipKind> = HashMap::new();
+    for (domain, kind) in inside.kinds() {
+        if *known.entry(domain.clone()).or_insert(kind) != kind {
+            let what = format!("two rows give {domain} a different `kind`");
+            section.note(place.clone(), what, "write the same in each, or in one only".into());
+        }
+    }
+}
+
 /// The routes, and where those stand that are for users alone.
 fn routes(section: &mut Section<'_>) -> (RouteTable, Vec<Range<usize>>) {
     let form = Form {
@@ -189,6 +215,7 @@ fn route(mut row: Section<'_>, span: &Range<usize>) -> Option<StaticRoute> {
     let less_specific = row.switch("less-specific").unwrap_or(true);
     let in_service = row.switch("in-service").unwrap_or(true);
     let block = row.switch("block").unwrap_or(false);
+    let (kind_at, kind) = (row.place("kind"), kind(&mut row));
     let read = |by: RouteBy, found: Found<String>| {
         let parsed = RoutePattern::parse(by, &found.value);
         parsed.inspect_err(|error| note(&row, found.span, &error.to_string())).ok()
@@ -215,11 +242,20 @@ fn route(mut row: Section<'_>, span: &Range<usize>) -> Option<StaticRoute> {
         let made = Hop::new(&found.value, port, protocol);
         made.inspect_err(|error| note(&row, found.span, &error.to_string())).ok()
     });
+    let is_single = |pattern: &RoutePattern| pattern.single_domain().is_some();
+    if let (Some(place), Some(_)) = (kind_at, kind)
+        && pattern.as_ref().is_some_and(|pattern| !is_single(pattern))
+    {
+        let what = "`kind` is about a whole domain, and this route does not name a single one";
+        let remedy = "write it on a route with `domain` alone and no wildcard, or on the [[sip.trusted]] row";
+        row.note(place, what.to_owned(), remedy.to_owned());
+    }
     row.finish();
     Some(StaticRoute {
         pattern: pattern?,
         within,
         hop: hop?,
+        kind,
         priority,
         weight,
         less_specific,
@@ -296,7 +332,8 @@ mod tests {
     fn too_many_templates_and_routes_of_one_pattern() {
         let templates = "[sip]\nroute-embed-templates = [\"1.2\", \"1.3\", \"1.4\", \"1.5\", \"1.6\", \"1.7\"]\n";
         assert_eq!(read(templates).unwrap_err()[0].0, 2);
-        let route = "[[sip.route]]\nuser = \"1\"\ndomain = \"a.example\"\nnext-hop = \"pbx.example\"\n";
+        let route =
+            "[[sip.route]]\nuser = \"1\"\ndomain = \"a.example\"\nnext-hop = \"pbx.example\"\n";
         assert!(read(&route.repeat(100)).is_ok());
         assert_eq!(read(&route.repeat(101)).unwrap_err()[0].0, 401);
     }
@@ -317,6 +354,39 @@ mod tests {
         // Half of it wrong makes no route for everybody.
         let wrong = format!("{user}domain = \"a b\"\n");
         assert_eq!(read(&wrong).unwrap_err().iter().map(|it| it.0).collect::<Vec<_>>(), [4]);
+    }
+
+    #[test]
+    fn a_kind_is_of_a_domain() {
+        use gatehouse_policy::SipKind::{Lync, Standard};
+        let row = |kind: &str| {
+            format!(
+                "[[sip.trusted]]\nname = \"a\"\naddresses = [\"10.0.0.5\"]\n\
+                 domains = [\"phones.example\", \"desks.example\"]\nkind = \"{kind}\"\n"
+            )
+        };
+        let kinds = |text: &str| {
+            let settings = read(text).unwrap();
+            let kinds = settings.sip.inside.kinds();
+            kinds.map(|(domain, kind)| (domain.to_string(), kind)).collect::<Vec<_>>()
+        };
+        let both =
+            [("phones.example".to_owned(), Standard), ("desks.example".to_owned(), Standard)];
+        assert_eq!(kinds(&row("standard")), both);
+        assert_eq!(kinds(&row("auto")), []);
+        let route = |pattern: &str| {
+            format!("[[sip.route]]\n{pattern}\nnext-hop = \"pbx.example\"\nkind = \"lync\"\n")
+        };
+        assert_eq!(kinds(&route("domain = \"b.example\"")), [("b.example".to_owned(), Lync)]);
+        let lines = |text: &str| {
+            read(text).unwrap_err().iter().map(|problem| problem.0).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&row("ocs")), [5]);
+        assert_eq!(lines(&route("domain = \"*.example\"")), [4]);
+        assert_eq!(lines(&route("user = \"1\"\ndomain = \"b.example\"")), [5]);
+        let against = format!("{}{}", row("standard"), route("domain = \"desks.example\""));
+        assert_eq!(lines(&against), [1]);
+        kinds(&format!("{}{}", row("auto"), route("domain = \"desks.example\"")));
     }
 
     #[test]

@@ -71,7 +71,7 @@ data = "gatehouse-data"
 # partner-share = 25            # percent of them, and of IM sessions, that one partner may use
 # route-embed-templates = ["74..78xxxxx*"]  # forms that routes with wildcards inside may have
 # SIP servers of the inside, and what goes to them; docs/protocols/sip-inside.md has each key.
-# trusted = [{ name = "pbx", subjects = ["pbx.ours.example"], domains = ["phones.ours.example"] }]
+# trusted = [{ name = "pbx", subjects = ["pbx.ours.example"], domains = ["phones.ours.example"], kind = "standard" }]
 # route = [{ domain = "phones.ours.example", next-hop = "pbx.ours.example", protocol = "tls" }]
 
 [limits]

@@ -113,11 +113,13 @@ impl Driver {
         let share = parts.config.limits.partner_share_percent;
         let mut transactions =
             Transactions::new(Role::End, TransactionLimits::shared(TRANSACTIONS_MAX, share));
-        transactions.set_named(super::config(&parts).named);
+        let inside = Inside::start(parts.inside.take(), tasks);
+        let config = super::config(&parts, &inside.changes().borrow());
+        transactions.set_named(config.named);
         Self {
             gateway,
             policy: parts.policy.clone(),
-            inside: Inside::start(parts.inside.take(), tasks),
+            inside,
             parts,
             transactions,
             seed,
@@ -188,14 +190,13 @@ impl Driver {
                 },
                 changed = self.policy.changed(), if policy_is_there => {
                     policy_is_there = changed.is_ok();
-                    let config = super::config(&self.parts);
-                    self.transactions.set_named(config.named.clone());
-                    self.gateway.reconfigure(config);
+                    self.reconfigure();
                     self.enforce();
                 }
                 changed = inside.changed(), if inside_is_there => {
                     inside_is_there = changed.is_ok();
                     self.inside.reload();
+                    self.reconfigure();
                     self.enforce();
                     self.note_ways();
                 }
@@ -289,6 +290,13 @@ impl Driver {
     fn take(&mut self, stanza: Stanza, owed: Owed) {
         let receipt = self.note_owed(owed);
         self.gateway.handle_stanza(stanza, receipt, now());
+    }
+
+    /// Takes what policy and inside say now about who is who.
+    fn reconfigure(&mut self) {
+        let config = super::config(&self.parts, &self.inside.changes().borrow());
+        self.transactions.set_named(config.named.clone());
+        self.gateway.reconfigure(config);
     }
 
     /// Ends what policy does not allow any more.

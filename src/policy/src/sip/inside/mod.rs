@@ -15,6 +15,8 @@ pub use self::trusted::{Evidence, TrustedPeer};
 
 use gatehouse_types::Domain;
 
+use super::SipKind;
+
 /// What the settings say about SIP of the inside. Empty by default: nobody is trusted, and nothing
 /// is routed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -59,6 +61,17 @@ impl InsideSip {
     ) -> Selection<'_> {
         let is_inside = self.is_inside(domain) || self.routes.names(domain.as_str());
         self.routes.select(user, domain.as_str(), is_inside, pick)
+    }
+
+    /// The domains of the inside of which the settings say what they are.
+    pub fn kinds(&self) -> impl Iterator<Item = (Domain, SipKind)> {
+        let trusted = self.trusted.iter().flat_map(|peer| {
+            let domains = peer.domains.iter().cloned();
+            domains.filter_map(|domain| Some((domain, peer.kind?)))
+        });
+        let routes = self.routes.routes();
+        trusted
+            .chain(routes.filter_map(|route| Some((route.pattern.single_domain()?, route.kind?))))
     }
 
     /// True if some domain is inside, so that a pattern for users alone can mean somebody.

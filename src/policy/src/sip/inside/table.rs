@@ -3,6 +3,7 @@ use std::num::NonZeroU16;
 
 use super::embed::TEMPLATES_MAX;
 use super::{EmbedTemplate, Hop, RouteBy, RoutePattern};
+use crate::sip::SipKind;
 
 /// How many routes may have the same pattern.
 const PATTERN_ROUTES_MAX: usize = 100;
@@ -18,6 +19,9 @@ pub struct StaticRoute {
     pub within: Option<RoutePattern>,
     /// Where to.
     pub hop: Hop,
+    /// What is at the other end: for a pattern that is one domain. As with
+    /// [`TrustedPeer::kind`](super::TrustedPeer::kind).
+    pub kind: Option<SipKind>,
     /// The lower is tried first.
     pub priority: NonZeroU16,
     /// Among those of one priority: its share.

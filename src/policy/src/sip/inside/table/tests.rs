@@ -15,6 +15,7 @@ fn route(line: &str) -> StaticRoute {
         pattern: RoutePattern::parse(by, pattern).unwrap(),
         within: within.map(|domain| RoutePattern::parse(RouteBy::Domain, domain).unwrap()),
         hop: Hop::new(&format!("{}.example", words[3]), None, HopProtocol::Tcp).unwrap(),
+        kind: None,
         priority: words[1].parse().unwrap(),
         weight: words[2].parse().unwrap(),
         less_specific: !flags.contains('s'),
@@ -82,6 +83,7 @@ fn a_pattern_for_users_alone_means_nobody_outside() {
         subjects: Vec::new(),
         addresses: Vec::new(),
         domains: vec!["phones.example".parse().unwrap()],
+        kind: None,
     };
     let routes = ["10.. 1 1 a", "20..@desks.example 1 1 b", "20.. 1 1 c", "@halls.example 1 1 d"];
     let inside = InsideSip { trusted: vec![trusted], routes: table(&routes) };
