@@ -29,7 +29,7 @@ use std::time::Duration;
 use gatehouse_net::{BoxedIo, Tasks, now, serve};
 use gatehouse_policy::{PeerRate, Policy};
 use gatehouse_resolve::Resolver;
-use gatehouse_telemetry::{StreamKind, Streams};
+use gatehouse_telemetry::{Reach, StreamKind, Streams};
 use gatehouse_tls::{Acceptor, Connector};
 use gatehouse_trunk::sip::SipEdgeEnd;
 use gatehouse_types::{Chain, Domain, Local, Secret};
@@ -49,6 +49,7 @@ use self::pat::Pat;
 use self::routing::Routing;
 use self::shaper::Shaper;
 use self::shared::SipEdge;
+use self::sparing::Paces;
 use crate::PrivateTargets;
 use crate::random::Random;
 use crate::warnings::Warnings;
@@ -99,6 +100,8 @@ pub struct SipParts {
     pub policy: watch::Receiver<Arc<Policy>>,
     /// Where the connections are listed.
     pub streams: Streams,
+    /// Where the status learns how fast partners are sent things.
+    pub reach: Reach,
     /// The edge's end of the SIP trunk.
     pub trunk: SipEdgeEnd,
 }
@@ -106,7 +109,7 @@ pub struct SipParts {
 /// Starts the listeners and the proxy; returns at once.
 pub fn start(parts: SipParts, tasks: &Tasks) {
     let SipParts { config, listeners, node_listeners, acceptor, connector, .. } = parts;
-    let SipParts { resolver, policy, streams, trunk, .. } = parts;
+    let SipParts { resolver, policy, streams, reach, trunk, .. } = parts;
     let random = match Random::from_system() {
         Ok(random) => random,
         Err(error) => {
@@ -153,6 +156,7 @@ pub fn start(parts: SipParts, tasks: &Tasks) {
         tasks: tasks.clone(),
         config,
     });
+    reach.ask_pace(Arc::new(Paces(Arc::downgrade(&edge))));
     tasks.spawn(Span::none(), nodes::run(Arc::clone(&edge), trunk.incoming));
     let shared = listeners.into_iter().map(|listener| (None, listener));
     let own = node_listeners.into_iter().map(|(node, listener)| (Some(node), listener));

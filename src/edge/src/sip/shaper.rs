@@ -65,6 +65,16 @@ pub(crate) struct Slowed {
     pub(crate) since: Instant,
 }
 
+/// A partner that has a pace.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Known<'a> {
+    pub(crate) partner: &'a Domain,
+    pub(crate) per_second: u32,
+    pub(crate) waiting: usize,
+    /// Since when something has waited without a pause.
+    pub(crate) since: Option<Instant>,
+}
+
 impl<T> Default for Shaper<T> {
     fn default() -> Self {
         Self { partners: HashMap::new(), swept_at: PARTNERS_SWEPT_AT }
@@ -142,6 +152,16 @@ impl<T> Shaper<T> {
                 waiting: partner.waiting(),
                 since: partner.busy_since?,
             })
+        })
+    }
+
+    /// Partners that were sent something lately, as they stand now.
+    pub(crate) fn known(&self) -> impl Iterator<Item = Known<'_>> {
+        self.partners.iter().map(|(domain, partner)| Known {
+            partner: domain,
+            per_second: partner.rate.get(),
+            waiting: partner.waiting(),
+            since: partner.busy_since,
         })
     }
 

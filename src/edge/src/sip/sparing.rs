@@ -1,18 +1,19 @@
 //! Partners that are sent no more than they take: what is too fast for them waits.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use gatehouse_net::now;
 use gatehouse_policy::SipConditions;
 use gatehouse_sip::Method;
+use gatehouse_telemetry::{PaceSource, Paced};
 use tokio::time;
 use tracing::{debug, warn};
 
 use super::answer::Refused;
 use super::connection::{Outgoing, Slowed};
 use super::outbound;
-use super::shaper::{Haste, Offered};
+use super::shaper::{Haste, Known, Offered};
 use super::shared::{Pair, SipEdge};
 
 /// A request of a node on its way out, at the pace of the policy. ACK and CANCEL never wait: one
@@ -80,6 +81,29 @@ pub(crate) async fn due(at: Option<Instant>) {
     match at {
         Some(at) => time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Tells the admin port of the pace of partners, as long as the edge runs.
+pub(crate) struct Paces(pub(crate) Weak<SipEdge>);
+
+impl PaceSource for Paces {
+    fn paces(&self) -> Vec<Paced> {
+        let Some(edge) = self.0.upgrade() else { return Vec::new() };
+        let now = now();
+        let shaper = edge.shaper.lock();
+        shaper.known().map(|known| paced(known, now)).collect()
+    }
+}
+
+fn paced(known: Known<'_>, now: Instant) -> Paced {
+    let waiting = u64::try_from(known.waiting).unwrap_or(u64::MAX);
+    Paced {
+        peer: known.partner.to_string(),
+        per_second: known.per_second,
+        waiting: known.waiting,
+        waiting_secs: known.since.map_or(0, |since| now.saturating_duration_since(since).as_secs()),
+        clear_in_secs: waiting.div_ceil(u64::from(known.per_second).max(1)),
     }
 }
 

@@ -17,7 +17,7 @@ use gatehouse_sip::{
     Framer, HeaderName, Limits, Message, Method, SipStream, Start, Status, StreamConfig,
     StreamEvent, Uri,
 };
-use gatehouse_telemetry::Streams;
+use gatehouse_telemetry::{Reach, Streams};
 use gatehouse_testkit::{TestCa, TestCertificate};
 use gatehouse_tls::{Acceptor, Connector, KeyEntry, Keys, Roots, SystemRoots};
 use gatehouse_trunk::CoreNode;
@@ -131,6 +131,8 @@ pub(crate) struct SipEdgeSide {
     pub(crate) address: SocketAddr,
     /// Of each node that has a port of its own, in their order.
     pub(crate) node_addresses: Vec<SocketAddr>,
+    /// What its admin port knows.
+    pub(crate) reach: Reach,
     tasks: Tasks,
 }
 
@@ -262,7 +264,7 @@ impl Inside {
             let names = ["sip.ours.example", "ours.example", "second.example"];
             let (keys, roots) = keys_of(&names, Some(&certificate), ca);
             trusted.push(roots.clone());
-            let tasks = Tasks::default();
+            let (tasks, reach) = (Tasks::default(), Reach::default());
             let (listener, own) = (port().await, port().await);
             let address = listener.local_addr().unwrap();
             let node_addresses = vec![own.local_addr().unwrap()];
@@ -285,10 +287,11 @@ impl Inside {
                 resolver: resolver.clone(),
                 policy: policy.subscribe(),
                 streams: Streams::default(),
+                reach: reach.clone(),
                 trunk,
             };
             gatehouse_edge::start_sip(parts, &tasks);
-            edges.push(SipEdgeSide { address, node_addresses, tasks });
+            edges.push(SipEdgeSide { address, node_addresses, reach, tasks });
         }
         Self { nodes, edges, heard, policy, roots: trusted }
     }
