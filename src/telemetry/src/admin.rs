@@ -192,13 +192,7 @@ mod tests {
     }
 
     fn paced(peer: &str) -> Paced {
-        Paced {
-            peer: peer.into(),
-            per_second: 9,
-            waiting: 30,
-            waiting_secs: 2,
-            clear_in_secs: 4,
-        }
+        Paced { peer: peer.into(), per_second: 4.5, waiting: 30, waiting_secs: 2, clear_in_secs: 4 }
     }
 
     fn unreached(peer: &str) -> Unreached {

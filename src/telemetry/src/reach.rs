@@ -45,8 +45,8 @@ pub struct AttemptReport {
 pub struct Paced {
     /// The partner's domain.
     pub peer: String,
-    /// What this edge sends it at most, in the long run.
-    pub per_second: u32,
+    /// What this edge sends it at most, in the long run: its part of what all edges send.
+    pub per_second: f64,
     /// Requests that wait for their turn now.
     pub waiting: usize,
     /// For how many seconds some have waited without a pause; 0 if none does.

@@ -72,10 +72,10 @@ pub(crate) struct Outgoing {
 }
 
 /// How a partner that is spared stands when a request leaves that waited.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Slowed {
     /// It gets so many a second, and so many wait.
-    To { per_second: u32, waiting: usize },
+    To { per_second: f64, waiting: usize },
     /// Nothing waits any more.
     Over,
 }

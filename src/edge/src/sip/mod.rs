@@ -23,6 +23,7 @@ mod sparing;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +75,8 @@ pub struct SipConfig {
     pub token_secrets: Vec<Secret<Vec<u8>>>,
     /// The core nodes that take new sessions, the preferred one first.
     pub routing_nodes: Vec<String>,
+    /// How many edges send to the same partners: each takes its part of the pace that the policy sets.
+    pub edges: NonZeroU32,
     /// Connections at a time, for each listener.
     pub connections_max: usize,
     /// Whether a partner's DNS may lead to addresses that are not on the public Internet.
@@ -147,7 +150,7 @@ pub fn start(parts: SipParts, tasks: &Tasks) {
         pairs: Pairs::default(),
         rate: PeerRate::new(now),
         ladder: Mutex::new(Ladder::default()),
-        shaper: Mutex::new(Shaper::default()),
+        shaper: Mutex::new(Shaper::new(config.edges)),
         late_answers: Arc::new(Semaphore::new(LATE_ANSWERS_MAX)),
         random,
         peer_warnings: Warnings::default(),

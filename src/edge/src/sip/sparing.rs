@@ -97,14 +97,24 @@ impl PaceSource for Paces {
 }
 
 fn paced(known: Known<'_>, now: Instant) -> Paced {
-    let waiting = u64::try_from(known.waiting).unwrap_or(u64::MAX);
     Paced {
         peer: known.partner.to_string(),
         per_second: known.per_second,
         waiting: known.waiting,
         waiting_secs: known.since.map_or(0, |since| now.saturating_duration_since(since).as_secs()),
-        clear_in_secs: waiting.div_ceil(u64::from(known.per_second).max(1)),
+        clear_in_secs: clear_in(known.waiting, known.per_second),
     }
+}
+
+/// At most 16, or the request was refused; and as many as there are edges for a pace below one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "small and not negative"
+)]
+fn clear_in(waiting: usize, per_second: f64) -> u64 {
+    (waiting as f64 / per_second).ceil() as u64
 }
 
 /// The edge is stopping: the nodes hear of what was not sent.

@@ -277,6 +277,7 @@ impl Inside {
                     public_port: 5061,
                     token_secrets: vec![secret()],
                     routing_nodes: NODES.iter().map(|name| (*name).to_owned()).collect(),
+                    edges: 1.try_into().unwrap(),
                     connections_max: 64,
                     private_targets,
                 },

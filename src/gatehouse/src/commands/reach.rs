@@ -65,7 +65,7 @@ fn pace(one: &Paced) -> String {
         _ => format!("; so for {waiting_secs} s"),
     };
     format!(
-        "{peer}, over SIP:\n  pace      this edge sends it at most {per_second} requests a second \
+        "{peer}, over SIP:\n  pace      this edge sends it at most {per_second:.1} requests a second \
          (send-per-second)\n  waiting   {waits}{since}"
     )
 }
@@ -144,7 +144,7 @@ mod tests {
     fn the_pace_is_shown_of_those_who_wait_and_of_whom_is_asked_for() {
         let quiet = Paced {
             peer: "quiet.example".into(),
-            per_second: 9,
+            per_second: 4.5,
             waiting: 0,
             waiting_secs: 0,
             clear_in_secs: 0,
@@ -161,7 +161,7 @@ mod tests {
             "No attempt to reach a partner has failed lately.
 
 slow.example, over SIP:
-  pace      this edge sends it at most 9 requests a second (send-per-second)
+  pace      this edge sends it at most 4.5 requests a second (send-per-second)
   waiting   40 requests wait, the last one gone in 5 s; so for 3 s"
         );
         let partner = "quiet.example".parse().unwrap();
