@@ -170,4 +170,12 @@ pub enum Effect {
         /// The partner that it was with.
         domain: Domain,
     },
+    /// A partner grants presence subscriptions for so short a time that they are not renewed before
+    /// they end: for the operator to know why presence is late.
+    ShortLived {
+        /// The partner.
+        domain: Domain,
+        /// What it grants.
+        seconds: u32,
+    },
 }

@@ -1,17 +1,18 @@
 //! `[[sip.trusted]]`, `[[sip.route]]` and the embed templates: SIP of the inside.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::ops::Range;
 
 use gatehouse_policy::{
     EmbedTemplate, Hop, HopProtocol, InsideSip, RouteBy, RouteFault, RoutePattern, RouteTable,
-    StaticRoute, TrustedPeer,
+    SipKind, StaticRoute, TrustedPeer,
 };
 use gatehouse_types::Domain;
 
 use crate::read::domain;
-use crate::reader::{Form, Section};
+use crate::reader::{Form, Found, Section};
 use crate::settings::Roles;
 
 /// Rows of the list of trusted servers.
@@ -24,7 +25,14 @@ const ROW: Form = Form { kind: "a table", example: "{ name = \"pbx\" }" };
 /// Reads what the section of SIP says about the inside.
 pub(crate) fn read(section: &mut Section<'_>, roles: Roles, domains: &[Domain]) -> InsideSip {
     let places = ["trusted", "route", "route-embed-templates"].map(|key| section.place(key));
-    let inside = InsideSip { trusted: trusted(section, domains), routes: routes(section) };
+    let (trusted, (routes, users)) = (trusted(section, domains), routes(section));
+    let inside = InsideSip { trusted, routes };
+    for place in users.into_iter().filter(|_| !inside.has_domains()) {
+        let what = "this route means nobody: a `user` alone is one of a domain of the inside, and there is none";
+        let remedy = "name the domain as well, such as domain = \"phones.ours.example\"";
+        section.note(place, what.to_owned(), remedy.to_owned());
+    }
+    contradictions(section, &inside, &places.iter().flatten().next().cloned().unwrap_or(0..0));
     if let (false, Some(place)) = (roles.has_core(), places.into_iter().flatten().next()) {
         let what = "SIP of the inside belongs to the core, which does not run here".to_owned();
         section.note(place, what, "write it in the settings of the core, and remove it".into());
@@ -43,6 +51,7 @@ fn trusted(section: &mut Section<'_>, ours: &[Domain]) -> Vec<TrustedPeer> {
                 text.parse::<IpAddr>().ok()
             }),
             domains: from_domains(&mut row, ours),
+            kind: kind(&mut row),
         };
         let keys = ["subjects", "addresses"];
         if keys.iter().all(|key| row.place(key).is_none()) {
@@ -116,7 +125,31 @@ fn from_domains(row: &mut Section<'_>, ours: &[Domain]) -> Vec<Domain> {
     domains
 }
 
-fn routes(section: &mut Section<'_>) -> RouteTable {
+/// What the users' software is. "auto" is the same as nothing: each domain as it shows itself.
+fn kind(row: &mut Section<'_>) -> Option<SipKind> {
+    let form = Form { kind: "\"lync\", \"standard\" or \"auto\"", example: "\"standard\"" };
+    let found = row.text("kind", form, |text| match text {
+        "lync" => Some(Some(SipKind::Lync)),
+        "standard" => Some(Some(SipKind::Standard)),
+        "auto" => Some(None),
+        _ => None,
+    });
+    found.and_then(|found| found.value)
+}
+
+/// Two rows that say different things of one domain.
+fn contradictions(section: &Section<'_>, inside: &InsideSip, place: &Range<usize>) {
+    let mut known: HashMap<Domain, SipKind> = HashMap::new();
+    for (domain, kind) in inside.kinds() {
+        if *known.entry(domain.clone()).or_insert(kind) != kind {
+            let what = format!("two rows give {domain} a different `kind`");
+            section.note(place.clone(), what, "write the same in each, or in one only".into());
+        }
+    }
+}
+
+/// The routes, and where those stand that are for users alone.
+fn routes(section: &mut Section<'_>) -> (RouteTable, Vec<Range<usize>>) {
     let form = Form {
         kind: "a list of templates: first digits, `.` for each wildcard, `x` for each digit after them",
         example: "[\"74..78xxxxx*\"]",
@@ -129,14 +162,17 @@ fn routes(section: &mut Section<'_>) -> RouteTable {
         .map(|found| found.value)
         .collect();
     let all_at = section.place("route").unwrap_or(0..0);
-    let (mut routes, mut places) = (Vec::new(), Vec::new());
+    let (mut routes, mut places, mut users) = (Vec::new(), Vec::new(), Vec::new());
     for (row, span) in section.sections("route", ROW).unwrap_or_default() {
         if let Some(route) = route(row, &span) {
+            if route.pattern.by() == RouteBy::User && route.within.is_none() {
+                users.push(span.clone());
+            }
             routes.push(route);
             places.push(span);
         }
     }
-    RouteTable::new(routes, &templates).unwrap_or_else(|invalid| {
+    let table = RouteTable::new(routes, &templates).unwrap_or_else(|invalid| {
         for fault in invalid.0 {
             let place = match &fault {
                 RouteFault::Templates(_) => templates_at.clone(),
@@ -147,8 +183,11 @@ fn routes(section: &mut Section<'_>) -> RouteTable {
             };
             note(section, place.unwrap_or_else(|| all_at.clone()), &fault.to_string());
         }
+        // What is wrong already is not told twice.
+        users.clear();
         RouteTable::default()
-    })
+    });
+    (table, users)
 }
 
 fn route(mut row: Section<'_>, span: &Range<usize>) -> Option<StaticRoute> {
@@ -176,19 +215,25 @@ fn route(mut row: Section<'_>, span: &Range<usize>) -> Option<StaticRoute> {
     let less_specific = row.switch("less-specific").unwrap_or(true);
     let in_service = row.switch("in-service").unwrap_or(true);
     let block = row.switch("block").unwrap_or(false);
-    let (by, pattern) = match (user, domain) {
-        (Some(user), None) => (RouteBy::User, Some(user)),
-        (None, Some(domain)) => (RouteBy::Domain, Some(domain)),
-        _ => {
-            let what = "a route has either `user` or `domain`, the pattern that it is for";
-            row.note(span.clone(), what.into(), "domain = \"phones.ours.example\"".into());
-            (RouteBy::User, None)
-        }
-    };
-    let pattern = pattern.and_then(|found| {
+    let (kind_at, kind) = (row.place("kind"), kind(&mut row));
+    let read = |by: RouteBy, found: Found<String>| {
         let parsed = RoutePattern::parse(by, &found.value);
         parsed.inspect_err(|error| note(&row, found.span, &error.to_string())).ok()
-    });
+    };
+    let (pattern, within) = match (user, domain) {
+        (Some(user), None) => (read(RouteBy::User, user), None),
+        (None, Some(domain)) => (read(RouteBy::Domain, domain), None),
+        (Some(user), Some(domain)) => {
+            let (user, domain) = (read(RouteBy::User, user), read(RouteBy::Domain, domain));
+            // A wrong half makes no wider route.
+            (user.filter(|_| domain.is_some()), domain)
+        }
+        (None, None) => {
+            let what = "a route has `user`, `domain` or both, the patterns that it is for";
+            row.note(span.clone(), what.into(), "domain = \"phones.ours.example\"".into());
+            (None, None)
+        }
+    };
     if next_hop.is_none() && row.place("next-hop").is_none() {
         let remedy = "next-hop = \"pbx.ours.example\"".to_owned();
         row.note(span.clone(), "this route has no `next-hop`".into(), remedy);
@@ -197,10 +242,20 @@ fn route(mut row: Section<'_>, span: &Range<usize>) -> Option<StaticRoute> {
         let made = Hop::new(&found.value, port, protocol);
         made.inspect_err(|error| note(&row, found.span, &error.to_string())).ok()
     });
+    let is_single = |pattern: &RoutePattern| pattern.single_domain().is_some();
+    if let (Some(place), Some(_)) = (kind_at, kind)
+        && pattern.as_ref().is_some_and(|pattern| !is_single(pattern))
+    {
+        let what = "`kind` is about a whole domain, and this route does not name a single one";
+        let remedy = "write it on a route with `domain` alone and no wildcard, or on the [[sip.trusted]] row";
+        row.note(place, what.to_owned(), remedy.to_owned());
+    }
     row.finish();
     Some(StaticRoute {
         pattern: pattern?,
+        within,
         hop: hop?,
+        kind,
         priority,
         weight,
         less_specific,
@@ -277,9 +332,61 @@ mod tests {
     fn too_many_templates_and_routes_of_one_pattern() {
         let templates = "[sip]\nroute-embed-templates = [\"1.2\", \"1.3\", \"1.4\", \"1.5\", \"1.6\", \"1.7\"]\n";
         assert_eq!(read(templates).unwrap_err()[0].0, 2);
-        let route = "[[sip.route]]\nuser = \"1\"\nnext-hop = \"pbx.example\"\n";
+        let route =
+            "[[sip.route]]\nuser = \"1\"\ndomain = \"a.example\"\nnext-hop = \"pbx.example\"\n";
         assert!(read(&route.repeat(100)).is_ok());
-        assert_eq!(read(&route.repeat(101)).unwrap_err()[0].0, 301);
+        assert_eq!(read(&route.repeat(101)).unwrap_err()[0].0, 401);
+    }
+
+    #[test]
+    fn a_route_for_users_alone_needs_a_domain_of_the_inside() {
+        let user = "[[sip.route]]\nuser = \"10..\"\nnext-hop = \"pbx.example\"\n";
+        let found = read(user).unwrap_err();
+        assert_eq!((found.len(), found[0].0), (1, 1));
+        assert!(found[0].1.contains("means nobody"), "{found:?}");
+        for domain in [
+            "domain = \"*.ours.example\"\n",
+            "[[sip.route]]\ndomain = \"phones.example\"\nnext-hop = \"pbx.example\"\n",
+            "[[sip.trusted]]\nname = \"a\"\naddresses = [\"10.0.0.5\"]\ndomains = [\"phones.example\"]\n",
+        ] {
+            read(&format!("{user}{domain}")).unwrap();
+        }
+        // Half of it wrong makes no route for everybody.
+        let wrong = format!("{user}domain = \"a b\"\n");
+        assert_eq!(read(&wrong).unwrap_err().iter().map(|it| it.0).collect::<Vec<_>>(), [4]);
+    }
+
+    #[test]
+    fn a_kind_is_of_a_domain() {
+        use gatehouse_policy::SipKind::{Lync, Standard};
+        let row = |kind: &str| {
+            format!(
+                "[[sip.trusted]]\nname = \"a\"\naddresses = [\"10.0.0.5\"]\n\
+                 domains = [\"phones.example\", \"desks.example\"]\nkind = \"{kind}\"\n"
+            )
+        };
+        let kinds = |text: &str| {
+            let settings = read(text).unwrap();
+            let kinds = settings.sip.inside.kinds();
+            kinds.map(|(domain, kind)| (domain.to_string(), kind)).collect::<Vec<_>>()
+        };
+        let both =
+            [("phones.example".to_owned(), Standard), ("desks.example".to_owned(), Standard)];
+        assert_eq!(kinds(&row("standard")), both);
+        assert_eq!(kinds(&row("auto")), []);
+        let route = |pattern: &str| {
+            format!("[[sip.route]]\n{pattern}\nnext-hop = \"pbx.example\"\nkind = \"lync\"\n")
+        };
+        assert_eq!(kinds(&route("domain = \"b.example\"")), [("b.example".to_owned(), Lync)]);
+        let lines = |text: &str| {
+            read(text).unwrap_err().iter().map(|problem| problem.0).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&row("ocs")), [5]);
+        assert_eq!(lines(&route("domain = \"*.example\"")), [4]);
+        assert_eq!(lines(&route("user = \"1\"\ndomain = \"b.example\"")), [5]);
+        let against = format!("{}{}", row("standard"), route("domain = \"desks.example\""));
+        assert_eq!(lines(&against), [1]);
+        kinds(&format!("{}{}", row("auto"), route("domain = \"desks.example\"")));
     }
 
     #[test]

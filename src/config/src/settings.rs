@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -192,6 +193,9 @@ pub struct Sip {
     pub public_port: u16,
     /// The cores that take new sessions, the preferred one first; those left out come last, by name.
     pub routing_nodes: Vec<Domain>,
+    /// How many edges send to the same partners: what the policy's `send-per-second` allows is divided
+    /// by it.
+    pub edges: NonZeroU32,
     /// Further ports that lead to one core each, for partners that insist on ports.
     pub node_ports: Vec<NodePort>,
     /// What a partner runs of which neither the policy nor its messages say it.
@@ -284,6 +288,7 @@ impl Default for Sip {
             host_label: "sip".into(),
             public_port: 5061,
             routing_nodes: Vec::new(),
+            edges: NonZeroU32::MIN,
             node_ports: Vec::new(),
             default_kind: SipKind::Lync,
             busy_as: BusyAs::Dnd,

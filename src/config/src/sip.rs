@@ -1,9 +1,10 @@
 //! `[sip]`, and whether it goes with the rest.
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::time::Duration;
 
-use gatehouse_policy::{Policy, SipKind};
+use gatehouse_policy::{Policy, SipKind, SipPartner};
 use gatehouse_types::Domain;
 
 use crate::inside;
@@ -15,6 +16,8 @@ use crate::settings::{BusyAs, NodePort, Roles, Settings, Sip, Trunk};
 const ONLY_CORE: &str = "core";
 /// Longest text that an author reads when a message was not delivered, in characters.
 const UNDELIVERED_CHARS_MAX: usize = 200;
+/// Edges that share the pace towards partners.
+const EDGES_MAX: u64 = 64;
 /// DNS: RFC 1035 section 2.3.4.
 const LABEL_BYTES_MAX: usize = 63;
 
@@ -52,6 +55,7 @@ pub(crate) fn read(
     let partner_share = section.number("partner-share", 1, 100, "25");
     let routing_nodes = routing_nodes(&mut section, roles, trunk);
     let node_ports = node_ports(&mut section, roles, trunk);
+    let edges = edges(&mut section, roles);
     let inside = inside::read(&mut section, roles, domains);
     section.finish();
     Sip {
@@ -59,6 +63,7 @@ pub(crate) fn read(
         host_label: host_label.unwrap_or(default.host_label),
         public_port: port.and_then(|port| u16::try_from(port).ok()).unwrap_or(default.public_port),
         routing_nodes,
+        edges: edges.unwrap_or(default.edges),
         node_ports,
         default_kind: default_kind.map_or(default.default_kind, |found| found.value),
         busy_as: busy_as.map_or(default.busy_as, |found| found.value),
@@ -72,6 +77,18 @@ pub(crate) fn read(
 
 fn size(number: Option<u64>) -> Option<usize> {
     number.and_then(|number| usize::try_from(number).ok())
+}
+
+/// Each edge takes its part of the pace towards partners. A core has nothing to divide.
+fn edges(section: &mut Section<'_>, roles: Roles) -> Option<NonZeroU32> {
+    let place = section.place("edges");
+    let edges = section.number("edges", 1, EDGES_MAX, "2");
+    if let (false, Some(place)) = (roles.has_edge(), place) {
+        let what =
+            "`sip.edges` is for the settings of each edge, which does not run here".to_owned();
+        section.note(place, what, "write it there, and remove it here".to_owned());
+    }
+    edges.and_then(|edges| NonZeroU32::new(u32::try_from(edges).ok()?))
 }
 
 /// Only cores that may connect can take sessions.
@@ -190,6 +207,14 @@ pub fn remarks(settings: &Settings, policy: &Policy) -> Vec<String> {
             );
         }
     }
+    let edges = settings.trunk.edges.len();
+    if edges > 1 && policy.sip.iter().any(SipPartner::has_pace) {
+        remarks.push(format!(
+            "this core has {edges} edges, and the policy sets a pace towards SIP partners \
+             (`send-per-second`, or mode \"open\"). Each edge keeps to its part of it only if its own settings \
+             say edges = {edges} in [sip]; without that, partners get {edges} times as much"
+        ));
+    }
     for domain in &settings.domains {
         if has_rows && settings.sip.host(domain).is_none() {
             remarks.push(format!(
@@ -268,6 +293,30 @@ mod tests {
                     [sip]\nrouting-nodes = [\"core\"]\n[listen]\nsip = [\"[::]:5061\"]\n";
         let found = problems(core);
         assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn edges_are_counted_where_they_send() {
+        let edge = "roles = [\"edge\"]\n[trunk]\ncores = [\"c1\"]\n[sip]\n";
+        assert_eq!(settings(&format!("{edge}edges = 3\n")).sip.edges.get(), 3);
+        assert_eq!(problems(&format!("{edge}edges = 0\n")).len(), 1);
+        assert_eq!(problems(&format!("{edge}edges = 65\n")).len(), 1);
+        let core = "roles = [\"core\"]\n[trunk]\nedges = [{ name = \"e1\", address = \"e1:1\" }";
+        assert_eq!(problems(&format!("{core}]\n[sip]\nedges = 2\n"))[0].0, 5);
+        // Only the core knows how many there are: it says so where that counts.
+        let policy = |more: &str| {
+            let row = format!("[[sip]]\nname = \"a\"\nremote = [\"a.example\"]\n{more}");
+            crate::parse_policy(Path::new("p"), &row).unwrap()
+        };
+        let one = settings(&format!("{core}]\n"));
+        let two = settings(&format!("{core}, {{ name = \"e2\", address = \"e2:1\" }}]\n"));
+        assert!(remarks(&one, &policy("send-per-second = 9\n")).is_empty());
+        assert!(remarks(&two, &policy("")).is_empty());
+        assert!(remarks(&two, &policy("action = \"block\"\n")).is_empty());
+        for paced in ["send-per-second = 9\n", "mode = \"open\"\n"] {
+            let remarks = remarks(&two, &policy(paced)).join("");
+            assert!(remarks.contains("edges = 2 in [sip]"), "{remarks}");
+        }
     }
 
     #[test]

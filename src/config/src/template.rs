@@ -61,6 +61,7 @@ data = "gatehouse-data"
 # host-label = "sip"            # partners see `sip.` and the domain; SRV records name it
 # public-port = 5061            # what partners see, behind a port mapping perhaps
 # routing-nodes = ["core"]      # the cores that take new sessions, the preferred one first
+# edges = 1                     # at an edge: how many send to partners, each its part of the policy's pace
 # node-ports = [{ node = "core", address = "[::]:45061" }]  # ports that lead to one core each
 # default-kind = "lync"         # a partner that says nothing of itself; or "standard"
 # busy-as = "dnd"               # how a busy Lync user looks to XMPP clients; or "away"
@@ -71,7 +72,7 @@ data = "gatehouse-data"
 # partner-share = 25            # percent of them, and of IM sessions, that one partner may use
 # route-embed-templates = ["74..78xxxxx*"]  # forms that routes with wildcards inside may have
 # SIP servers of the inside, and what goes to them; docs/protocols/sip-inside.md has each key.
-# trusted = [{ name = "pbx", subjects = ["pbx.ours.example"], domains = ["phones.ours.example"] }]
+# trusted = [{ name = "pbx", subjects = ["pbx.ours.example"], domains = ["phones.ours.example"], kind = "standard" }]
 # route = [{ domain = "phones.ours.example", next-hop = "pbx.ours.example", protocol = "tls" }]
 
 [limits]

@@ -121,6 +121,16 @@ async fn what_would_wait_too_long_is_refused_and_a_message_goes_before_presences
         assert_eq!(told(&heard.message), "503 16");
         assert_eq!(heard.message.call_id().unwrap(), format!("n{number:03}"));
     }
+    // Whoever asks sees how many wait, and for how long.
+    let paces = inside.edges[0].reach.paces();
+    let [pace] = paces.as_slice() else { panic!("{paces:?}") };
+    assert_eq!(pace.peer, "them.example");
+    assert!((pace.per_second - 4.0).abs() < 1e-9, "{pace:?}");
+    assert!(
+        (55..=65).contains(&pace.waiting) && (14..=17).contains(&pace.clear_in_secs),
+        "{pace:?}"
+    );
+    assert!(inside.edges[1].reach.paces().is_empty());
     let mut phone = peer.accept(&listener).await;
     let came = take(&mut phone, 6).await;
     let calls: Vec<_> = came.iter().map(|(call, _)| call.as_str()).collect();

@@ -46,6 +46,7 @@ pub(crate) fn edge_config(
         public_port: settings.sip.public_port,
         token_secrets,
         routing_nodes: settings.sip.routing_nodes.iter().map(ToString::to_string).collect(),
+        edges: settings.sip.edges,
         connections_max: settings.limits.connections_max,
         private_targets: if settings.s2s.private_targets {
             PrivateTargets::Allow

@@ -140,7 +140,7 @@ fn write_sip_conditions(text: &mut String, conditions: &SipConditions) -> std::f
         write!(text, "; at most {rate} requests a second from it")?;
     }
     if let Some(rate) = conditions.send_per_second {
-        write!(text, "; sent at most {rate} requests a second by each edge")?;
+        write!(text, "; sent at most {rate} requests a second, by all edges together")?;
     }
     text.write_char('.')
 }
@@ -250,7 +250,7 @@ mod tests {
             said("any.example"),
             "SIP allowed by `office` with a certificate for the domain (RFC 5922) or the SRV target \
              in it (Microsoft); slowed down as a stranger; at most 9 requests a second from it; sent \
-             at most 9 requests a second by each edge. What we send goes by XMPP first, and by SIP if no XMPP server is found."
+             at most 9 requests a second, by all edges together. What we send goes by XMPP first, and by SIP if no XMPP server is found."
         );
         assert_eq!(said("evil.example"), "SIP not allowed, `bad` blocks it.");
     }

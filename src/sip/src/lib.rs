@@ -44,7 +44,8 @@ pub use self::pat::{
 pub use self::status::Status;
 pub use self::stream::{SipStream, StreamConfig, StreamEnd, StreamEvent};
 pub use self::transaction::{
-    ClientKey, Flow, Role, ServerKey, TransactionEvent, TransactionLimits, Transactions, proxy,
+    ClientKey, Flow, Role, ServerKey, TransactionEvent, TransactionLimits, Transactions, UsedUp,
+    proxy,
 };
 pub use self::uri::{Host, InvalidUri, Scheme, Uri};
 pub use gatehouse_types::Seed;

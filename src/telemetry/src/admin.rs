@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tracing::info;
 
-use crate::{Reach, Status, Streams, Unreached};
+use crate::{Paced, Reach, Status, Streams, Unreached};
 
 /// Longest request body that is read, in bytes.
 const BODY_BYTES_MAX: usize = 4096;
@@ -74,8 +74,8 @@ impl std::fmt::Debug for AdminState {
     }
 }
 
-/// Serves `/metrics`, `/status`, `/reach` and `/healthz`, and takes `POST /reach/forget`, until
-/// `stop`.
+/// Serves `/metrics`, `/status`, `/reach`, `/pace` and `/healthz`, and takes `POST /reach/forget`,
+/// until `stop`.
 pub async fn serve_admin(
     listener: TcpListener,
     state: AdminState,
@@ -89,6 +89,7 @@ fn router(state: AdminState) -> Router {
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/reach", get(reach))
+        .route("/pace", get(pace))
         .route("/reach/forget", post(forget))
         .route("/healthz", get(|| async { "ok\n" }))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -134,6 +135,10 @@ async fn reach(State(state): State<AdminState>) -> Json<Vec<Unreached>> {
     Json(state.reach.list())
 }
 
+async fn pace(State(state): State<AdminState>) -> Json<Vec<Paced>> {
+    Json(state.reach.paces())
+}
+
 async fn forget(
     State(state): State<AdminState>,
     headers: HeaderMap,
@@ -163,7 +168,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::{AttemptReport, ReachSource};
+    use crate::{AttemptReport, PaceSource, ReachSource};
 
     struct Known(Mutex<Vec<Unreached>>);
 
@@ -178,6 +183,16 @@ mod tests {
             known.retain(|one| one.peer != peer);
             before - known.len()
         }
+    }
+
+    impl PaceSource for Known {
+        fn paces(&self) -> Vec<Paced> {
+            self.0.lock().iter().map(|one| paced(&one.peer)).collect()
+        }
+    }
+
+    fn paced(peer: &str) -> Paced {
+        Paced { peer: peer.into(), per_second: 4.5, waiting: 30, waiting_secs: 2, clear_in_secs: 4 }
     }
 
     fn unreached(peer: &str) -> Unreached {
@@ -210,7 +225,9 @@ mod tests {
     async fn only_who_knows_the_token_may_change_things() {
         let reach = Reach::default();
         let known = vec![unreached("them.example"), unreached("a.example")];
-        reach.ask(Arc::new(Known(Mutex::new(known))));
+        let known = Arc::new(Known(Mutex::new(known)));
+        reach.ask(Arc::clone(&known) as Arc<dyn ReachSource>);
+        reach.ask_pace(known);
         let token = Secret::new("0123456789abcdef".to_owned());
         let state = AdminState::install(Streams::default(), reach.clone(), token).unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -224,8 +241,12 @@ mod tests {
                 (200, vec![unreached("a.example"), unreached("them.example")])
             );
 
+            let (code, body) = ask(address, "GET /pace HTTP/1.1", "").await;
+            let listed: Vec<Paced> = serde_json::from_str(&body).unwrap();
+            assert_eq!((code, listed), (200, vec![paced("a.example"), paced("them.example")]));
+
             // The first `Host` is the one that counts.
-            for path in ["/reach", "/status", "/metrics"] {
+            for path in ["/reach", "/pace", "/status", "/metrics"] {
                 let head = format!("GET {path} HTTP/1.1\r\nHost: evil.example:5280");
                 assert_eq!(ask(address, &head, "").await.0, 421, "{path}");
             }
@@ -280,7 +301,7 @@ mod tests {
     #[test]
     fn without_an_edge_everything_is_reachable() {
         let reach = Reach::default();
-        assert!(reach.list().is_empty());
+        assert!(reach.list().is_empty() && reach.paces().is_empty());
         assert_eq!(reach.forget("them.example"), 0);
     }
 }

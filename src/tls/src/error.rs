@@ -1,4 +1,7 @@
 use std::error::Error;
+use std::io;
+
+use rustls::AlertDescription;
 
 /// Keys or roots that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,4 +28,11 @@ impl TlsError {
     pub(crate) fn setup(error: rustls::Error) -> Self {
         Self::Setup(Box::new(error))
     }
+}
+
+/// True if a handshake of ours failed because the server speaks none of the protocols that we offered
+/// (ALPN; RFC 7301, section 3.2): it is there, and it will say so again.
+pub fn speaks_none_of_ours(error: &io::Error) -> bool {
+    let told = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(told, Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)))
 }

@@ -27,7 +27,7 @@ mod tests;
 
 pub use self::acceptor::Acceptor;
 pub use self::connector::{Connector, Inspection};
-pub use self::error::TlsError;
+pub use self::error::{TlsError, speaks_none_of_ours};
 pub use self::io::Io;
 pub use self::judgement::chains_to;
 pub use self::keys::{KeyEntry, Keys};

@@ -28,7 +28,14 @@ pub(crate) struct Watch {
     leaving: bool,
     /// Something was heard in this dialog.
     notified: bool,
+    /// How long the last 2xx said that it lasts.
+    granted_seconds: u32,
+    /// Since the last subscription that lasted.
     failures: u8,
+    /// When the last SUBSCRIBE was sent.
+    asked_at: Option<Instant>,
+    /// When the dialog began, if it was since the start.
+    began_at: Option<Instant>,
     /// When it was renewed at once because the partner had ended it.
     hurried_at: Option<Instant>,
     /// Policy forbids it for now.
@@ -39,8 +46,12 @@ pub(crate) struct Watch {
     due: Due,
 }
 
-/// A subscription that the partner ended is renewed at once no more often than this.
-const HURRY_MIN: Duration = Duration::from_secs(30);
+/// A subscription that the partner ended is renewed at once no more often than this. One that did not
+/// last so long has failed.
+const HURRY_MIN: Duration = Duration::from_secs(60);
+/// No subscription is renewed sooner after it was asked for, however little was granted (RFC 6665
+/// sets no minimum): what is granted for a minute is still renewed in time.
+const RENEW_MIN: Duration = Duration::from_secs(50);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Due {
@@ -100,7 +111,10 @@ impl Gateway {
             granted,
             leaving: false,
             notified,
+            granted_seconds: self.config.subscribe_expires,
             failures: 0,
+            asked_at: None,
+            began_at: None,
             hurried_at: None,
             paused: false,
             devices: Vec::new(),
@@ -148,7 +162,7 @@ impl Gateway {
         watch.due = if watch.leaving { Due::Over } else { Due::NotifyMissing };
         let id = self.send(request, Purpose::Subscribe(pair.clone()));
         if let Some(watch) = self.watches.get_mut(pair) {
-            watch.under_way = Some(id);
+            (watch.under_way, watch.asked_at) = (Some(id), Some(now));
         }
         // From the moment of sending: the answer itself has 32 s (timer F).
         self.timers.set(&TimerKey::Watch(pair.clone()), Some(now + 2 * NOTIFY_WAIT));
@@ -180,10 +194,14 @@ impl Gateway {
             {
                 watch.dialog = Some(dialog);
             }
-            watch.request = None;
-            watch.failures = 0;
+            // A new one must last before it counts.
+            match watch.request.take() {
+                Some(_) => watch.began_at = Some(now),
+                None => watch.failures = 0,
+            }
             let granted = response.expires().ok().flatten();
             let expires = granted.unwrap_or(self.config.subscribe_expires);
+            watch.granted_seconds = expires;
             self.renew_in(pair, expires, now);
             self.store_watch(pair);
             return;
@@ -246,7 +264,8 @@ impl Gateway {
         self.timers.set(&TimerKey::Watch(pair.clone()), Some(now + wait));
     }
 
-    /// Renews well before the end: a tenth of the time, at least 5 s and at most 10 min before it.
+    /// Renews well before the end: a tenth of the time, at least 5 s and at most 10 min before it. A
+    /// partner that grants next to nothing is asked no more often for it: presence is late then.
     fn renew_in(&mut self, pair: &Pair, expires: u32, now: Instant) {
         let Some(watch) = self.watches.get_mut(pair) else { return };
         let expires = expires.min(86_400);
@@ -256,7 +275,13 @@ impl Gateway {
             (Due::NotifyMissing, NOTIFY_WAIT.as_secs())
         };
         watch.due = due;
-        self.timers.set(&TimerKey::Watch(pair.clone()), Some(now + Duration::from_secs(seconds)));
+        let wanted = now + Duration::from_secs(seconds);
+        let at = watch.asked_at.map_or(wanted, |asked| wanted.max(asked + RENEW_MIN));
+        if at > wanted {
+            let domain = pair.remote.domain().clone();
+            self.push(Effect::ShortLived { domain, seconds: expires });
+        }
+        self.timers.set(&TimerKey::Watch(pair.clone()), Some(at));
     }
 
     /// The moment of a watch has come.
@@ -340,7 +365,11 @@ impl Gateway {
     fn still_on(&mut self, pair: &Pair, expires: Option<u32>, now: Instant) {
         let Some(watch) = self.watches.get(pair) else { return };
         if watch.under_way.is_none() && !watch.leaving {
-            self.renew_in(pair, expires.unwrap_or(self.config.subscribe_expires), now);
+            // One that does not say how much is left changes nothing, but that it came.
+            let missing = (watch.due == Due::NotifyMissing).then_some(watch.granted_seconds);
+            if let Some(expires) = expires.or(missing) {
+                self.renew_in(pair, expires, now);
+            }
         } else if watch.due == Due::NotifyMissing
             && let Some(watch) = self.watches.get_mut(pair)
         {
@@ -395,6 +424,10 @@ impl Gateway {
                 self.drop_watch(pair);
             }
             return;
+        }
+        let lasted = |at: Instant| now.saturating_duration_since(at) >= HURRY_MIN;
+        if watch.began_at.is_none_or(lasted) {
+            watch.failures = 0;
         }
         if let Some(id) = watch.under_way.take() {
             self.lose_interest(id);

@@ -16,6 +16,7 @@ use gatehouse_xmpp::{Seed, Stanza, StanzaCondition};
 use tokio::sync::{mpsc, watch};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use self::ways::Attempt;
 use super::attempts::Attempts;
@@ -32,6 +33,9 @@ use crate::router::Router;
 
 /// How long the 2xx of an INVITE may come again (RFC 6026, timer M).
 const ACCEPTED_KEPT: Duration = Duration::from_secs(32);
+
+/// Requests under way in both directions: each partner's domain has its share of them.
+const TRANSACTIONS_MAX: usize = 20_000;
 
 /// The one task that owns the gateway.
 pub(super) struct Driver {
@@ -106,12 +110,18 @@ impl Driver {
         seed: Seed,
     ) -> Self {
         let lanes = Lanes::start(router, tasks);
+        let share = parts.config.limits.partner_share_percent;
+        let mut transactions =
+            Transactions::new(Role::End, TransactionLimits::shared(TRANSACTIONS_MAX, share));
+        let inside = Inside::start(parts.inside.take(), tasks);
+        let config = super::config(&parts, &inside.changes().borrow());
+        transactions.set_named(config.named);
         Self {
             gateway,
             policy: parts.policy.clone(),
-            inside: Inside::start(parts.inside.take(), tasks),
+            inside,
             parts,
-            transactions: Transactions::new(Role::End, TransactionLimits::default()),
+            transactions,
             seed,
             stanzas,
             replies,
@@ -180,12 +190,13 @@ impl Driver {
                 },
                 changed = self.policy.changed(), if policy_is_there => {
                     policy_is_there = changed.is_ok();
-                    self.gateway.reconfigure(super::config(&self.parts));
+                    self.reconfigure();
                     self.enforce();
                 }
                 changed = inside.changed(), if inside_is_there => {
                     inside_is_there = changed.is_ok();
                     self.inside.reload();
+                    self.reconfigure();
                     self.enforce();
                     self.note_ways();
                 }
@@ -281,6 +292,13 @@ impl Driver {
         self.gateway.handle_stanza(stanza, receipt, now());
     }
 
+    /// Takes what policy and inside say now about who is who.
+    fn reconfigure(&mut self) {
+        let config = super::config(&self.parts, &self.inside.changes().borrow());
+        self.transactions.set_named(config.named.clone());
+        self.gateway.reconfigure(config);
+    }
+
     /// Ends what policy does not allow any more.
     fn enforce(&mut self) {
         let (policy, inside) = (self.policy.borrow().clone(), self.inside.changes());
@@ -337,7 +355,18 @@ impl Driver {
             }
             Effect::Store { record, lasts } => self.records.store(record, lasts).await,
             Effect::Forget(key) => self.records.forget(key).await,
-            Effect::Full { what, whose, domain } => self.full.note((what, whose, domain), now()),
+            Effect::Full { what, whose, domain } => {
+                self.full.note((what.as_str(), whose.as_str(), domain), now());
+            }
+            Effect::ShortLived { domain, seconds } => {
+                let case = ("subscriptions", "short-lived", domain);
+                if let Some(domain) = self.full.first(case, now()) {
+                    info!(
+                        peer.domain = %domain, seconds,
+                        "a SIP partner grants presence for less than a minute at a time: it is asked again every 50 s, and presence may be late; nothing more is said of it for an hour"
+                    );
+                }
+            }
         }
     }
 

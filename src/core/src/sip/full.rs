@@ -1,7 +1,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use gatehouse_bridge::{Scarce, Whose};
 use gatehouse_types::Domain;
 use tracing::info;
 
@@ -10,8 +9,8 @@ const QUIET: Duration = Duration::from_secs(3600);
 /// How many are remembered; while there are more, nothing is said.
 const KNOWN_MAX: usize = 256;
 
-/// What was used up by whom.
-type Case = (Scarce, Whose, Domain);
+/// What was used up by whom, in a word each, and with which partner.
+type Case = (&'static str, &'static str, Domain);
 
 /// Tells the operator that somebody uses up all that it may have: each of it once in an hour.
 #[derive(Debug, Default)]
@@ -19,7 +18,7 @@ pub(super) struct Full(HashMap<Case, Instant>);
 
 impl Full {
     pub(super) fn note(&mut self, case: Case, now: Instant) {
-        let (what, whose) = (case.0.as_str(), case.1.as_str());
+        let (what, whose) = (case.0, case.1);
         metrics::counter!("gatehouse_sip_full_total", "what" => what, "whose" => whose)
             .increment(1);
         if let Some(domain) = self.first(case, now) {
@@ -31,7 +30,7 @@ impl Full {
     }
 
     /// The domain, if this was not said lately.
-    fn first(&mut self, case: Case, now: Instant) -> Option<Domain> {
+    pub(super) fn first(&mut self, case: Case, now: Instant) -> Option<Domain> {
         if self.0.contains_key(&case) || self.0.len() >= KNOWN_MAX {
             self.0.retain(|_, at| now.saturating_duration_since(*at) < QUIET);
         }
@@ -51,7 +50,7 @@ mod tests {
     #[test]
     fn the_same_is_said_once_in_an_hour_and_never_too_much() {
         let (mut full, now) = (Full::default(), gatehouse_net::now());
-        let case = |domain: &str| (Scarce::Looks, Whose::Partner, domain.parse().unwrap());
+        let case = |domain: &str| ("looks", "partner", domain.parse().unwrap());
         let mut said = |domain: &str, seconds: u64| {
             full.first(case(domain), now + Duration::from_secs(seconds)).is_some()
         };

@@ -17,6 +17,7 @@ mod windows;
 
 use std::sync::Arc;
 
+use gatehouse_bridge::profile::Profile;
 use gatehouse_bridge::{Gateway, GatewayConfig};
 use gatehouse_net::Tasks;
 use gatehouse_policy::{InsideSip, Policy, Protocol, SipKind};
@@ -93,14 +94,21 @@ pub(crate) fn start(idle: Idle, router: &Router, tasks: &Tasks) {
         return;
     }
     let mut seed = Seed::new(bytes);
-    let gateway = Gateway::new(config(&idle.parts), Seed::new(seed.next_bytes()));
+    let inside = idle.parts.inside.as_ref().map(|inside| Arc::clone(&inside.settings.borrow()));
+    let config = config(&idle.parts, &inside.unwrap_or_default());
+    let gateway = Gateway::new(config, Seed::new(seed.next_bytes()));
     let driver = Driver::new(gateway, idle, router, tasks, seed);
     tasks.spawn(Span::none(), driver.run());
 }
 
-/// The settings with what the policy says about kinds of partners.
-fn config(parts: &SipGatewayParts) -> GatewayConfig {
+/// The settings with what the policy says about kinds of partners, and the inside about its domains.
+fn config(parts: &SipGatewayParts, inside: &InsideSip) -> GatewayConfig {
     let mut config = parts.config.clone();
+    // What is inside is no partner: its rows come first. It is named as well.
+    for (domain, kind) in inside.kinds() {
+        config.profiles.entry(domain).or_insert_with(|| profile_of(kind));
+    }
+    config.named.extend(inside.trusted.iter().flat_map(|peer| peer.domains.iter().cloned()));
     let policy = parts.policy.borrow();
     for row in &policy.sip {
         config.named.extend(row.remote.iter().filter_map(|pattern| match pattern {
@@ -108,17 +116,20 @@ fn config(parts: &SipGatewayParts) -> GatewayConfig {
             _ => None,
         }));
         let Some(kind) = row.kind else { continue };
-        let profile = match kind {
-            SipKind::Lync => gatehouse_bridge::profile::Profile::Lync,
-            SipKind::Standard => gatehouse_bridge::profile::Profile::Standard,
-        };
         for pattern in &row.remote {
             if let gatehouse_policy::Pattern::Exact(domain) = pattern {
-                config.profiles.entry(domain.clone()).or_insert(profile);
+                config.profiles.entry(domain.clone()).or_insert_with(|| profile_of(kind));
             }
         }
     }
     config
+}
+
+fn profile_of(kind: SipKind) -> Profile {
+    match kind {
+        SipKind::Lync => Profile::Lync,
+        SipKind::Standard => Profile::Standard,
+    }
 }
 
 impl SipPort {

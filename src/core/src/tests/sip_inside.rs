@@ -62,6 +62,7 @@ fn trusted(subjects: &[&str], addresses: &[&str]) -> TrustedPeer {
         subjects: subjects.iter().map(|one| one.parse().unwrap()).collect(),
         addresses: addresses.iter().map(|one| one.parse().unwrap()).collect(),
         domains: vec!["phones.example".parse().unwrap()],
+        kind: None,
     }
 }
 
@@ -69,6 +70,8 @@ fn trusted(subjects: &[&str], addresses: &[&str]) -> TrustedPeer {
 fn route(host: &str, port: u16, protocol: HopProtocol, priority: u16) -> StaticRoute {
     StaticRoute {
         pattern: RoutePattern::parse(RouteBy::Domain, "phones.example").unwrap(),
+        within: None,
+        kind: None,
         hop: Hop::new(host, Some(port), protocol).unwrap(),
         priority: priority.try_into().unwrap(),
         weight: 1.try_into().unwrap(),
@@ -252,6 +255,47 @@ async fn a_phone_server_watches_a_user_over_its_own_connection() {
     let notify = pbx.request("NOTIFY").await;
     let state = notify.subscription_state().unwrap().unwrap();
     assert!(format!("{state:?}").to_lowercase().contains("active"), "{state:?}");
+}
+
+#[tokio::test]
+async fn a_row_says_what_the_software_of_its_domain_is() {
+    let standard = TrustedPeer {
+        kind: Some(gatehouse_policy::SipKind::Standard),
+        ..trusted(&[], &["127.0.0.1"])
+    };
+    let inside = Inside::start(settings(vec![standard.clone()], vec![])).await;
+    let alice = inside.alice().await;
+    let mut pbx = inside.tcp().await;
+    let (phone, user) = ("sip:1001@phones.example", "sip:alice@ours.example");
+    let chat = "<message to='1002@phones.example' type='chat'><body>hi</body></message>";
+    // One phone's headers look like Lync: that says nothing against the row.
+    let allow = "INVITE, MESSAGE, INFO, BENOTIFY";
+    assert_eq!(pbx.message_allowing(phone, user, allow).await, 200);
+    alice.send(chat).await;
+    pbx.request("MESSAGE").await;
+    // Without a word in the row they do, and a reload is enough.
+    let auto = TrustedPeer { kind: None, ..standard };
+    inside.settings.send_replace(Arc::new(settings(vec![auto], vec![])));
+    assert_eq!(pbx.message_allowing(phone, user, allow).await, 200);
+    alice.send(chat).await;
+    pbx.refuse("INVITE", 488).await;
+}
+
+#[tokio::test]
+async fn a_user_of_a_partner_is_not_inside_by_its_name() {
+    let (listener, port) = listen().await;
+    let users = StaticRoute {
+        pattern: RoutePattern::parse(RouteBy::User, "10..").unwrap(),
+        ..route("127.0.0.1", port, HopProtocol::Tcp, 1)
+    };
+    let mut inside = Inside::start(settings(vec![trusted(&[], &["127.0.0.1"])], vec![users])).await;
+    let alice = inside.alice().await;
+    alice.send("<message to='1001@partner.example'><body>not inside</body></message>").await;
+    alice.send("<message to='1001@phones.example'><body>inside</body></message>").await;
+    let mut hop = Peer::accept(&listener).await;
+    assert_eq!(hop.request("MESSAGE").await.body.as_ref(), b"inside");
+    let sent = inside.world.sent();
+    assert!(sent.iter().any(|one| one.contains("not inside")), "by XMPP, as policy says: {sent:?}");
 }
 
 #[tokio::test]

@@ -7,9 +7,10 @@ use gatehouse_net::{BoxedIo, Connection, ConnectionError, Step, now};
 use gatehouse_sip::{
     Limits, Message, Method, SipStream, Status, StreamConfig, StreamEnd, StreamEvent,
 };
+use gatehouse_trunk::sip::NotSent;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tracing::{debug, info};
+use tracing::{Span, debug, info, warn};
 
 use super::answer::Refused;
 use super::inbound;
@@ -71,10 +72,10 @@ pub(crate) struct Outgoing {
 }
 
 /// How a partner that is spared stands when a request leaves that waited.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Slowed {
     /// It gets so many a second, and so many wait.
-    To { per_second: u32, waiting: usize },
+    To { per_second: f64, waiting: usize },
     /// Nothing waits any more.
     Over,
 }
@@ -170,7 +171,7 @@ impl PartnerConnection {
             Ok(end @ (StreamEnd::Framing(_) | StreamEnd::Cut)) => {
                 metrics::counter!("gatehouse_sip_framing_errors_total").increment(1);
                 if self.edge.peer_warnings.may_warn(self.address.ip(), now()) {
-                    tracing::warn!(peer.addr = %self.address, reason = %end, "SIP connection ended");
+                    warn!(peer.addr = %self.address, reason = %end, "SIP connection ended");
                 } else {
                     debug!(peer.addr = %self.address, reason = %end, "SIP connection ended");
                 }
@@ -310,13 +311,36 @@ impl PartnerConnection {
 }
 
 impl SipEdge {
-    /// Answers a node in the partner's place.
-    pub(crate) fn tell_node(&self, owed: &Owed, refused: &Refused) {
+    /// Answers a node in the partner's place. Never waits, because who reads what the nodes send must
+    /// not wait for them: what finds no room waits by itself.
+    pub(crate) fn tell_node(self: &Arc<Self>, owed: &Owed, refused: &Refused) {
         let tag = self.random.id();
-        if let Some(answer) = refused.answer(&owed.request, &tag)
-            && let Err(error) = self.nodes.send(&owed.node, answer)
-        {
-            debug!(%error, "a node does not hear that its request failed");
+        let Some(answer) = refused.answer(&owed.request, &tag) else { return };
+        let Err(back) = self.nodes.send(&owed.node, answer) else { return };
+        let place = Arc::clone(&self.late_answers).try_acquire_owned();
+        let (true, Ok(place)) = (back.is_full(), place) else {
+            debug!(error = %back, "a node does not hear that its request failed");
+            return;
+        };
+        let (edge, node) = (Arc::clone(self), Arc::clone(&owed.node));
+        self.tasks.spawn(Span::current(), async move {
+            let stop = edge.tasks.stop();
+            let sending = edge.nodes.send_within(&node, *back.message, inbound::NODE_PATIENCE);
+            if let Some(Err(error)) = stop.run_until_cancelled(sending).await {
+                edge.node_is_stuck(&node, &error);
+            }
+            drop(place);
+        });
+    }
+
+    /// Notes that an answer for a node was dropped.
+    pub(crate) fn node_is_stuck(&self, node: &str, error: &NotSent) {
+        metrics::counter!("gatehouse_sip_answers_dropped_total").increment(1);
+        if error.is_full() && self.node_warnings.may_warn(Arc::from(node), now()) {
+            warn!(
+                peer.node = node,
+                "dropped: answers of SIP partners, because the core has taken nothing for ten seconds; see whether it is overloaded"
+            );
         }
     }
 }

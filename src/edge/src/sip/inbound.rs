@@ -6,6 +6,7 @@ use std::time::Duration;
 use gatehouse_net::now;
 use gatehouse_policy::{SipMode, SipPermit};
 use gatehouse_sip::{HeaderName, Message, Method, NameAddr, Uri, proxy};
+use gatehouse_trunk::sip::NotSent;
 use tokio::time;
 use tracing::{debug, warn};
 
@@ -18,6 +19,10 @@ use super::shared::Pair;
 
 /// How long a partner that is over its rate is slowed down before it is refused.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long an answer waits for room at its node: far less than the 32 s after which the node gives
+/// up by itself. A link over which nothing moves for four seconds is cut before that.
+pub(crate) const NODE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What partners may ask of us.
 const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, MESSAGE, INFO, SUBSCRIBE, NOTIFY, OPTIONS";
@@ -79,7 +84,13 @@ async fn request(
         connection.remember(top_branch(request).unwrap_or_default(), Arc::clone(&node));
     }
     forward(connection, &node, &pair, &mut inner).map_err(malformed)?;
-    match connection.edge.nodes.send(&node, inner) {
+    // An ACK is never answered, so that nobody would hear that it was lost.
+    let sent = if method == Method::Ack {
+        send_surely(connection, &node, inner).await
+    } else {
+        connection.edge.nodes.offer(&node, inner)
+    };
+    match sent {
         Ok(()) => {
             metrics::counter!("gatehouse_sip_requests_in_total").increment(1);
             Ok(None)
@@ -344,13 +355,38 @@ async fn response(connection: &mut PartnerConnection, response: Message) {
         }
         Ok((node, mut response)) => {
             scrub::distrust(&mut response.headers);
-            if let Err(error) = edge.nodes.send(&node, response) {
+            if let Err(error) = send_surely(connection, &node, response).await {
                 debug!(%error, "a partner's response finds no node");
             }
         }
         Err(error) => {
             metrics::counter!("gatehouse_sip_bad_tokens_total").increment(1);
             debug!(peer.addr = %connection.address, %error, "dropped: a response");
+        }
+    }
+}
+
+/// To a node that waits for it. While the node has no room, nothing more is read from this partner:
+/// its answers wait in its own connection, and those of others in theirs.
+async fn send_surely(
+    connection: &PartnerConnection,
+    node: &str,
+    message: Message,
+) -> Result<(), NotSent> {
+    let edge = &connection.edge;
+    let Err(back) = edge.nodes.send(node, message) else { return Ok(()) };
+    if !back.is_full() {
+        return Err(back);
+    }
+    metrics::counter!("gatehouse_sip_answers_held_total").increment(1);
+    let stop = edge.tasks.stop();
+    let sending = edge.nodes.send_within(node, *back.message, NODE_PATIENCE);
+    match stop.run_until_cancelled(sending).await {
+        // We are stopping: the node's timers speak for what is lost.
+        None | Some(Ok(())) => Ok(()),
+        Some(Err(error)) => {
+            edge.node_is_stuck(node, &error);
+            Err(error)
         }
     }
 }

@@ -59,7 +59,7 @@ impl Listed {
         let text = match slowed {
             Slowed::Over => self.proof.clone(),
             Slowed::To { per_second, waiting } => {
-                format!("{}; sent {per_second} a second, {waiting} wait", self.proof)
+                format!("{}; sent {per_second:.1} a second, {waiting} wait", self.proof)
             }
         };
         self.handle.update(|info| info.authentication = text);

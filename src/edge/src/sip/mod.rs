@@ -23,19 +23,20 @@ mod sparing;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_net::{BoxedIo, Tasks, now, serve};
 use gatehouse_policy::{PeerRate, Policy};
 use gatehouse_resolve::Resolver;
-use gatehouse_telemetry::{StreamKind, Streams};
+use gatehouse_telemetry::{Reach, StreamKind, Streams};
 use gatehouse_tls::{Acceptor, Connector};
 use gatehouse_trunk::sip::SipEdgeEnd;
 use gatehouse_types::{Chain, Domain, Local, Secret};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time;
 use tracing::{Span, debug, error, info, warn};
 
@@ -49,12 +50,16 @@ use self::pat::Pat;
 use self::routing::Routing;
 use self::shaper::Shaper;
 use self::shared::SipEdge;
+use self::sparing::Paces;
 use crate::PrivateTargets;
 use crate::random::Random;
 use crate::warnings::Warnings;
 
 /// How long a partner's TLS handshake may take.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// Answers of our own that may wait for room at their nodes: a core has no more transactions.
+const LATE_ANSWERS_MAX: usize = 20_000;
 
 /// Settings of SIP at the edge.
 #[derive(Clone, Debug)]
@@ -70,6 +75,8 @@ pub struct SipConfig {
     pub token_secrets: Vec<Secret<Vec<u8>>>,
     /// The core nodes that take new sessions, the preferred one first.
     pub routing_nodes: Vec<String>,
+    /// How many edges send to the same partners: each takes its part of the pace that the policy sets.
+    pub edges: NonZeroU32,
     /// Connections at a time, for each listener.
     pub connections_max: usize,
     /// Whether a partner's DNS may lead to addresses that are not on the public Internet.
@@ -96,6 +103,8 @@ pub struct SipParts {
     pub policy: watch::Receiver<Arc<Policy>>,
     /// Where the connections are listed.
     pub streams: Streams,
+    /// Where the status learns how fast partners are sent things.
+    pub reach: Reach,
     /// The edge's end of the SIP trunk.
     pub trunk: SipEdgeEnd,
 }
@@ -103,7 +112,7 @@ pub struct SipParts {
 /// Starts the listeners and the proxy; returns at once.
 pub fn start(parts: SipParts, tasks: &Tasks) {
     let SipParts { config, listeners, node_listeners, acceptor, connector, .. } = parts;
-    let SipParts { resolver, policy, streams, trunk, .. } = parts;
+    let SipParts { resolver, policy, streams, reach, trunk, .. } = parts;
     let random = match Random::from_system() {
         Ok(random) => random,
         Err(error) => {
@@ -141,7 +150,8 @@ pub fn start(parts: SipParts, tasks: &Tasks) {
         pairs: Pairs::default(),
         rate: PeerRate::new(now),
         ladder: Mutex::new(Ladder::default()),
-        shaper: Mutex::new(Shaper::default()),
+        shaper: Mutex::new(Shaper::new(config.edges)),
+        late_answers: Arc::new(Semaphore::new(LATE_ANSWERS_MAX)),
         random,
         peer_warnings: Warnings::default(),
         domain_warnings: Warnings::default(),
@@ -149,6 +159,7 @@ pub fn start(parts: SipParts, tasks: &Tasks) {
         tasks: tasks.clone(),
         config,
     });
+    reach.ask_pace(Arc::new(Paces(Arc::downgrade(&edge))));
     tasks.spawn(Span::none(), nodes::run(Arc::clone(&edge), trunk.incoming));
     let shared = listeners.into_iter().map(|listener| (None, listener));
     let own = node_listeners.into_iter().map(|(node, listener)| (Some(node), listener));

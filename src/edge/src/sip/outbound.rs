@@ -79,7 +79,7 @@ fn busy(reason: &str) -> Refused {
 }
 
 /// Tells the node that its message does not go out.
-pub(crate) fn fail(edge: &SipEdge, outgoing: Box<Outgoing>, refused: &Refused) {
+pub(crate) fn fail(edge: &Arc<SipEdge>, outgoing: Box<Outgoing>, refused: &Refused) {
     if let Some(owed) = outgoing.owed {
         edge.tell_node(&owed, refused);
     }

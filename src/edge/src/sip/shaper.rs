@@ -14,18 +14,21 @@ const PARTNERS_SWEPT_AT: usize = 1024;
 
 /// Requests that wait for their turn with partners that are to be spared. Time is passed in.
 ///
-/// A bucket for each partner holds as many requests as it may get in a second, so that it gets less
-/// than twice that in any second. What must not wait (ACK, CANCEL) is taken from the bucket all the
+/// A bucket for each partner holds as many requests as it may get in a second, and one at least, so
+/// that it gets less than twice that in any second. Of what the policy says each edge takes its part. What must not wait (ACK, CANCEL) is taken from the bucket all the
 /// same: the partner counts it, too.
 #[derive(Debug)]
 pub(crate) struct Shaper<T> {
+    /// How many edges send to the same partners: they know nothing of each other.
+    edges: NonZeroU32,
     partners: HashMap<Domain, Partner<T>>,
     swept_at: usize,
 }
 
 #[derive(Debug)]
 struct Partner<T> {
-    rate: NonZeroU32,
+    /// From this edge.
+    per_second: f64,
     tokens: f64,
     filled_at: Instant,
     /// In the order in which they came.
@@ -57,22 +60,31 @@ pub(crate) enum Offered<T> {
 }
 
 /// A partner that gets its requests slowly at the moment.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Slowed {
     pub(crate) partner: Domain,
-    pub(crate) per_second: u32,
+    pub(crate) per_second: f64,
     pub(crate) waiting: usize,
     pub(crate) since: Instant,
 }
 
-impl<T> Default for Shaper<T> {
-    fn default() -> Self {
-        Self { partners: HashMap::new(), swept_at: PARTNERS_SWEPT_AT }
-    }
+/// A partner that has a pace.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Known<'a> {
+    pub(crate) partner: &'a Domain,
+    pub(crate) per_second: f64,
+    pub(crate) waiting: usize,
+    /// Since when something has waited without a pause.
+    pub(crate) since: Option<Instant>,
 }
 
 impl<T> Shaper<T> {
-    /// A request for `partner`, which takes `per_second`.
+    /// For one of so many edges.
+    pub(crate) fn new(edges: NonZeroU32) -> Self {
+        Self { edges, partners: HashMap::new(), swept_at: PARTNERS_SWEPT_AT }
+    }
+
+    /// A request for `partner`, which takes `per_second` from all edges together.
     pub(crate) fn offer(
         &mut self,
         partner: &Domain,
@@ -81,6 +93,7 @@ impl<T> Shaper<T> {
         item: T,
         now: Instant,
     ) -> Offered<T> {
+        let len_max = per_second.get().saturating_mul(DELAY_MAX_SECS).div_ceil(self.edges.get());
         let known = self.partner(partner, per_second, now);
         let before = match haste {
             Haste::Urgent => known.urgent.len(),
@@ -94,8 +107,7 @@ impl<T> Shaper<T> {
             Haste::Urgent => &mut known.urgent,
             Haste::Patient => &mut known.patient,
         };
-        let len_max = usize::try_from(per_second.get().saturating_mul(DELAY_MAX_SECS));
-        if queue.len() >= len_max.unwrap_or(usize::MAX) {
+        if queue.len() >= usize::try_from(len_max).unwrap_or(usize::MAX) {
             return Offered::Over(item, Duration::from_secs(u64::from(DELAY_MAX_SECS)));
         }
         queue.push_back(item);
@@ -107,7 +119,7 @@ impl<T> Shaper<T> {
     pub(crate) fn passed(&mut self, partner: &Domain, per_second: NonZeroU32, now: Instant) {
         let known = self.partner(partner, per_second, now);
         // What was let by is paid for later, up to a second's worth.
-        known.tokens = (known.tokens - 1.0).max(-known.per_second());
+        known.tokens = (known.tokens - 1.0).max(-known.bucket());
     }
 
     /// One whose turn has come.
@@ -138,10 +150,20 @@ impl<T> Shaper<T> {
         self.partners.iter().filter_map(|(domain, partner)| {
             Some(Slowed {
                 partner: domain.clone(),
-                per_second: partner.rate.get(),
+                per_second: partner.per_second,
                 waiting: partner.waiting(),
                 since: partner.busy_since?,
             })
+        })
+    }
+
+    /// Partners that were sent something lately, as they stand now.
+    pub(crate) fn known(&self) -> impl Iterator<Item = Known<'_>> {
+        self.partners.iter().map(|(domain, partner)| Known {
+            partner: domain,
+            per_second: partner.per_second,
+            waiting: partner.waiting(),
+            since: partner.busy_since,
         })
     }
 
@@ -155,28 +177,30 @@ impl<T> Shaper<T> {
         if self.partners.len() >= self.swept_at {
             self.partners.retain(|_, partner| {
                 partner.fill(now);
-                partner.waiting() > 0 || partner.tokens < partner.per_second()
+                partner.waiting() > 0 || partner.tokens < partner.bucket()
             });
             self.swept_at = PARTNERS_SWEPT_AT.max(2 * self.partners.len());
         }
+        let per_second = f64::from(rate.get()) / f64::from(self.edges.get());
         let partner =
-            self.partners.entry(domain.clone()).or_insert_with(|| Partner::new(rate, now));
+            self.partners.entry(domain.clone()).or_insert_with(|| Partner::new(per_second, now));
         partner.fill(now);
         // The policy may say something else by now.
-        partner.rate = rate;
+        partner.per_second = per_second;
         partner
     }
 }
 
 impl<T> Partner<T> {
-    fn new(rate: NonZeroU32, now: Instant) -> Self {
+    fn new(per_second: f64, now: Instant) -> Self {
         let (urgent, patient) = (VecDeque::new(), VecDeque::new());
-        let tokens = f64::from(rate.get());
-        Self { rate, tokens, filled_at: now, urgent, patient, busy_since: None }
+        let (tokens, filled_at) = (per_second.max(1.0), now);
+        Self { per_second, tokens, filled_at, urgent, patient, busy_since: None }
     }
 
-    fn per_second(&self) -> f64 {
-        f64::from(self.rate.get())
+    /// How much it may get at once.
+    fn bucket(&self) -> f64 {
+        self.per_second.max(1.0)
     }
 
     fn waiting(&self) -> usize {
@@ -185,12 +209,12 @@ impl<T> Partner<T> {
 
     fn fill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
-        self.tokens = (self.tokens + passed * self.per_second()).min(self.per_second());
+        self.tokens = (self.tokens + passed * self.per_second).min(self.bucket());
         self.filled_at = now;
     }
 
     fn next_at(&self) -> Instant {
-        let missing = (1.0 - self.tokens).max(0.0) / self.per_second();
+        let missing = (1.0 - self.tokens).max(0.0) / self.per_second;
         // Rounded up, so that the token is whole by then.
         self.filled_at + Duration::from_secs_f64(missing) + Duration::from_micros(1)
     }
@@ -202,7 +226,7 @@ mod tests {
 
     #[expect(clippy::disallowed_methods, reason = "some instant to start from")]
     fn start() -> (Shaper<u32>, Instant) {
-        (Shaper::default(), Instant::now())
+        (Shaper::new(NonZeroU32::MIN), Instant::now())
     }
 
     fn domain(name: &str) -> Domain {
@@ -247,6 +271,34 @@ mod tests {
     }
 
     #[test]
+    fn edges_together_keep_the_pace_of_one() {
+        let (_, now) = start();
+        let them = domain("them.example");
+        for edges in 1..=20 {
+            let mut out = Vec::new();
+            for edge in 0..edges {
+                let mut shaper = Shaper::new(NonZeroU32::new(edges).unwrap());
+                // What falls to each of them.
+                for item in (0..140).filter(|item| item % edges == edge) {
+                    match shaper.offer(&them, NINE, Haste::Urgent, item, now) {
+                        Offered::Now(_) => out.push(now),
+                        Offered::Later => {}
+                        Offered::Over(..) => panic!("{edges} edges: {item} is over"),
+                    }
+                }
+                out.extend(run(&mut shaper, now).into_iter().map(|(_, at)| at));
+            }
+            out.sort();
+            let took = (*out.last().unwrap() - now).as_secs_f64();
+            assert!((13.0..17.0).contains(&took), "{edges} edges: {took} s");
+            // Nine at once (or one from each), and nine more in each second.
+            let second = out.iter().filter(|at| **at < now + Duration::from_secs(1)).count();
+            let most = usize::try_from(edges).unwrap().max(9) + 9;
+            assert!(second <= most, "{edges} edges: {second} in one second");
+        }
+    }
+
+    #[test]
     fn one_partner_waits_for_no_other_and_who_is_over_is_told() {
         let (mut shaper, now) = start();
         let (them, other) = (domain("them.example"), domain("other.example"));
@@ -263,7 +315,8 @@ mod tests {
         // Urgent ones have room of their own, and go first.
         assert_eq!(shaper.offer(&them, NINE, Haste::Urgent, 2000, now), Offered::Later);
         let slowed: Vec<_> = shaper.slowed().collect();
-        assert_eq!((slowed.len(), slowed[0].per_second, slowed[0].waiting), (1, 9, 145));
+        assert_eq!((slowed.len(), slowed[0].waiting), (1, 145));
+        assert!((slowed[0].per_second - 9.0).abs() < 1e-9);
         let out = run(&mut shaper, now);
         assert_eq!((out[0].0, out[1].0, out.len()), (2000, 9, 145));
         assert!(out.last().unwrap().1 - now < Duration::from_millis(16_500));

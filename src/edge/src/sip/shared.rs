@@ -10,7 +10,7 @@ use gatehouse_tls::{Acceptor, Connector};
 use gatehouse_trunk::sip::SipNodes;
 use gatehouse_types::{Domain, Local, Remote};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::SipConfig;
 use super::connection::{Connections, Outgoing};
@@ -46,6 +46,8 @@ pub(crate) struct SipEdge {
     pub(crate) ladder: Mutex<Ladder>,
     /// What waits for partners that are to be spared.
     pub(crate) shaper: Mutex<Shaper<(Pair, Box<Outgoing>)>>,
+    /// Places for answers of our own that a node has no room for at the moment.
+    pub(crate) late_answers: Arc<Semaphore>,
     pub(crate) random: Random,
     pub(crate) peer_warnings: Warnings<Source>,
     pub(crate) domain_warnings: Warnings<Domain>,

@@ -1,18 +1,19 @@
 //! Partners that are sent no more than they take: what is too fast for them waits.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use gatehouse_net::now;
 use gatehouse_policy::SipConditions;
 use gatehouse_sip::Method;
+use gatehouse_telemetry::{PaceSource, Paced};
 use tokio::time;
 use tracing::{debug, warn};
 
 use super::answer::Refused;
 use super::connection::{Outgoing, Slowed};
 use super::outbound;
-use super::shaper::{Haste, Offered};
+use super::shaper::{Haste, Known, Offered};
 use super::shared::{Pair, SipEdge};
 
 /// A request of a node on its way out, at the pace of the policy. ACK and CANCEL never wait: one
@@ -83,8 +84,41 @@ pub(crate) async fn due(at: Option<Instant>) {
     }
 }
 
+/// Tells the admin port of the pace of partners, as long as the edge runs.
+pub(crate) struct Paces(pub(crate) Weak<SipEdge>);
+
+impl PaceSource for Paces {
+    fn paces(&self) -> Vec<Paced> {
+        let Some(edge) = self.0.upgrade() else { return Vec::new() };
+        let now = now();
+        let shaper = edge.shaper.lock();
+        shaper.known().map(|known| paced(known, now)).collect()
+    }
+}
+
+fn paced(known: Known<'_>, now: Instant) -> Paced {
+    Paced {
+        peer: known.partner.to_string(),
+        per_second: known.per_second,
+        waiting: known.waiting,
+        waiting_secs: known.since.map_or(0, |since| now.saturating_duration_since(since).as_secs()),
+        clear_in_secs: clear_in(known.waiting, known.per_second),
+    }
+}
+
+/// At most 16, or the request was refused; and as many as there are edges for a pace below one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "small and not negative"
+)]
+fn clear_in(waiting: usize, per_second: f64) -> u64 {
+    (waiting as f64 / per_second).ceil() as u64
+}
+
 /// The edge is stopping: the nodes hear of what was not sent.
-pub(crate) fn give_up(edge: &SipEdge) {
+pub(crate) fn give_up(edge: &Arc<SipEdge>) {
     let waiting: Vec<_> = edge.shaper.lock().drain().collect();
     let refused = Refused::new(503, "busy", "the edge is stopping").retry_after(5);
     for (_, outgoing) in waiting {

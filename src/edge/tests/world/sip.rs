@@ -17,7 +17,7 @@ use gatehouse_sip::{
     Framer, HeaderName, Limits, Message, Method, SipStream, Start, Status, StreamConfig,
     StreamEvent, Uri,
 };
-use gatehouse_telemetry::Streams;
+use gatehouse_telemetry::{Reach, Streams};
 use gatehouse_testkit::{TestCa, TestCertificate};
 use gatehouse_tls::{Acceptor, Connector, KeyEntry, Keys, Roots, SystemRoots};
 use gatehouse_trunk::CoreNode;
@@ -25,7 +25,7 @@ use gatehouse_trunk::sip::{Edge, FromEdge, SipCoreEnd, SipEdges, mesh};
 use gatehouse_types::{Domain, Local, Secret};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time;
 
 use super::{PATIENCE, port};
@@ -131,6 +131,8 @@ pub(crate) struct SipEdgeSide {
     pub(crate) address: SocketAddr,
     /// Of each node that has a port of its own, in their order.
     pub(crate) node_addresses: Vec<SocketAddr>,
+    /// What its admin port knows.
+    pub(crate) reach: Reach,
     tasks: Tasks,
 }
 
@@ -153,16 +155,26 @@ pub(crate) struct Node {
     pub(crate) edges: SipEdges,
     /// It keeps its link and says nothing.
     pub(crate) is_silent: Arc<AtomicBool>,
+    /// Whoever holds the one permit keeps it from reading.
+    pub(crate) reads: Arc<Semaphore>,
     answered: Arc<AtomicUsize>,
 }
 
 impl Node {
     fn run(name: &'static str, end: SipCoreEnd, heard: mpsc::Sender<Heard>) -> Self {
         let SipCoreEnd { edges, mut incoming } = end;
-        let node = Self { edges, is_silent: Arc::default(), answered: Arc::default() };
+        let node = Self {
+            edges,
+            is_silent: Arc::default(),
+            reads: Arc::new(Semaphore::new(1)),
+            answered: Arc::default(),
+        };
         let this = node.clone();
         Tasks::default().spawn(tracing::Span::none(), async move {
             while let Some(FromEdge { edge, message }) = incoming.recv().await {
+                if this.reads.available_permits() == 0 {
+                    drop(this.reads.acquire().await);
+                }
                 if this.is_silent.load(Ordering::Relaxed) {
                     continue;
                 }
@@ -252,7 +264,7 @@ impl Inside {
             let names = ["sip.ours.example", "ours.example", "second.example"];
             let (keys, roots) = keys_of(&names, Some(&certificate), ca);
             trusted.push(roots.clone());
-            let tasks = Tasks::default();
+            let (tasks, reach) = (Tasks::default(), Reach::default());
             let (listener, own) = (port().await, port().await);
             let address = listener.local_addr().unwrap();
             let node_addresses = vec![own.local_addr().unwrap()];
@@ -265,6 +277,7 @@ impl Inside {
                     public_port: 5061,
                     token_secrets: vec![secret()],
                     routing_nodes: NODES.iter().map(|name| (*name).to_owned()).collect(),
+                    edges: 1.try_into().unwrap(),
                     connections_max: 64,
                     private_targets,
                 },
@@ -275,10 +288,11 @@ impl Inside {
                 resolver: resolver.clone(),
                 policy: policy.subscribe(),
                 streams: Streams::default(),
+                reach: reach.clone(),
                 trunk,
             };
             gatehouse_edge::start_sip(parts, &tasks);
-            edges.push(SipEdgeSide { address, node_addresses, tasks });
+            edges.push(SipEdgeSide { address, node_addresses, reach, tasks });
         }
         Self { nodes, edges, heard, policy, roots: trusted }
     }

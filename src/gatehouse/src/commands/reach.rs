@@ -1,7 +1,8 @@
 use std::fmt::Write as _;
 
-use gatehouse_telemetry::{Forget, Forgotten, Unreached};
+use gatehouse_telemetry::{Forget, Forgotten, Paced, Unreached};
 use gatehouse_types::Domain;
+use serde_json::json;
 
 use super::Failure;
 use super::admin::Admin;
@@ -20,20 +21,53 @@ pub(super) fn reach(command: ReachCommand) -> Result<(), Failure> {
 }
 
 fn show(setup: &Setup, partner: Option<&Domain>, json: bool) -> Result<(), Failure> {
-    let mut all = list(setup)?;
-    all.retain(|one| partner.is_none_or(|partner| one.peer == partner.as_str()));
+    let is_meant = |peer: &str| partner.is_none_or(|partner| peer == partner.as_str());
+    let mut unreached = list(setup)?;
+    unreached.retain(|one| is_meant(&one.peer));
+    let paced = Admin::of(setup).get("/pace")?;
+    let mut paced: Vec<Paced> =
+        serde_json::from_value(paced).map_err(|error| Failure::from(&error))?;
+    paced.retain(|one| is_meant(&one.peer));
     if json {
+        let all = json!({ "unreached": unreached, "paced": paced });
         let text = serde_json::to_string_pretty(&all).map_err(|error| Failure::from(&error))?;
         say(text);
-    } else if all.is_empty() {
-        say(match partner {
+    } else {
+        say(text(partner, &unreached, &paced));
+    }
+    Ok(())
+}
+
+/// What failed, and for whom something waits; of one partner, its pace as well.
+fn text(partner: Option<&Domain>, unreached: &[Unreached], paced: &[Paced]) -> String {
+    let mut parts: Vec<String> = unreached.iter().map(details).collect();
+    if parts.is_empty() {
+        parts.push(match partner {
             Some(partner) => format!("No attempt to reach {partner} has failed lately."),
             None => "No attempt to reach a partner has failed lately.".to_owned(),
         });
-    } else {
-        say(all.iter().map(details).collect::<Vec<_>>().join("\n\n"));
     }
-    Ok(())
+    let shown = paced.iter().filter(|one| one.waiting > 0 || partner.is_some());
+    parts.extend(shown.map(pace));
+    parts.join("\n\n")
+}
+
+/// `send-per-second` at work.
+fn pace(one: &Paced) -> String {
+    let Paced { peer, per_second, waiting, waiting_secs, clear_in_secs } = one;
+    let waits = match waiting {
+        0 => "nothing waits".to_owned(),
+        1 => format!("1 request waits, gone in {clear_in_secs} s"),
+        _ => format!("{waiting} requests wait, the last one gone in {clear_in_secs} s"),
+    };
+    let since = match waiting {
+        0 => String::new(),
+        _ => format!("; so for {waiting_secs} s"),
+    };
+    format!(
+        "{peer}, over SIP:\n  pace      this edge sends it at most {per_second:.1} requests a second \
+         (send-per-second)\n  waiting   {waits}{since}"
+    )
 }
 
 fn forget(setup: &Setup, partner: &Domain) -> Result<(), Failure> {
@@ -105,6 +139,34 @@ mod tests {
     use gatehouse_telemetry::AttemptReport;
 
     use super::*;
+
+    #[test]
+    fn the_pace_is_shown_of_those_who_wait_and_of_whom_is_asked_for() {
+        let quiet = Paced {
+            peer: "quiet.example".into(),
+            per_second: 4.5,
+            waiting: 0,
+            waiting_secs: 0,
+            clear_in_secs: 0,
+        };
+        let slow = Paced {
+            peer: "slow.example".into(),
+            waiting: 40,
+            waiting_secs: 3,
+            clear_in_secs: 5,
+            ..quiet.clone()
+        };
+        assert_eq!(
+            text(None, &[], &[quiet.clone(), slow]),
+            "No attempt to reach a partner has failed lately.
+
+slow.example, over SIP:
+  pace      this edge sends it at most 4.5 requests a second (send-per-second)
+  waiting   40 requests wait, the last one gone in 5 s; so for 3 s"
+        );
+        let partner = "quiet.example".parse().unwrap();
+        assert!(text(Some(&partner), &[], &[quiet]).ends_with("waiting   nothing waits"));
+    }
 
     #[test]
     fn a_partner_is_shown_with_all_that_is_known() {

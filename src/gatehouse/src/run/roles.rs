@@ -68,7 +68,7 @@ pub(super) async fn start(
             let (core_end, edge_end) = gatehouse_trunk::in_process();
             let (sip_core, sip_edge) = has_sip.then(gatehouse_trunk::sip::in_process).unzip();
             let edge = edge_parts(setup, &shared, reach, edge_end)?;
-            let sip = sip_parts(setup, &shared, &edge.resolver, sip_edge)?;
+            let sip = sip_parts(setup, &shared, &edge, sip_edge)?;
             let core = core_parts(setup, &shared, core_end, sip_core).await?;
             let store = core.store.clone();
             start_edge(edge, sip, tasks);
@@ -80,7 +80,7 @@ pub(super) async fn start(
             let (end, sip_end) =
                 trunk::listen(setup, listeners, has_sip, shared.streams.clone(), tasks)?;
             let edge = edge_parts(setup, &shared, reach, end)?;
-            let sip = sip_parts(setup, &shared, &edge.resolver, sip_end)?;
+            let sip = sip_parts(setup, &shared, &edge, sip_end)?;
             start_edge(edge, sip, tasks);
             None
         }
@@ -108,7 +108,7 @@ fn start_edge(edge: EdgeParts, sip: Option<SipParts>, tasks: &Tasks) {
 fn sip_parts(
     setup: &Setup,
     shared: &Shared,
-    resolver: &Resolver,
+    edge: &EdgeParts,
     trunk: Option<SipEdgeEnd>,
 ) -> Result<Option<SipParts>, Failure> {
     let Some(trunk) = trunk else { return Ok(None) };
@@ -126,9 +126,10 @@ fn sip_parts(
         node_listeners: settings.sip.node_ports.iter().map(node_port).collect::<Result<_, _>>()?,
         acceptor: acceptor.map_err(|error| Failure::from(&error))?,
         connector: connector.map_err(|error| Failure::from(&error))?,
-        resolver: resolver.clone(),
+        resolver: edge.resolver.clone(),
         policy: shared.policy.subscribe(),
         streams: shared.streams.clone(),
+        reach: edge.reach.clone(),
         trunk,
     }))
 }

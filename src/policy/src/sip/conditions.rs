@@ -19,7 +19,7 @@ pub struct SipConditions {
     pub kind: Option<SipKind>,
     /// How many requests a second we take from it.
     pub messages_per_second: Option<NonZeroU32>,
-    /// How many requests a second we send to it, from each edge; `None` is no limit.
+    /// How many requests a second all of our edges together send to it; `None` is no limit.
     pub send_per_second: Option<NonZeroU32>,
     /// The row that says so.
     pub rule: String,

@@ -45,8 +45,8 @@ pub struct SipPartner {
     /// How many requests a second we take from each of these partners.
     #[serde(default)]
     pub messages_per_second: Option<NonZeroU32>,
-    /// How many requests a second each of our edges sends to each of these partners; if absent, what
-    /// goes with the mode.
+    /// How many requests a second all of our edges together send to each of these partners; if absent,
+    /// what goes with the mode.
     #[serde(default)]
     pub send_per_second: Option<SendRate>,
 }
@@ -98,6 +98,14 @@ pub enum SipKind {
     Standard,
 }
 
+impl SipPartner {
+    /// True if these partners are talked to, and sent no more than so much.
+    pub fn has_pace(&self) -> bool {
+        let rate = self.send_per_second.unwrap_or_else(|| self.mode.send_rate());
+        self.action == Action::Allow && matches!(rate, SendRate::PerSecond(_))
+    }
+}
+
 impl SipMode {
     /// What a Lync edge lets through from a partner that it discovered is 20 requests a second, and it
     /// punishes who is faster. So strangers get fewer, with two edges as well; who stands in the policy
@@ -110,7 +118,7 @@ impl SipMode {
     }
 }
 
-/// From each edge.
+/// From all edges together.
 const STRANGERS_GET: NonZeroU32 = match NonZeroU32::new(9) {
     Some(rate) => rate,
     None => NonZeroU32::MIN,

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use gatehouse_types::Domain;
+
 use super::Flow;
 use super::timers::{PATIENCE, Slot, T1, T2, T4, TIMER_C, TIMER_D};
 use crate::{HeaderName, Message, Method, Start, Status};
@@ -36,6 +38,8 @@ pub(super) struct Steps {
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) flow: Flow,
+    /// Whose share it takes.
+    pub(super) domain: Option<Domain>,
     pub(super) state: State,
     pub(super) invite: bool,
     /// What is written again, and what ACK and CANCEL are made of; nothing is kept of other
@@ -59,9 +63,11 @@ enum Cancel {
 }
 
 impl Client {
-    pub(super) fn new(flow: Flow, request: &Message, invite: bool, now: Instant) -> Self {
+    pub(super) fn new(flow: Flow, domain: Option<Domain>, request: &Message, now: Instant) -> Self {
+        let invite = request.method() == Some(Method::Invite);
         Self {
             flow,
+            domain,
             state: State::Calling,
             invite,
             request: (invite || !flow.reliable).then(|| Box::new(request.clone())),

@@ -5,20 +5,25 @@ mod client;
 mod key;
 pub mod proxy;
 mod server;
+mod share;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timers;
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Instant;
+
+use gatehouse_types::Domain;
 
 use self::client::Client;
 use self::server::Server;
+use self::share::Shares;
 use self::timers::{Deadlines, Owner};
 use crate::{HeaderName, Message, Method, Start, Status, Via};
 
 pub use self::key::{ClientKey, ServerKey};
+pub use self::share::UsedUp;
 
 /// A connection (or, for UDP, a socket and a remote address) that messages travel on; numbered by
 /// its owner.
@@ -45,13 +50,30 @@ pub enum Role {
 pub struct TransactionLimits {
     /// Client and server transactions together. Over it, requests are answered 503.
     pub transactions_max: usize,
+    /// Of these, those with one domain: who asks, or who is asked. The same holds over it.
+    pub per_domain_max: usize,
+    /// Of these, where the domain is none of [`Transactions::set_named`]: those there may be before one
+    /// more is refused. The rest is kept for the named ones, as the others may be many.
+    pub strangers_max: usize,
     /// Seconds of Retry-After in that 503.
     pub retry_after: u32,
 }
 
+impl TransactionLimits {
+    /// Of `transactions_max`, `share_percent` for one domain, and three quarters for all strangers.
+    pub fn shared(transactions_max: usize, share_percent: usize) -> Self {
+        Self {
+            transactions_max,
+            per_domain_max: (transactions_max.saturating_mul(share_percent) / 100).max(1),
+            strangers_max: transactions_max - transactions_max / 4,
+            retry_after: 10,
+        }
+    }
+}
+
 impl Default for TransactionLimits {
     fn default() -> Self {
-        Self { transactions_max: 20_000, retry_after: 10 }
+        Self::shared(20_000, 25)
     }
 }
 
@@ -71,6 +93,9 @@ pub enum TransactionEvent {
     Response { key: ClientKey, response: Message },
     /// No final answer in time (timers B, C and F: treat as 408), or the flow broke (treat as 503).
     Failed { key: ClientKey, timed_out: bool },
+    /// A request was answered 503, or is not sent, because somebody has as many transactions as may
+    /// be: for the operator to know.
+    Full { whose: UsedUp, domain: Option<Domain> },
     /// An answer that fits no request: dropped by an end, passed on by a proxy.
     Stray { flow: Flow, response: Message },
 }
@@ -86,6 +111,7 @@ pub struct Transactions {
     servers: HashMap<ServerKey, Server>,
     /// Requests outside dialogs that are being answered, by what names them on every way.
     merged: HashMap<String, ServerKey>,
+    shares: Shares,
     deadlines: Deadlines,
     events: VecDeque<TransactionEvent>,
     transmits: VecDeque<(Flow, Message)>,
@@ -100,10 +126,16 @@ impl Transactions {
             clients: HashMap::new(),
             servers: HashMap::new(),
             merged: HashMap::new(),
+            shares: Shares::default(),
             deadlines: Deadlines::default(),
             events: VecDeque::new(),
             transmits: VecDeque::new(),
         }
+    }
+
+    /// The domains that the last part of the transactions is kept for.
+    pub fn set_named(&mut self, named: HashSet<Domain>) {
+        self.shares.set_named(named);
     }
 
     /// Transactions under way, for the metrics.
@@ -162,12 +194,15 @@ impl Transactions {
         if merge.as_ref().is_some_and(|merge| self.merged.contains_key(merge)) {
             return self.answer(flow, &request, Status::of(482));
         }
-        if self.len() >= self.limits.transactions_max {
+        // Who asks is who it is from: its own requests take its share.
+        let domain = request.from().ok().and_then(|from| from.uri.domain());
+        if !self.has_room(domain.as_ref()) {
             return self.answer(flow, &request, Status::of(503));
         }
         let trying = (key.method == Method::Invite)
             .then(|| Message::response_to(&request, Status::of(100), None));
-        let mut server = Server::new(flow, trying, now);
+        self.shares.add(domain.as_ref());
+        let mut server = Server::new(flow, domain, trying, now);
         if let Some(merge) = merge {
             self.merged.insert(merge.clone(), key.clone());
             server.merge = Some(merge);
@@ -175,6 +210,16 @@ impl Transactions {
         server.slot = Some(self.deadlines.add(server.deadline(), Owner::Server(key.clone())));
         self.servers.insert(key.clone(), server);
         self.events.push_back(TransactionEvent::Request { key, flow, request });
+    }
+
+    /// Whether there may be one more transaction with this domain. If not, the owner hears of it.
+    fn has_room(&mut self, domain: Option<&Domain>) -> bool {
+        let checked = self.shares.check(domain, self.len(), &self.limits);
+        if let Err(whose) = checked {
+            let domain = domain.cloned();
+            self.events.push_back(TransactionEvent::Full { whose, domain });
+        }
+        checked.is_ok()
     }
 
     fn receive_ack(&mut self, flow: Flow, key: &ServerKey, request: Message, now: Instant) {
@@ -270,18 +315,22 @@ impl Transactions {
         let key = ClientKey { branch, method };
         if !key::has_cookie(&key.branch)
             || matches!(key.method, Method::Ack | Method::Cancel)
-            || self.len() >= self.limits.transactions_max
             || self.clients.contains_key(&key)
         {
             return Err(Box::new(request));
         }
-        let client = Client::new(flow, &request, key.method == Method::Invite, now);
+        let domain = request.to().ok().and_then(|to| to.uri.domain());
+        if !self.has_room(domain.as_ref()) {
+            return Err(Box::new(request));
+        }
+        let client = Client::new(flow, domain, &request, now);
         self.start(key.clone(), client, request);
         Ok(key)
     }
 
     fn start(&mut self, key: ClientKey, mut client: Client, request: Message) {
         client.slot = Some(self.deadlines.add(client.deadline(), Owner::Client(key.clone())));
+        self.shares.add(client.domain.as_ref());
         self.transmits.push_back((client.flow, request));
         self.clients.insert(key, client);
     }
@@ -305,7 +354,8 @@ impl Transactions {
         let Some(client) = self.clients.get(invite) else { return };
         let Some(cancel) = client.request.as_deref().and_then(client::cancel) else { return };
         let key = ClientKey { branch: invite.branch.clone(), method: Method::Cancel };
-        let mut own = Client::new(client.flow, &cancel, false, now);
+        // It makes room, so it needs none.
+        let mut own = Client::new(client.flow, client.domain.clone(), &cancel, now);
         own.silent = true;
         self.start(key, own, cancel);
     }
@@ -419,7 +469,7 @@ impl Transactions {
             self.deadlines.remove(slot);
         }
         if over {
-            entry.remove();
+            self.shares.remove(entry.remove().domain.as_ref());
         } else {
             let at = client.deadline();
             client.slot = Some(self.deadlines.add(at, Owner::Client(key.clone())));
@@ -433,7 +483,9 @@ impl Transactions {
             self.deadlines.remove(slot);
         }
         if over {
-            if let Some(merge) = entry.remove().merge {
+            let Server { domain, merge, .. } = entry.remove();
+            self.shares.remove(domain.as_ref());
+            if let Some(merge) = merge {
                 self.merged.remove(&merge);
             }
         } else {

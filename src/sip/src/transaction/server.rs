@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use gatehouse_types::Domain;
+
 use super::Flow;
 use super::timers::{ABANDONED, PATIENCE, Slot, T1, T2, T4, TRYING};
 use crate::{Message, Status};
@@ -33,6 +35,8 @@ pub(super) struct Steps {
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) flow: Flow,
+    /// Whose share it takes.
+    pub(super) domain: Option<Domain>,
     pub(super) state: State,
     pub(super) invite: bool,
     /// The last answer; before that, an INVITE's 100. Nothing is kept of other answers on reliable
@@ -48,10 +52,16 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(flow: Flow, trying: Option<Message>, now: Instant) -> Self {
+    pub(super) fn new(
+        flow: Flow,
+        domain: Option<Domain>,
+        trying: Option<Message>,
+        now: Instant,
+    ) -> Self {
         let invite = trying.is_some();
         Self {
             flow,
+            domain,
             state: State::Trying,
             invite,
             last: trying.map(Box::new),

@@ -1,16 +1,22 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gatehouse_sip::Message;
 use gatehouse_types::Domain;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 
-use super::queue::{Parcel, Queue};
+use super::link::QUEUE_LEN_MAX;
+use super::queue::{FULL, Parcel, Queue};
 use super::{FromEdge, NotSent};
 use crate::dispatch::Dispatch;
 use crate::{CoreNode, NoObserver, TrunkObserver};
+
+/// Places in a node's queue that no new request takes.
+const FOR_ANSWERS: usize = QUEUE_LEN_MAX / 4;
+const ABSENT: &str = "it is not connected";
 
 /// The edge's end of the SIP trunk.
 #[derive(Debug)]
@@ -128,18 +134,42 @@ impl SipNodes {
         rights.get(node).is_some_and(|may| may.contains(domain))
     }
 
-    /// Hands a message to a node. Never waits: a full queue is a node that does not read, and its
-    /// sender is better told at once.
+    /// Hands a message to a node, if there is room at once.
     pub fn send(&self, node: &str, message: Message) -> Result<(), NotSent> {
-        let queue = self.links.read().get(node).map(|link| link.queue.clone());
-        let (reason, message) = match queue {
-            None => ("it is not connected", message),
-            Some(queue) => match queue.try_send(message) {
-                Ok(()) => return Ok(()),
-                Err(back) => *back,
-            },
+        let sent = match self.queue(node) {
+            None => Err(Box::new((ABSENT, message))),
+            Some(queue) => queue.try_send(message),
         };
-        Err(NotSent { name: node.to_owned(), reason, message: Box::new(message) })
+        sent.map_err(|back| not_sent(node, *back))
+    }
+
+    /// Hands a new request to a node. Never waits: a full queue is a node that does not read, and
+    /// the request's sender is better told at once. The last quarter of the queue is not for these:
+    /// whoever asks much takes no room from answers to what the node itself asked.
+    pub fn offer(&self, node: &str, request: Message) -> Result<(), NotSent> {
+        match self.queue(node) {
+            Some(queue) if queue.free() <= FOR_ANSWERS => Err(not_sent(node, (FULL, request))),
+            _ => self.send(node, request),
+        }
+    }
+
+    /// Hands a message to a node that must not be lost, and waits for room up to `patience`. Those
+    /// who wait get it in the order in which they came.
+    pub async fn send_within(
+        &self,
+        node: &str,
+        message: Message,
+        patience: Duration,
+    ) -> Result<(), NotSent> {
+        let sent = match self.queue(node) {
+            None => Err(Box::new((ABSENT, message))),
+            Some(queue) => queue.send_within(message, patience).await,
+        };
+        sent.map_err(|back| not_sent(node, *back))
+    }
+
+    fn queue(&self, node: &str) -> Option<Queue<FromEdge>> {
+        self.links.read().get(node).map(|link| link.queue.clone())
     }
 
     /// The nodes whose links are up, by name.
@@ -184,6 +214,10 @@ impl SipNodes {
             }
         });
     }
+}
+
+fn not_sent(node: &str, (reason, message): (&'static str, Message)) -> NotSent {
+    NotSent { name: node.to_owned(), reason, message: Box::new(message) }
 }
 
 impl fmt::Debug for SipNodes {

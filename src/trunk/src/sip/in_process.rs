@@ -2,11 +2,9 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::link::QUEUE_LEN_MAX;
 use super::queue::Queue;
 use super::{FromEdge, FromNode, SipCoreEnd, SipEdgeEnd, SipEdges, SipNodes};
-
-/// Messages that wait in each direction.
-const QUEUE_LEN_MAX: usize = 1024;
 
 /// What the two ends call each other in one process.
 const CORE: &str = "core";
@@ -58,6 +56,8 @@ fn join(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use gatehouse_sip::{Message, Method, Uri};
 
     use super::*;
@@ -88,9 +88,38 @@ mod tests {
         }
         let back = edge.nodes.send("core", message(Method::Bye)).unwrap_err();
         assert_eq!(back.to_string(), "core cannot be reached: its queue is full");
+        let back = edge.nodes.offer("core", message(Method::Bye)).unwrap_err();
+        assert!(back.is_full());
         drop(core);
         let back = edge.nodes.send("core", message(Method::Bye)).unwrap_err();
         assert_eq!(back.to_string(), "core cannot be reached: its link is down");
         assert_eq!(back.message.method(), Some(Method::Bye));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn requests_leave_room_for_answers_and_an_answer_waits_for_it() {
+        let (mut core, edge) = in_process();
+        let taken = (0..2000).filter(|_| edge.nodes.offer("core", message(Method::Invite)).is_ok());
+        assert_eq!(taken.count(), QUEUE_LEN_MAX * 3 / 4);
+        while edge.nodes.send("core", message(Method::Ack)).is_ok() {}
+        let second = Duration::from_secs(1);
+        let late = edge.nodes.send_within("core", message(Method::Bye), second).await;
+        let late = late.unwrap_err();
+        assert!(late.is_full() && late.message.method() == Some(Method::Bye));
+        // One that waits goes before who asks later, and is told when nobody reads any more.
+        let waits = edge.nodes.send_within("core", message(Method::Bye), second);
+        let reads = async {
+            tokio::task::yield_now().await;
+            core.incoming.recv().await.unwrap();
+            assert!(edge.nodes.send("core", message(Method::Ack)).is_err());
+        };
+        let (sent, ()) = tokio::join!(waits, reads);
+        sent.unwrap();
+        let waits = edge.nodes.send_within("core", message(Method::Bye), second);
+        let leaves = async {
+            tokio::task::yield_now().await;
+            drop(core);
+        };
+        let (sent, ()) = tokio::join!(waits, leaves);
+        assert_eq!(sent.unwrap_err().to_string(), "core cannot be reached: its link is down");
     }
 }

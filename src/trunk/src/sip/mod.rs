@@ -13,6 +13,8 @@ mod in_process;
 mod link;
 mod queue;
 
+#[cfg(test)]
+pub(crate) use self::dial::reach;
 pub(crate) use self::door::SipDoor;
 
 pub use self::core_end::{Edge, FromEdge, SipCoreEnd, SipEdges};

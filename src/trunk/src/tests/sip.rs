@@ -157,7 +157,13 @@ async fn an_edge_that_speaks_no_sip_has_no_door_for_it() {
     let ca = TestCa::new();
     let edge = super::world::edge(&ca, "edge.example", &["core.example"], tuning()).await;
     let connector = Connector::new(&keys(&ca, "core.example"), &roots(&ca), &[sip::ALPN]).unwrap();
-    let tcp = tokio::net::TcpStream::connect(edge.address).await.unwrap();
-    let (name, own) = (domain("edge.example"), domain("core.example"));
-    assert!(soon(connector.connect(tcp, &name, &own)).await.is_err());
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // One that refuses is told from one that is away: it is asked less and less.
+    for (address, refuses) in [(edge.address, true), (closed, false)] {
+        let edge = EdgeAddress { name: domain("edge.example"), address: address.to_string() };
+        let reached = soon(sip::reach(&edge, &domain("core.example"), &connector)).await;
+        let Err(failure) = reached else { panic!("a link") };
+        assert_eq!(failure.speaks_no_sip, refuses, "{failure:?}");
+        assert_eq!(failure.reason.contains("listen.sip"), refuses, "{failure:?}");
+    }
 }

@@ -39,6 +39,7 @@ pub(super) fn line(effect: &Effect) -> String {
         Effect::Full { what, whose, domain } => {
             format!("{} of {} {domain}", what.as_str(), whose.as_str())
         }
+        Effect::ShortLived { domain, seconds } => format!("{domain} grants {seconds} s"),
     }
 }
 

@@ -403,6 +403,64 @@ fn a_partner_that_ends_what_it_grants_does_not_keep_us_busy() {
     assert!(world.pass(Duration::from_secs(60)).contains(&"> SUBSCRIBE".to_owned()));
 }
 
+/// How many SUBSCRIBEs a partner gets in an hour that answers each with this.
+fn asked_in_an_hour(expires: u32, notifies: impl Fn(&Message) -> Vec<Message>) -> usize {
+    let mut world = World::new();
+    let (mut lines, mut count) = (world.stanza(&presence("subscribe"), 1), 0);
+    for _ in 0..3600 {
+        while lines.contains(&"> SUBSCRIBE".to_owned()) {
+            count += 1;
+            let (id, subscribe) = world.sent("SUBSCRIBE");
+            let mut answer = reply(&subscribe, 200);
+            answer.headers.push(HeaderName::Expires, expires.to_string()).unwrap();
+            lines = world.answer(&(id, Message::clone(&subscribe)), answer);
+            for notify in notifies(&subscribe) {
+                lines.extend(world.request(notify));
+            }
+        }
+        lines = world.pass(Duration::from_secs(1));
+    }
+    count
+}
+
+#[test]
+fn a_partner_that_grants_next_to_nothing_does_not_keep_us_busy() {
+    let active = |subscribe: &Message| {
+        let number = subscribe.cseq().unwrap().number;
+        vec![notify(subscribe, number, "active;expires=1", None)]
+    };
+    let count = asked_in_an_hour(1, active);
+    assert!((60..=73).contains(&count), "{count}: once in 50 s");
+    // A minute is renewed before it is over.
+    let quiet = |subscribe: &Message| match subscribe.cseq().unwrap().number {
+        1 => vec![notify(subscribe, 1, "active", None)],
+        _ => Vec::new(),
+    };
+    let count = asked_in_an_hour(60, quiet);
+    assert!((65..=67).contains(&count), "{count}: every 54 s");
+    // Ended as soon as it is granted: rarer and rarer.
+    let over = |subscribe: &Message| {
+        vec![
+            notify(subscribe, 1, "active", None),
+            notify(subscribe, 2, "terminated;reason=timeout", None),
+        ]
+    };
+    let count = asked_in_an_hour(1, over);
+    assert!((4..20).contains(&count), "{count}");
+}
+
+#[test]
+fn the_operator_hears_who_grants_next_to_nothing() {
+    let mut world = World::new();
+    world.stanza(&presence("subscribe"), 1);
+    let (id, subscribe) = world.sent("SUBSCRIBE");
+    let mut answer = reply(&subscribe, 200);
+    answer.headers.push(HeaderName::Expires, "1").unwrap();
+    world.answer(&(id, subscribe.clone()), answer);
+    let lines = world.request(notify(&subscribe, 1, "active;expires=1", None));
+    assert!(lines.contains(&"partner.example grants 1 s".to_owned()), "{lines:?}");
+}
+
 #[test]
 fn a_block_stops_watchers_and_rests_wishes() {
     let (mut world, _) = watched();

@@ -4,7 +4,7 @@ use gatehouse_bridge::{Failure, RequestKey};
 use gatehouse_net::now;
 use gatehouse_policy::Hop;
 use gatehouse_sip::{
-    ClientKey, Flow, Message, Method, NameAddr, ServerKey, Status, TransactionEvent,
+    ClientKey, Flow, Message, Method, NameAddr, ServerKey, Status, TransactionEvent, UsedUp,
 };
 use tracing::{debug, info};
 
@@ -90,6 +90,16 @@ impl Driver {
                 self.forget_client(id);
                 let failure = if timed_out { Failure::TimedOut } else { Failure::Unreachable };
                 self.gateway.handle_failure(id, failure, now());
+            }
+            TransactionEvent::Full { whose, domain } => {
+                let whose = match whose {
+                    UsedUp::All => "node",
+                    UsedUp::Domain => "partner",
+                    UsedUp::Strangers => "strangers",
+                };
+                if let Some(domain) = domain {
+                    self.full.note(("requests", whose, domain), now());
+                }
             }
             TransactionEvent::Stray { .. } => {}
         }

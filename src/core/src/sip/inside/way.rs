@@ -35,7 +35,7 @@ impl Inside {
         let user = to.uri.user.as_deref().and_then(plain);
         let settings = Arc::clone(&self.settings.borrow());
         let mut pick = |max: u32| draw(seed, max);
-        let routes = match settings.routes.select(user.as_deref(), domain.as_str(), &mut pick) {
+        let routes = match settings.select(user.as_deref(), &domain, &mut pick) {
             Selection::Blocked(route) => {
                 info!(pattern = %route.pattern, "a static route blocks a request");
                 return Way::Blocked;

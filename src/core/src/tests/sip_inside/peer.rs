@@ -125,6 +125,14 @@ impl Peer {
         self.ask(&text("MESSAGE", from, to, &call, body)).await
     }
 
+    /// A message whose software says what else it takes.
+    pub(super) async fn message_allowing(&mut self, from: &str, to: &str, allow: &str) -> u16 {
+        let call = self.call();
+        let request = text("MESSAGE", from, to, &call, "hi");
+        let allow = format!("Allow: {allow}\r\nContent-Length");
+        self.ask(&request.replacen("Content-Length", &allow, 1)).await
+    }
+
     pub(super) async fn subscribe(&mut self, from: &str, to: &str) -> u16 {
         let call = self.call();
         self.ask(&text("SUBSCRIBE", from, to, &call, "")).await

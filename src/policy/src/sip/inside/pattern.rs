@@ -1,5 +1,7 @@
 use std::fmt;
 
+use gatehouse_types::Domain;
+
 /// What a pattern is compared with.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum RouteBy {
@@ -97,6 +99,17 @@ impl RoutePattern {
         &self.text
     }
 
+    /// The one domain that it means, if it is a pattern for domains without a wildcard.
+    pub fn single_domain(&self) -> Option<Domain> {
+        let is_single = self.by == RouteBy::Domain && !self.parts.contains(&Part::Many);
+        let literal = |part: &Part| match part {
+            Part::Is(sign) => Some(*sign),
+            Part::One | Part::Many => None,
+        };
+        let text: String = self.parts.iter().filter_map(literal).collect();
+        is_single.then(|| text.parse().ok()).flatten()
+    }
+
     /// True if the address, its user part without percent-encoding, is one of those meant.
     pub(super) fn matches(&self, user: Option<&str>, domain: &str) -> bool {
         match self.by {
@@ -192,6 +205,18 @@ mod tests {
 
     fn user(text: &str) -> Result<RoutePattern, InvalidRoutePattern> {
         RoutePattern::parse(RouteBy::User, text)
+    }
+
+    #[test]
+    fn one_domain_or_many() {
+        let single = |text: &str| {
+            let pattern = RoutePattern::parse(RouteBy::Domain, text).unwrap();
+            pattern.single_domain().map(|domain| domain.to_string())
+        };
+        assert_eq!(single("Phones.example").as_deref(), Some("phones.example"));
+        assert_eq!(single("*.example"), None);
+        assert_eq!(single("a..b"), None, "it is no domain");
+        assert_eq!(user("phones").unwrap().single_domain(), None);
     }
 
     #[test]

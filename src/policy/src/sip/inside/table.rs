@@ -2,7 +2,8 @@ use std::cmp::Reverse;
 use std::num::NonZeroU16;
 
 use super::embed::TEMPLATES_MAX;
-use super::{EmbedTemplate, Hop, RoutePattern};
+use super::{EmbedTemplate, Hop, RouteBy, RoutePattern};
+use crate::sip::SipKind;
 
 /// How many routes may have the same pattern.
 const PATTERN_ROUTES_MAX: usize = 100;
@@ -12,10 +13,15 @@ const ROUTES_MAX: usize = 1000;
 /// One static route: which addresses, and where what is for them goes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StaticRoute {
-    /// Which addresses.
+    /// Which addresses. A pattern for users means those of domains of the inside.
     pub pattern: RoutePattern,
+    /// For a pattern for users: in these domains instead, wherever they are.
+    pub within: Option<RoutePattern>,
     /// Where to.
     pub hop: Hop,
+    /// What is at the other end: for a pattern that is one domain. As with
+    /// [`TrustedPeer::kind`](super::TrustedPeer::kind).
+    pub kind: Option<SipKind>,
     /// The lower is tried first.
     pub priority: NonZeroU16,
     /// Among those of one priority: its share.
@@ -100,7 +106,9 @@ impl RouteTable {
                 faults.push(RouteFault::NoTemplate { at, pattern: pattern.clone() });
             }
             let same = |group: &&mut Vec<StaticRoute>| {
-                group.first().is_some_and(|first| first.pattern == route.pattern)
+                group.first().is_some_and(|first| {
+                    (&first.pattern, &first.within) == (&route.pattern, &route.within)
+                })
             };
             match groups.iter_mut().find(same) {
                 Some(group) if group.len() >= PATTERN_ROUTES_MAX => {
@@ -116,7 +124,10 @@ impl RouteTable {
         for group in &mut groups {
             group.sort_by_key(|route| route.priority);
         }
-        groups.sort_by_key(|group| Reverse(group.first().map(|route| route.pattern.specificity())));
+        let specificity = |route: &StaticRoute| {
+            (route.pattern.specificity(), route.within.as_ref().map(RoutePattern::specificity))
+        };
+        groups.sort_by_key(|group| Reverse(group.first().map(specificity)));
         Ok(Self { groups })
     }
 
@@ -130,26 +141,30 @@ impl RouteTable {
         self.groups.iter().flatten()
     }
 
-    /// True if a route speaks of this address; the user part without percent-encoding.
-    pub fn takes(&self, user: Option<&str>, domain: &str) -> bool {
-        // Only that nothing was drawn would be seen, and nobody looks.
-        self.select(user, domain, &mut |_| 0) != Selection::Elsewhere
+    /// True if a pattern for domains means this one: then it is inside.
+    pub(super) fn names(&self, domain: &str) -> bool {
+        let by_domain = |route: &&StaticRoute| route.pattern.by() == RouteBy::Domain;
+        let firsts = self.groups.iter().filter_map(|group| group.first());
+        firsts.filter(by_domain).any(|route| route.pattern.matches(None, domain))
     }
 
-    /// Where what is for this address goes. `pick(max)` draws from `0..=max`; pass randomness.
+    /// Where what is for this address, its user part without percent-encoding, goes. `pick(max)`
+    /// draws from `0..=max`; pass randomness. `is_inside`: a pattern for users alone means those of
+    /// this domain, too. Whoever is outside chooses the names of its users.
     ///
     /// The most specific pattern comes first, in it the lowest priority, and among equals each
     /// comes first as often as its weight says. A pattern of which one route blocks refuses, or
     /// ends the list if there is something before it.
-    pub fn select(
+    pub(super) fn select(
         &self,
         user: Option<&str>,
         domain: &str,
+        is_inside: bool,
         pick: &mut dyn FnMut(u32) -> u32,
     ) -> Selection<'_> {
         let mut found = Vec::new();
         for group in &self.groups {
-            if !group.first().is_some_and(|first| first.pattern.matches(user, domain)) {
+            if !group.first().is_some_and(|first| first.speaks_of(user, domain, is_inside)) {
                 continue;
             }
             if let Some(block) = group.iter().find(|route| route.block && route.in_service) {
@@ -172,6 +187,17 @@ impl RouteTable {
             }
         }
         if found.is_empty() { Selection::Elsewhere } else { Selection::Via(found) }
+    }
+}
+
+impl StaticRoute {
+    fn speaks_of(&self, user: Option<&str>, domain: &str, is_inside: bool) -> bool {
+        let is_there = match (&self.within, self.pattern.by()) {
+            (Some(within), _) => within.matches(None, domain),
+            (None, RouteBy::User) => is_inside,
+            (None, RouteBy::Domain) => true,
+        };
+        is_there && self.pattern.matches(user, domain)
     }
 }
 

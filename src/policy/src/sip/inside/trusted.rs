@@ -3,6 +3,8 @@ use std::net::IpAddr;
 use gatehouse_identity::{SipCertificate, SipGrounds};
 use gatehouse_types::{Domain, Remote};
 
+use crate::sip::SipKind;
+
 /// A server of the inside that may speak to the core.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TrustedPeer {
@@ -15,6 +17,9 @@ pub struct TrustedPeer {
     pub addresses: Vec<IpAddr>,
     /// The domains that its requests may be From. None of our IM domains: their users log in here.
     pub domains: Vec<Domain>,
+    /// What its users' software is. `None`: what it says of itself, and before that what all are taken
+    /// for.
+    pub kind: Option<SipKind>,
 }
 
 /// What a connection shows of who is at its other end.
@@ -64,6 +69,7 @@ mod tests {
             subjects: Vec::new(),
             addresses: vec!["10.0.0.5".parse().unwrap()],
             domains: Vec::new(),
+            kind: None,
         };
         for (address, known) in
             [("10.0.0.5", true), ("::ffff:10.0.0.5", true), ("10.0.0.6", false), ("::1", false)]

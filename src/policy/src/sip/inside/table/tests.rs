@@ -1,18 +1,21 @@
 use super::*;
-use crate::sip::inside::{HopProtocol, RouteBy};
+use crate::sip::inside::{HopProtocol, InsideSip, RouteBy, TrustedPeer};
 
-/// `pattern priority weight hop flags`; a pattern with `@` in front is for domains; flags: `b`
-/// blocks, `o` is out of service, `s` allows nothing less specific.
+/// `pattern priority weight hop flags`; a pattern with `@` in front is for domains, one with `@` inside
+/// for users of domains; flags: `b` blocks, `o` is out of service, `s` allows nothing less specific.
 fn route(line: &str) -> StaticRoute {
     let words: Vec<&str> = line.split(' ').collect();
-    let (by, pattern) = match words[0].strip_prefix('@') {
-        Some(domain) => (RouteBy::Domain, domain),
-        None => (RouteBy::User, words[0]),
+    let (by, pattern, within) = match words[0].split_once('@') {
+        Some(("", domain)) => (RouteBy::Domain, domain, None),
+        Some((user, domain)) => (RouteBy::User, user, Some(domain)),
+        None => (RouteBy::User, words[0], None),
     };
     let flags = words.get(4).copied().unwrap_or_default();
     StaticRoute {
         pattern: RoutePattern::parse(by, pattern).unwrap(),
+        within: within.map(|domain| RoutePattern::parse(RouteBy::Domain, domain).unwrap()),
         hop: Hop::new(&format!("{}.example", words[3]), None, HopProtocol::Tcp).unwrap(),
+        kind: None,
         priority: words[1].parse().unwrap(),
         weight: words[2].parse().unwrap(),
         less_specific: !flags.contains('s'),
@@ -28,7 +31,7 @@ fn table(lines: &[&str]) -> RouteTable {
 /// The hosts in order; `-` for elsewhere, `!` for blocked, `0` for nobody.
 fn selected(table: &RouteTable, address: &str, drawn: u32) -> String {
     let (user, domain) = address.split_once('@').unwrap();
-    match table.select(Some(user), domain, &mut |_| drawn) {
+    match table.select(Some(user), domain, true, &mut |_| drawn) {
         Selection::Elsewhere => "-".to_owned(),
         Selection::Blocked(_) => "!".to_owned(),
         Selection::Via(routes) if routes.is_empty() => "0".to_owned(),
@@ -71,6 +74,50 @@ fn which_route_is_taken() {
     ] {
         assert_eq!(selected(&table(routes), address, 0), wanted, "{routes:?} {address}");
     }
+}
+
+#[test]
+fn a_pattern_for_users_alone_means_nobody_outside() {
+    let trusted = TrustedPeer {
+        name: "pbx".to_owned(),
+        subjects: Vec::new(),
+        addresses: Vec::new(),
+        domains: vec!["phones.example".parse().unwrap()],
+        kind: None,
+    };
+    let routes = ["10.. 1 1 a", "20..@desks.example 1 1 b", "20.. 1 1 c", "@halls.example 1 1 d"];
+    let inside = InsideSip { trusted: vec![trusted], routes: table(&routes) };
+    for (address, wanted) in [
+        // A trusted peer speaks for the domain, or a route names it.
+        ("1001@phones.example", "a"),
+        ("2001@phones.example", "c"),
+        ("1001@halls.example", "a d"),
+        // The row names the domain.
+        ("2001@desks.example", "b"),
+        // Partners call their users what they like.
+        ("1001@partner.example", ""),
+        ("2001@partner.example", ""),
+        ("1001@desks.example", ""),
+        ("1001@sub.phones.example", ""),
+    ] {
+        let (user, domain) = address.split_once('@').unwrap();
+        let domain = domain.parse().unwrap();
+        let hosts = match inside.select(Some(user), &domain, &mut |_| 0) {
+            Selection::Via(routes) => routes
+                .iter()
+                .map(|route| route.hop.to_string().split_once('.').unwrap().0.to_owned())
+                .collect::<Vec<_>>()
+                .join(" "),
+            Selection::Elsewhere => String::new(),
+            Selection::Blocked(_) => panic!("{address}"),
+        };
+        assert_eq!(hosts, wanted, "{address}");
+        let is_taken = inside.takes(Some(user), &domain);
+        assert_eq!(is_taken, !wanted.is_empty(), "{address}");
+    }
+    // The narrower row first, and each has routes of its own.
+    let both = table(&["20.. 1 1 c", "20..@desks.example 1 1 b", "20..@*.example 1 1 e"]);
+    assert_eq!(selected(&both, "2001@desks.example", 0), "b e c");
 }
 
 #[test]
