@@ -103,7 +103,7 @@ impl Lanes {
                     if let Err(condition) = router.take_from_gateway(stanza, owed.clone()).await {
                         owed.refuse(condition);
                     }
-                    unread.watch(owed);
+                    unread.watch(owed).await;
                 }
             });
             sender
