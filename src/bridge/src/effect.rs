@@ -31,6 +31,15 @@ pub enum Failure {
     Unreachable,
 }
 
+/// Where a contact of ours is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// With a partner, behind an edge.
+    Outside,
+    /// On a server of the inside.
+    Inside,
+}
+
 /// What there is only so much of.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Scarce {

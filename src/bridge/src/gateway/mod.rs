@@ -18,7 +18,7 @@ use crate::local::Pair;
 use crate::loops::OwnCalls;
 use crate::presence::{Fetch, Person, Watch};
 use crate::profile::Profile;
-use crate::session::Session;
+use crate::session::{Resting, Session};
 use crate::timers::Timers;
 use crate::{GatewayConfig, RecordKey, sip};
 
@@ -51,10 +51,7 @@ pub struct Gateway {
     pub(crate) subscription_count: Count,
     pub(crate) fetches: HashMap<String, Fetch>,
     pub(crate) fetch_count: Count,
-    /// Sessions with messages of before the start, in the order in which they are sent again.
-    pub(crate) resting: VecDeque<Pair>,
-    /// There is a way to partners.
-    pub(crate) reachable: bool,
+    pub(crate) resting: Resting,
     /// Nothing new is sent any more.
     pub(crate) stopping: bool,
 }
@@ -144,8 +141,7 @@ impl Gateway {
             subscription_count: Count::default(),
             fetches: HashMap::new(),
             fetch_count: Count::default(),
-            resting: VecDeque::new(),
-            reachable: false,
+            resting: Resting::default(),
             stopping: false,
         }
     }

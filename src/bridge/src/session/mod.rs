@@ -15,7 +15,7 @@ use gatehouse_sip::{Dialog, Message, Method};
 use gatehouse_types::Jid;
 use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition};
 
-use crate::effect::{OutgoingId, Receipt, Scarce};
+use crate::effect::{OutgoingId, Receipt, Scarce, Way};
 use crate::gateway::{Owner, Purpose, TimerKey};
 use crate::local::{self, Pair, Said};
 use crate::profile::Profile;
@@ -97,6 +97,41 @@ struct UnderWay {
     id: OutgoingId,
     /// Our tag of the dialog; `None` in pager mode.
     tag: Option<String>,
+}
+
+/// Sessions with messages of before the start.
+#[derive(Debug, Default)]
+pub(crate) struct Resting {
+    outside: Rest,
+    inside: Rest,
+}
+
+/// Those of one way.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    /// The way is there.
+    pub(crate) reachable: bool,
+    /// In the order in which they are sent again.
+    pairs: VecDeque<Pair>,
+}
+
+impl Resting {
+    pub(crate) fn of(&mut self, way: Way) -> &mut Rest {
+        match way {
+            Way::Outside => &mut self.outside,
+            Way::Inside => &mut self.inside,
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        [&self.outside, &self.inside].iter().any(|rest| rest.reachable && !rest.pairs.is_empty())
+    }
+}
+
+impl Rest {
+    fn next(&mut self) -> Option<Pair> {
+        if self.reachable { self.pairs.pop_front() } else { None }
+    }
 }
 
 /// Between two sessions with messages of before the start: all partners at once would be too much for
@@ -205,30 +240,36 @@ impl Gateway {
     }
 
     /// What waits in this session, from now on, is of before the start.
-    pub(crate) fn rest(&mut self, pair: &Pair, now: Instant) {
+    pub(crate) fn rest(&mut self, pair: &Pair, way: Way, now: Instant) {
         if !self.sessions.contains_key(pair)
             && self.open_session(pair, now)
             && let Some(session) = self.sessions.get_mut(pair)
         {
             session.resting = true;
-            self.resting.push_back(pair.clone());
-            self.set_reachable(self.reachable, now);
+            self.resting.of(way).pairs.push_back(pair.clone());
+            self.set_recovery_timer(now);
         }
     }
 
-    /// The turn of one more session with messages of before the start.
+    /// The turn of one more session with messages of before the start, for each way that is there.
     pub(crate) fn recovery_due(&mut self, now: Instant) {
-        while let Some(pair) = self.resting.pop_front() {
-            // It may be over.
-            let Some(session) = self.sessions.get_mut(&pair) else { continue };
-            if std::mem::take(&mut session.resting) {
-                self.session_touched(&pair, now);
-                self.settle(&pair, now);
-                break;
+        for way in [Way::Outside, Way::Inside] {
+            while let Some(pair) = self.resting.of(way).next() {
+                // It may be over.
+                let Some(session) = self.sessions.get_mut(&pair) else { continue };
+                if std::mem::take(&mut session.resting) {
+                    self.session_touched(&pair, now);
+                    self.settle(&pair, now);
+                    break;
+                }
             }
         }
-        let next = (!self.resting.is_empty()).then_some(now + RECOVERY_GAP);
-        self.timers.set(&TimerKey::Recovery, next);
+        self.set_recovery_timer(now + RECOVERY_GAP);
+    }
+
+    /// The next turn is at `at`, if there is anybody whose turn it can be.
+    pub(crate) fn set_recovery_timer(&mut self, at: Instant) {
+        self.timers.set(&TimerKey::Recovery, self.resting.is_waiting().then_some(at));
     }
 
     /// The moment of a session has come: nothing was said for long, or an INVITE rang for long.

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gatehouse_bridge::{Effect, Failure, Gateway, OutgoingId, Receipt, RequestKey};
+use gatehouse_bridge::{Effect, Failure, Gateway, OutgoingId, Receipt, RequestKey, Way};
 use gatehouse_net::{Tasks, now};
 use gatehouse_policy::{Hop, Policy, Protocol};
 use gatehouse_sip::{ClientKey, Flow, Role, ServerKey, TransactionLimits, Transactions};
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
+use self::stored::Recovery;
 use self::ways::Attempt;
 use super::attempts::Attempts;
 use super::full::Full;
@@ -45,6 +46,8 @@ pub(super) struct Driver {
     replies: mpsc::Receiver<Stanza>,
     /// Messages to be stored, until their keeper starts.
     wishes: Option<mpsc::Receiver<Wish>>,
+    /// Of messages that the core of before left.
+    recovery: Recovery,
     answers: Arc<Answers>,
     lanes: Lanes,
     /// Requests that wait for their turn with a partner.
@@ -116,6 +119,7 @@ impl Driver {
             stanzas,
             replies,
             wishes: Some(wishes),
+            recovery: Recovery::begin(now()),
             answers: lanes.answers(),
             lanes,
             windows: Windows::default(),
@@ -147,7 +151,7 @@ impl Driver {
         let mut edges = self.edges().changes();
         let mut inside = self.inside.changes();
         let (mut policy_is_there, mut inside_is_there) = (true, true);
-        let answers = Arc::clone(&self.answers);
+        let (answers, drained) = (Arc::clone(&self.answers), self.lanes.drained());
         loop {
             self.probe();
             self.settle().await;
@@ -161,6 +165,7 @@ impl Driver {
             .into_iter()
             .flatten()
             .min();
+            let (recovery_at, is_idle) = (self.recovery.at(), self.lanes.are_idle());
             // Not `biased`: no partner keeps us from what users say, nor the other way round.
             tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -168,6 +173,11 @@ impl Driver {
                     self.transactions.handle_timeout(now());
                     self.gateway.handle_timeout(now());
                     self.expire();
+                }
+                // Nothing else tells that more may be read.
+                () = drained.notified(), if !is_idle => {}
+                () = sleep_until(recovery_at), if recovery_at.is_some() && is_idle => {
+                    self.go_on_recovering().await;
                 }
                 outcomes = answers.next() => {
                     for (key, outcome) in outcomes {
@@ -262,11 +272,12 @@ impl Driver {
         self.note_ways();
     }
 
-    /// Tells the gateway whether partners can be reached.
+    /// Tells the gateway which ways there are.
     fn note_ways(&mut self) {
-        let inside = self.inside.changes();
-        let reachable = !self.edges().names().is_empty() || !inside.borrow().is_empty();
-        self.gateway.set_reachable(reachable, now());
+        let inside = !self.inside.changes().borrow().is_empty();
+        self.gateway.set_reachable(Way::Inside, inside, now());
+        let outside = !self.edges().names().is_empty();
+        self.gateway.set_reachable(Way::Outside, outside, now());
     }
 
     fn note_owed(&mut self, owed: Owed) -> Receipt {

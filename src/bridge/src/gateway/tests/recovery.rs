@@ -1,6 +1,7 @@
 //! Messages of users over the end of one gateway and the start of the next.
 
 use super::*;
+use crate::Way;
 
 fn message(text: &str, to: &str) -> Stanza {
     let text = format!(
@@ -14,12 +15,27 @@ const NEW: Duration = Duration::from_secs(1);
 
 impl World {
     fn recover(&mut self, text: &str, to: &str, receipt: u64, age: Duration) -> Vec<String> {
-        self.gateway.recover(message(text, to), Receipt(receipt), age, self.now);
+        self.recover_by(Way::Outside, text, to, receipt, age)
+    }
+
+    fn recover_by(
+        &mut self,
+        way: Way,
+        text: &str,
+        to: &str,
+        receipt: u64,
+        age: Duration,
+    ) -> Vec<String> {
+        self.gateway.recover((message(text, to), Receipt(receipt)), way, age, self.now);
         self.did()
     }
 
     fn reachable(&mut self) -> Vec<String> {
-        self.gateway.set_reachable(true, self.now);
+        self.reachable_by(Way::Outside)
+    }
+
+    fn reachable_by(&mut self, way: Way) -> Vec<String> {
+        self.gateway.set_reachable(way, true, self.now);
         self.pass(Duration::ZERO)
     }
 }
@@ -95,9 +111,24 @@ fn not_everything_is_sent_again_at_once() {
     assert_eq!(world.reachable(), ["> INVITE"]);
     assert_eq!(world.pass(Duration::from_millis(5)), ["> INVITE"]);
     // The edge goes away in the middle.
-    world.gateway.set_reachable(false, world.now);
+    world.gateway.set_reachable(Way::Outside, false, world.now);
     assert!(world.pass(Duration::from_secs(1)).is_empty());
     assert_eq!(world.reachable(), ["> INVITE"]);
+}
+
+/// A server of the inside is no way to a partner.
+#[test]
+fn each_way_waits_for_itself() {
+    let mut world = World::new();
+    for (receipt, to, way) in
+        [(1, "a", Way::Outside), (2, "b", Way::Inside), (3, "c", Way::Outside)]
+    {
+        assert!(world.recover_by(way, "x", to, receipt, NEW).is_empty());
+    }
+    assert_eq!(world.reachable_by(Way::Inside), ["> INVITE"]);
+    assert!(world.pass(Duration::from_secs(1)).is_empty());
+    assert_eq!(world.reachable(), ["> INVITE"]);
+    assert_eq!(world.pass(Duration::from_millis(5)), ["> INVITE"]);
 }
 
 #[test]
