@@ -51,6 +51,8 @@ pub enum Scarce {
     Messages,
     /// Single looks at a contact's presence.
     Looks,
+    /// Memory for messages of local users that have no answer.
+    Bytes,
 }
 
 impl Scarce {
@@ -61,6 +63,7 @@ impl Scarce {
             Self::Sessions => "sessions",
             Self::Messages => "messages",
             Self::Looks => "looks",
+            Self::Bytes => "bytes",
         }
     }
 }

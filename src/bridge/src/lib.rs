@@ -26,6 +26,7 @@ mod record;
 mod session;
 mod sip;
 mod timers;
+mod weights;
 
 pub use self::config::{GatewayConfig, Limits};
 pub use self::effect::{Effect, Failure, OutgoingId, Receipt, RequestKey, Scarce, Way, Whose};

@@ -46,6 +46,9 @@ impl Gateway {
         {
             let text = "too many messages wait for this contact";
             Some((ErrorKind::Wait, StanzaCondition::ResourceConstraint, text))
+        } else if !self.take_weight(&pair, receipt, stanza.weight()) {
+            let text = "too much waits for your SIP contacts to answer";
+            Some((ErrorKind::Wait, StanzaCondition::ResourceConstraint, text))
         } else if !self.open_session(&pair, now) {
             let text = "too many conversations with SIP contacts";
             Some((ErrorKind::Wait, StanzaCondition::ResourceConstraint, text))
