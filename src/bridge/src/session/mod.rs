@@ -68,6 +68,8 @@ struct Leg {
     dialog: Dialog,
     /// Of the INVITE, if it was ours: for answers that come again.
     invite: Option<(OutgoingId, Box<Message>)>,
+    /// Their tags in dialogs that other devices began by answering it, too.
+    declined: Vec<String>,
     typing: Typing,
     typing_sent: Composing,
     last_heard: Instant,
@@ -137,6 +139,9 @@ impl Rest {
 /// Between two sessions with messages of before the start: all partners at once would be too much for
 /// the edges.
 const RECOVERY_GAP: Duration = Duration::from_millis(5);
+
+/// Devices that may answer one INVITE besides the first, and are told BYE.
+const DECLINED_MAX: usize = 8;
 
 /// An RFC 3428 message outside a session, all of it.
 const PAGER_BYTES_MAX: usize = 1300;
@@ -380,7 +385,9 @@ impl Gateway {
     ) {
         let Some(session) = self.sessions.get_mut(pair) else { return };
         let tag = dialog.id.local_tag.clone();
-        let leg = Leg { dialog, invite, typing, typing_sent: Composing::Idle, last_heard: now };
+        let typing_sent = Composing::Idle;
+        let declined = Vec::new();
+        let leg = Leg { dialog, invite, declined, typing, typing_sent, last_heard: now };
         let dropped = session.put_leg(leg);
         self.tags.insert(tag, Owner::Session(pair.clone()));
         if let Some(dropped) = dropped {

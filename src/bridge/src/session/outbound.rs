@@ -6,7 +6,9 @@ use gatehouse_sip::composing::{self, Composing, ISCOMPOSING, KEYBOARD};
 use gatehouse_sip::{Dialog, HeaderName, Message, Method, Status, sdp};
 use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition};
 
-use super::{Invite, Mode, Outgoing, PAGER_BYTES_MAX, Typing, UnderWay, describe, typing_of};
+use super::{
+    DECLINED_MAX, Invite, Mode, Outgoing, PAGER_BYTES_MAX, Typing, UnderWay, describe, typing_of,
+};
 use crate::effect::{Effect, OutgoingId, Receipt};
 use crate::gateway::Purpose;
 use crate::local::{self, Pair, Said};
@@ -237,11 +239,17 @@ impl Gateway {
         let is_it = |known: &&mut super::Leg| known.invite.as_ref().is_some_and(|i| i.0 == id);
         let Some(leg) = session.legs().find(is_it) else { return };
         let Some((_, invite)) = &leg.invite else { return };
-        let tag = response.to().ok().and_then(|to| to.tag().map(str::to_owned));
-        if tag.as_deref() == Some(leg.dialog.id.remote_tag.as_str()) {
+        let tag = response.to().ok().and_then(|to| to.tag().map(str::to_owned)).unwrap_or_default();
+        if tag == leg.dialog.id.remote_tag {
             let ack = leg.dialog.clone().request(Method::Ack);
             self.push(Effect::Ack { ack });
-        } else {
+        } else if leg.declined.contains(&tag) {
+            if let Ok(mut dialog) = Dialog::established(invite, response) {
+                let ack = dialog.request(Method::Ack);
+                self.push(Effect::Ack { ack });
+            }
+        } else if leg.declined.len() < DECLINED_MAX {
+            leg.declined.push(tag);
             let invite = invite.clone();
             self.decline(&invite, response);
         }

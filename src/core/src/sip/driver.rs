@@ -2,7 +2,7 @@ mod heard;
 mod stored;
 mod ways;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,7 @@ pub(super) struct Driver {
     clients: HashMap<OutgoingId, ClientKey>,
     /// INVITEs that were accepted, and until when their 2xx may come again; oldest first.
     accepted: VecDeque<(Instant, OutgoingId)>,
+    accepted_ids: HashSet<OutgoingId>,
     /// Which server transaction a request of a partner is.
     requests: HashMap<RequestKey, ServerKey>,
     last_request: u64,
@@ -132,6 +133,7 @@ impl Driver {
             outgoing: HashMap::new(),
             clients: HashMap::new(),
             accepted: VecDeque::new(),
+            accepted_ids: HashSet::new(),
             requests: HashMap::new(),
             last_request: 0,
             owed: HashMap::new(),
@@ -306,6 +308,7 @@ impl Driver {
     /// What was accepted long ago is not accepted again.
     fn forget_accepted(&mut self) {
         while let Some((_, id)) = self.accepted.pop_front_if(|(until, _)| *until <= now()) {
+            self.accepted_ids.remove(&id);
             self.forget_client(id);
         }
     }

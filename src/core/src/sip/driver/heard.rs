@@ -65,7 +65,9 @@ impl Driver {
                 // A 2xx of an INVITE may come again; the gateway answers each.
                 let success = status.is_some_and(Status::is_success);
                 if success && key.method == Method::Invite {
-                    self.accepted.push_back((now() + ACCEPTED_KEPT, id));
+                    if self.accepted_ids.insert(id) {
+                        self.accepted.push_back((now() + ACCEPTED_KEPT, id));
+                    }
                 } else if status.is_some_and(Status::is_final) {
                     self.forget_client(id);
                 }
