@@ -155,6 +155,27 @@ async fn a_stop_loses_nothing_and_sends_nothing_twice() {
     assert!(!heard.contains("<message"), "nobody said that it was not delivered: {heard}");
 }
 
+/// The author is away, so nobody's session cleans up after the last answer.
+#[tokio::test]
+async fn what_an_author_hears_while_the_core_stops_is_not_sent_after_the_next_start() {
+    let mut world = World::start(PARTNER).await;
+    let mut alice = world.counting_alice().await;
+    say(&mut alice, &["one"]).await;
+    alice.expect(ACK).await;
+    alice.send("</stream:stream>").await;
+    alice.expect("</stream:stream>").await;
+    world.invited_by_us().await;
+    let message = world.request(Method::Message).await;
+    let tasks = world.core.tasks.clone();
+    let (stopped, ()) = tokio::join!(tasks.shut_down(PATIENCE), async {
+        world.request(Method::Bye).await;
+        world.answer(&message, 403);
+    });
+    stopped.unwrap();
+    let left = world.core.store.outgoing(0, 1).await.unwrap();
+    assert_eq!((left.len(), world.core.offline_count("alice").await), (0, 1));
+}
+
 impl World {
     /// A core with so many messages to the partner that are too old, half of each user.
     async fn with_old_messages(count: usize) -> Self {

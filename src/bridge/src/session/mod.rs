@@ -319,12 +319,8 @@ impl Gateway {
         let waits = session.under_way.is_some() && !at_once;
         let first = session.queue.pop_front_if(|_| waits);
         let rest = std::mem::replace(&mut session.queue, first.into_iter().collect());
-        let text = "the gateway to SIP partners is stopping; send it again in a minute";
-        let text = self.sentence(text);
-        for Outgoing { stanza, receipt, .. } in rest {
-            let condition = StanzaCondition::RemoteServerTimeout;
-            let error = stanza.bounce(ErrorKind::Wait, condition, &text);
-            self.push(crate::Effect::Keep { receipt, error });
+        for outgoing in rest {
+            self.keep(outgoing);
         }
         if !waits {
             self.end_session(pair, true);
@@ -338,6 +334,15 @@ impl Gateway {
         for leg in main.into_iter().chain(spare) {
             self.hang_up(leg);
         }
+    }
+
+    /// The gateway stops before the partner answered.
+    fn keep(&mut self, Outgoing { stanza, receipt, .. }: Outgoing) {
+        let text = "the gateway to SIP partners is stopping; send it again in a minute";
+        let text = self.sentence(text);
+        let condition = StanzaCondition::RemoteServerTimeout;
+        let error = stanza.bounce(ErrorKind::Wait, condition, &text);
+        self.push(crate::Effect::Keep { receipt, error });
     }
 
     /// Ends all dialogs of a session whose queue is empty. `tell`: the local user hears `gone`.

@@ -309,9 +309,24 @@ impl Gateway {
         if let (Some(tag), 408 | 480 | 481) = (tag, status.code()) {
             self.leg_died(pair, tag);
         }
-        if !again {
-            let (kind, condition, text) = condition::from_response(response);
-            self.first_failed(pair, (kind, condition, &text));
+        if again {
+            return;
+        }
+        // What we give up ourselves, because we stop, may arrive after the next start: its author is not
+        // told that it does not. The same of a partner, or an edge, that stops with us.
+        if self.stopping && matches!(status.code(), 408 | 503) {
+            self.keep_first(pair);
+            return;
+        }
+        let (kind, condition, text) = condition::from_response(response);
+        self.first_failed(pair, (kind, condition, &text));
+    }
+
+    /// The first of the queue is for the next start.
+    fn keep_first(&mut self, pair: &Pair) {
+        let Some(session) = self.sessions.get_mut(pair) else { return };
+        if let Some(first) = session.queue.pop_front() {
+            self.keep(first);
         }
     }
 

@@ -111,6 +111,8 @@ impl Lanes {
                     drop(place);
                     drained.notify_one();
                 }
+                // We are stopping, and whoever else removes what is done with may be gone.
+                router.let_go().await;
             });
             sender
         });

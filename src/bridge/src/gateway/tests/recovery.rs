@@ -1,7 +1,7 @@
 //! Messages of users over the end of one gateway and the start of the next.
 
 use super::*;
-use crate::Way;
+use crate::{Failure, Way};
 
 fn message(text: &str, to: &str) -> Stanza {
     let text = format!(
@@ -160,6 +160,39 @@ fn what_is_not_answered_until_the_end_is_kept_too() {
     assert_eq!(world.did(), ["> BYE"]);
     world.gateway.handle_shutdown(world.now);
     assert_eq!(world.did(), ["keep 1"]);
+}
+
+/// Nobody hears that a message did not arrive which is sent again after the next start.
+#[test]
+fn what_fails_because_we_stop_is_kept() {
+    for failure in [Some(Failure::Unreachable), Some(Failure::TimedOut), None] {
+        let mut world = World::new();
+        world.say("one", 1);
+        world.answer_with("INVITE", 200);
+        let message = world.sent("MESSAGE");
+        world.gateway.handle_shutdown(world.now);
+        world.did();
+        let lines = match failure {
+            Some(failure) => {
+                world.gateway.handle_failure(message.0, failure, world.now);
+                // With its dialog gone it would be tried once more, but for the stop.
+                world.gateway.handle_shutdown(world.now);
+                world.did()
+            }
+            None => world.answer(&message, reply(&message.1, 503)),
+        };
+        assert!(lines.contains(&"keep 1".to_owned()), "{failure:?}: {lines:?}");
+        assert!(!lines.iter().any(|line| line.contains("bounced")), "{failure:?}: {lines:?}");
+    }
+    // What the partner refuses is refused.
+    let mut world = World::new();
+    world.say("one", 1);
+    world.answer_with("INVITE", 200);
+    let message = world.sent("MESSAGE");
+    world.gateway.handle_shutdown(world.now);
+    world.did();
+    let lines = world.answer(&message, reply(&message.1, 403));
+    assert!(lines.contains(&"bounced 1".to_owned()), "{lines:?}");
 }
 
 #[test]
