@@ -84,6 +84,8 @@ pub(super) struct Driver {
 #[derive(Debug, Default)]
 struct Flows {
     names: Vec<Arc<str>>,
+    /// The link that each had when it was last looked at.
+    links: Vec<Option<u64>>,
 }
 
 impl Flows {
@@ -91,9 +93,23 @@ impl Flows {
     fn of(&mut self, edge: &Arc<str>) -> Flow {
         let at = self.names.iter().position(|name| name == edge).unwrap_or_else(|| {
             self.names.push(Arc::clone(edge));
+            self.links.push(None);
             self.names.len() - 1
         });
         Flow { id: at as u64, reliable: true }
+    }
+
+    /// The flows that had another link when they were last looked at: what was under way there is lost.
+    fn lost(&mut self, now: impl Fn(&str) -> Option<u64>) -> Vec<Flow> {
+        let mut lost = Vec::new();
+        for (at, (name, known)) in self.names.iter().zip(&mut self.links).enumerate() {
+            let link = now(name);
+            if known.is_some() && *known != link {
+                lost.push(Flow { id: at as u64, reliable: true });
+            }
+            *known = link;
+        }
+        lost
     }
 
     fn name(&self, flow: Flow) -> Option<&Arc<str>> {
@@ -256,18 +272,17 @@ impl Driver {
         &self.parts.trunk.edges
     }
 
-    /// What was under way over an edge that is gone has failed.
+    /// What was under way over a link that is gone has failed, also if there is another one by now.
     fn edges_changed(&mut self) {
-        let up = self.edges().names();
-        let gone: Vec<Flow> = self
-            .flows
-            .names
-            .iter()
-            .enumerate()
-            .filter(|(_, name)| !up.contains(name))
-            .map(|(at, _)| Flow { id: at as u64, reliable: true })
-            .collect();
-        for flow in gone {
+        self.note_links();
+        self.note_ways();
+    }
+
+    /// Looks which links there are; before anything is sent, too, so that what goes over a new one is not
+    /// taken for lost with the old one.
+    fn note_links(&mut self) {
+        let edges = self.edges().clone();
+        for flow in self.flows.lost(|edge| edges.link(edge)) {
             // Any other edge can bring an answer home.
             self.transactions.requests_lost(flow);
         }

@@ -123,7 +123,9 @@ impl Driver {
     fn flow_for(&mut self, message: &Message) -> Option<Flow> {
         let call_id = message.call_id().ok()?;
         let edge = self.parts.trunk.edges.edge_for(&call_id)?;
-        Some(self.flows.of(&edge))
+        let flow = self.flows.of(&edge);
+        self.note_links();
+        Some(flow)
     }
 
     fn add_via(&mut self, message: &mut Message) -> bool {
