@@ -114,9 +114,10 @@ pub enum Effect {
         /// What to send.
         ack: Message,
     },
-    /// Give an INVITE of ours up (RFC 3261 section 9.1). Its final answer is still to be told.
+    /// Give a request of ours up: an INVITE is cancelled (RFC 3261 section 9.1), and its final answer is
+    /// still to be told; anything else is not sent if it still waits for its turn.
     Cancel {
-        /// The INVITE.
+        /// The request.
         id: OutgoingId,
     },
     /// Answer a request of the partner, finally.

@@ -307,6 +307,11 @@ impl Gateway {
 
     /// Policy lets the two not talk any more.
     pub(crate) fn forbid_session(&mut self, pair: &Pair) {
+        // One whose turn has not come yet is not sent after its author was told so.
+        if let Some(under_way) = self.sessions.get(pair).and_then(|it| it.under_way.as_ref()) {
+            let id = under_way.id;
+            self.push(crate::Effect::Cancel { id });
+        }
         let text = "the policy of this server does not let you talk to this contact any more";
         self.bounce_queue(pair, (ErrorKind::Cancel, StanzaCondition::PolicyViolation, text));
         self.end_session(pair, true);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use gatehouse_bridge::{Effect, Failure, Gateway, OutgoingId, Receipt, RequestKey, Way};
 use gatehouse_net::{Tasks, now};
 use gatehouse_policy::{Hop, Policy, Protocol};
-use gatehouse_sip::{ClientKey, Flow, Role, ServerKey, TransactionLimits, Transactions};
+use gatehouse_sip::{ClientKey, Flow, Method, Role, ServerKey, TransactionLimits, Transactions};
 use gatehouse_trunk::sip::{FromEdge, SipEdges};
 use gatehouse_types::{Domain, Jid, Local, Remote};
 use gatehouse_xmpp::{Seed, Stanza, StanzaCondition};
@@ -286,7 +286,6 @@ impl Driver {
             // Any other edge can bring an answer home.
             self.transactions.requests_lost(flow);
         }
-        self.note_ways();
     }
 
     /// Tells the gateway which ways there are.
@@ -334,7 +333,9 @@ impl Driver {
             Effect::Ack { ack } => self.send_ack(ack),
             Effect::Cancel { id } => {
                 if let Some(key) = self.clients.get(&id) {
-                    self.transactions.cancel(key, now());
+                    if key.method == Method::Invite {
+                        self.transactions.cancel(key, now());
+                    }
                 } else if self.windows.withdraw(id) {
                     self.gateway.handle_failure(id, Failure::Unreachable, now());
                 }

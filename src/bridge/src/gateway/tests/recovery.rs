@@ -196,6 +196,19 @@ fn what_fails_because_we_stop_is_kept() {
 }
 
 #[test]
+fn what_policy_forbids_is_not_sent_if_it_still_waits_for_its_turn() {
+    let mut world = World::new();
+    world.say("one", 1);
+    world.answer_with("INVITE", 200);
+    let message = world.sent("MESSAGE");
+    world.gateway.enforce(|_, _| false, world.now);
+    let lines = world.did();
+    assert!(lines.contains(&"> CANCEL".to_owned()), "the owner is told: {lines:?}");
+    world.gateway.handle_failure(message.0, Failure::Unreachable, world.now);
+    assert!(world.did().is_empty(), "its author knows already");
+}
+
+#[test]
 fn what_policy_forbids_meanwhile_comes_back() {
     let mut world = World::new();
     world.recover("one", "bob", 1, NEW);

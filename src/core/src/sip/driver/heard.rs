@@ -41,12 +41,6 @@ impl Driver {
                     self.gateway.handle_ack(&request, now());
                 }
             }
-            TransactionEvent::Cancelled { key } => {
-                let found = self.requests.iter().find(|(_, known)| **known == key);
-                if let Some(name) = found.map(|(name, _)| *name) {
-                    self.gateway.handle_cancelled(name, now());
-                }
-            }
             TransactionEvent::Response { key, response } => {
                 let response_is_503 = response.status().is_some_and(|status| status.code() == 503);
                 if let Some(hop) = self.probes.get(&key).cloned() {
@@ -93,7 +87,8 @@ impl Driver {
                 let failure = if timed_out { Failure::TimedOut } else { Failure::Unreachable };
                 self.gateway.handle_failure(id, failure, now());
             }
-            TransactionEvent::Stray { .. } => {}
+            // An INVITE is answered at once: a CANCEL finds nothing any more.
+            TransactionEvent::Cancelled { .. } | TransactionEvent::Stray { .. } => {}
         }
     }
 

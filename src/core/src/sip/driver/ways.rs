@@ -166,6 +166,10 @@ impl Driver {
     pub(super) fn send_late(&mut self) {
         for name in self.late.edges() {
             while let Some(message) = self.late.pop(&name) {
+                // Nobody waits for an answer any more, and its author knows.
+                if !self.transactions.is_wanted(&message) {
+                    continue;
+                }
                 match self.edges().send(Edge::Named(&name), message) {
                     Ok(()) => {}
                     Err(full) if full.is_full() => {
