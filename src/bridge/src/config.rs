@@ -65,6 +65,10 @@ pub struct Limits {
     pub subscriptions_per_pair_max: usize,
     /// Messages that wait for one remote user, per local user.
     pub queue_len_max: usize,
+    /// Bytes of messages of one local user that have no answer.
+    pub queued_bytes_per_user_max: usize,
+    /// The same of all local users.
+    pub queued_bytes_max: usize,
     /// Longest text of a message, in bytes, either way.
     pub text_bytes_max: usize,
     /// Messages from partners that the local router has not taken yet.
@@ -109,6 +113,8 @@ impl Default for Limits {
             subscriptions_per_contact_max: 1_000,
             subscriptions_per_pair_max: 8,
             queue_len_max: 64,
+            queued_bytes_per_user_max: 16 << 20,
+            queued_bytes_max: 256 << 20,
             text_bytes_max: 32 * 1024,
             undelivered_max: 4_096,
             fetches_max: 1_000,

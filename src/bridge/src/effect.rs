@@ -31,6 +31,15 @@ pub enum Failure {
     Unreachable,
 }
 
+/// Where a contact of ours is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// With a partner, behind an edge.
+    Outside,
+    /// On a server of the inside.
+    Inside,
+}
+
 /// What there is only so much of.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Scarce {
@@ -42,6 +51,8 @@ pub enum Scarce {
     Messages,
     /// Single looks at a contact's presence.
     Looks,
+    /// Memory for messages of local users that have no answer.
+    Bytes,
 }
 
 impl Scarce {
@@ -52,6 +63,7 @@ impl Scarce {
             Self::Sessions => "sessions",
             Self::Messages => "messages",
             Self::Looks => "looks",
+            Self::Bytes => "bytes",
         }
     }
 }
@@ -102,9 +114,10 @@ pub enum Effect {
         /// What to send.
         ack: Message,
     },
-    /// Give an INVITE of ours up (RFC 3261 section 9.1). Its final answer is still to be told.
+    /// Give a request of ours up: an INVITE is cancelled (RFC 3261 section 9.1), and its final answer is
+    /// still to be told; anything else is not sent if it still waits for its turn.
     Cancel {
-        /// The INVITE.
+        /// The request.
         id: OutgoingId,
     },
     /// Answer a request of the partner, finally.

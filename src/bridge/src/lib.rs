@@ -26,8 +26,9 @@ mod record;
 mod session;
 mod sip;
 mod timers;
+mod weights;
 
 pub use self::config::{GatewayConfig, Limits};
-pub use self::effect::{Effect, Failure, OutgoingId, Receipt, RequestKey, Scarce, Whose};
+pub use self::effect::{Effect, Failure, OutgoingId, Receipt, RequestKey, Scarce, Way, Whose};
 pub use self::gateway::{Gateway, GatewayStatus};
 pub use self::record::{InvalidRecord, Record, RecordKey};

@@ -207,10 +207,25 @@ impl Router {
                 None => by_account.push((account, vec![owed], vec![text])),
             }
         }
-        for (account, owed, texts) in by_account {
-            match self.hold_texts(&account, &texts, at_ms).await {
-                Ok(held) => {
-                    for (owed, held) in owed.into_iter().zip(held) {
+        if by_account.is_empty() {
+            return;
+        }
+        // One commit for all of them, who all wait for it.
+        let all: Vec<(&Jid, &[String])> =
+            by_account.iter().map(|(account, _, texts)| (account, texts.as_slice())).collect();
+        let outcomes = match self.store.hold_all(at_ms, &all).await {
+            Ok(outcomes) => outcomes,
+            Err(failure) => {
+                let count: usize = all.iter().map(|(_, texts)| texts.len()).sum();
+                metrics::counter!("gatehouse_c2s_not_held_total").increment(count as u64);
+                note_not_held(&failure);
+                return;
+            }
+        };
+        for ((_, owed, texts), outcome) in by_account.iter().zip(outcomes) {
+            match outcome {
+                Ok(ids) => {
+                    for (owed, held) in owed.iter().zip(self.held(ids)) {
                         owed.hold(held);
                     }
                 }
@@ -231,13 +246,17 @@ impl Router {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        let ids = self.store.hold(account, at_ms, texts).await?;
+        Ok(self.held(self.store.hold(account, at_ms, texts).await?))
+    }
+
+    /// What is held by these keys.
+    fn held(&self, ids: Vec<i64>) -> Vec<Held> {
         metrics::counter!("gatehouse_c2s_held_total").increment(ids.len() as u64);
         let held = |id| {
             let done = Arc::clone(&self.done);
             Held { id: Some(id), table: Table::Sessions, done }
         };
-        Ok(ids.into_iter().map(held).collect())
+        ids.into_iter().map(held).collect()
     }
 }
 

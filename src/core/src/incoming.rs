@@ -63,13 +63,12 @@ impl Unread {
         Self(unread)
     }
 
-    /// Waits for whoever else answers for a stanza, if anybody does.
-    pub(crate) fn watch(&self, owed: Owed) {
-        if owed.is_held_elsewhere()
-            && let Err(full) = self.0.try_send((now() + UNREAD_MAX, owed))
-        {
-            let (_, owed) = full.into_inner();
-            owed.release();
+    /// Has it waited for whoever else answers for a stanza, if anybody does. While too many are waited
+    /// for, this waits, and with it whoever brings more: nothing is taken for safe that is not.
+    pub(crate) async fn watch(&self, owed: Owed) {
+        if owed.is_held_elsewhere() {
+            // When we are stopping, whoever else has it answers for it alone.
+            let _ = self.0.send((now() + UNREAD_MAX, owed)).await;
         }
     }
 }
@@ -86,7 +85,7 @@ pub(crate) fn start(router: &Router, mut incoming: mpsc::Receiver<Transfer>, tas
                     // The receipt lives until the stanza is safe; then the edge may forget it.
                     let owed = Owed::new(receipt);
                     router.take_from_edge(stanza, owed.clone()).await;
-                    unread.watch(owed);
+                    unread.watch(owed).await;
                 }
             });
             sender
@@ -126,4 +125,30 @@ fn lane_of(from: Option<&Jid>) -> usize {
     let mut hasher = DefaultHasher::new();
     from.map(|from| (from.local(), from.domain())).hash(&mut hasher);
     usize::try_from(hasher.finish() % (LANES as u64)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use gatehouse_trunk::Receipt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn while_too_many_are_unread_who_brings_more_waits_and_nothing_is_released() {
+        let (sender, mut watched) = mpsc::channel(1);
+        let unread = Unread(sender);
+        let owed = || Owed::new(Receipt::default());
+        let (one, two) = (owed(), owed());
+        unread.watch(one.clone()).await;
+        let soon = Duration::from_secs(1);
+        let waits = time::timeout(soon, unread.watch(two.clone())).await;
+        assert!(waits.is_err() && one.is_held_elsewhere());
+        let again = two.clone();
+        assert!(two.is_held_elsewhere(), "nobody has it yet");
+        watched.recv().await.unwrap();
+        time::timeout(soon, unread.watch(again)).await.unwrap();
+        // What is safe is not waited for.
+        let three = owed();
+        time::timeout(soon, unread.watch(three)).await.unwrap();
+    }
 }

@@ -155,6 +155,76 @@ async fn a_stop_loses_nothing_and_sends_nothing_twice() {
     assert!(!heard.contains("<message"), "nobody said that it was not delivered: {heard}");
 }
 
+/// The author is away, so nobody's session cleans up after the last answer.
+#[tokio::test]
+async fn what_an_author_hears_while_the_core_stops_is_not_sent_after_the_next_start() {
+    let mut world = World::start(PARTNER).await;
+    let mut alice = world.counting_alice().await;
+    say(&mut alice, &["one"]).await;
+    alice.expect(ACK).await;
+    alice.send("</stream:stream>").await;
+    alice.expect("</stream:stream>").await;
+    world.invited_by_us().await;
+    let message = world.request(Method::Message).await;
+    let tasks = world.core.tasks.clone();
+    let (stopped, ()) = tokio::join!(tasks.shut_down(PATIENCE), async {
+        world.request(Method::Bye).await;
+        world.answer(&message, 403);
+    });
+    stopped.unwrap();
+    let left = world.core.store.outgoing(0, 1).await.unwrap();
+    assert_eq!((left.len(), world.core.offline_count("alice").await), (0, 1));
+}
+
+impl World {
+    /// A core with so many messages to the partner that are too old, half of each user.
+    async fn with_old_messages(count: usize) -> Self {
+        let world = Self::start_on(Core::new_files().await, PARTNER).await;
+        for account in ["alice@ours.example", "bob@ours.example"] {
+            let of = |number: usize| NewOutgoing {
+                account: account.parse().unwrap(),
+                domain: "partner.example".parse().unwrap(),
+                received_ms: 0,
+                stanza: format!(
+                    "<message xmlns='jabber:client' from='{account}/x' id='{number}' \
+                     to='romeo@partner.example' type='chat'><body>x</body></message>"
+                ),
+            };
+            let stored: Vec<_> = (0..count / 2).map(of).collect();
+            world.core.store.push_outgoing(&stored, OutgoingLimits::default()).await.unwrap();
+        }
+        Self::start_on(world.stop().await, PARTNER).await
+    }
+}
+
+/// What is sent back is in nobody's way.
+#[tokio::test]
+async fn many_messages_that_are_too_old_do_not_hold_up_what_comes_now() {
+    let mut world = World::with_old_messages(6000).await;
+    let message = world.text("bob@ours.example", "hello");
+    world.say(message);
+    assert_eq!(code(&world.answer_to(Method::Message).await), 200);
+    let left = world.core.store.outgoing(0, 6000).await.unwrap().len();
+    assert!(left > 4500, "only {left} are left");
+    // And messages of users are taken.
+    let mut alice = world.counting_alice().await;
+    say(&mut alice, &["new"]).await;
+    world.invited_by_us().await;
+    world.takes(&["new"]).await;
+}
+
+#[tokio::test]
+async fn all_messages_that_are_too_old_come_back_in_the_end() {
+    let world = World::with_old_messages(700).await;
+    // Asked without a pause, the store would have time for nothing else.
+    let wait = async {
+        while !world.core.store.outgoing(0, 1).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE * 3, wait).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_author_who_is_away_hears_later_that_nothing_arrived() {
     let mut world = World::start(PARTNER).await;

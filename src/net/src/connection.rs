@@ -123,6 +123,11 @@ impl<M: Machine> Connection<M> {
         self.outbox.len() > CONGESTED_BYTES
     }
 
+    /// Bytes that the operating system has not taken yet, of what was [collected](Self::collect).
+    pub fn unwritten(&self) -> usize {
+        self.outbox.len()
+    }
+
     /// The transport, to be upgraded. Call only after [`Step::Upgrade`].
     pub fn take_io(&mut self) -> Option<BoxedIo> {
         self.io.take()

@@ -100,6 +100,20 @@ impl SipStream {
         }
     }
 
+    /// Says that we are there, unasked: for an owner that does not read at the moment. An empty line
+    /// between messages means nothing else (RFC 3261 section 7.5).
+    pub fn say_alive(&mut self) {
+        if !self.closed {
+            self.out.push_back(Bytes::from_static(PONG));
+        }
+    }
+
+    /// What the peer said in the meantime was not read, so its silence means nothing.
+    pub fn forgive_silence(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.pinged_at = None;
+    }
+
     fn end(&mut self, end: StreamEnd) {
         if !self.closed {
             self.closed = true;

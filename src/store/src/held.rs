@@ -1,4 +1,5 @@
 use gatehouse_types::Jid;
+use sqlx::SqliteConnection;
 
 use crate::database::{commit, from_sql, key};
 use crate::error::failed;
@@ -8,6 +9,8 @@ use crate::{Store, StoreError};
 const HELD_MAX: u64 = 100_000;
 /// Of one account: nobody may use up the room of all.
 const HELD_PER_ACCOUNT_MAX: u64 = 5_000;
+
+const HOLDING: &str = "holding messages for clients that are away";
 
 impl Store {
     /// Holds messages, serialised, for `account` while a session tries to get them to its client. Gives
@@ -22,48 +25,43 @@ impl Store {
         received_ms: i64,
         stanzas: &[String],
     ) -> Result<Vec<i64>, StoreError> {
-        const ACTION: &str = "holding messages for a client that is away";
-        let mut transaction = self.write(ACTION).await?;
+        let mut held = self.hold_all(received_ms, &[(account, stanzas)]).await?;
+        held.pop().unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    /// The same for several accounts at once: what one has too much of is not held, and that of the
+    /// others is.
+    ///
+    /// # Errors
+    ///
+    /// The store failed, and nothing is held.
+    pub async fn hold_all(
+        &self,
+        received_ms: i64,
+        of: &[(&Jid, &[String])],
+    ) -> Result<Vec<Result<Vec<i64>, StoreError>>, StoreError> {
+        let mut transaction = self.write(HOLDING).await?;
         let held: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM held_messages")
             .fetch_one(&mut *transaction)
             .await
-            .map_err(failed(ACTION))?;
-        if from_sql(held).saturating_add(stanzas.len() as u64) > HELD_MAX {
-            return Err(StoreError::Full {
-                what: "the storage for clients that are away",
-                limit: HELD_MAX,
-            });
+            .map_err(failed(HOLDING))?;
+        let mut total = from_sql(held);
+        let mut outcomes = Vec::with_capacity(of.len());
+        for (account, stanzas) in of {
+            let sum = total.saturating_add(stanzas.len() as u64);
+            if sum > HELD_MAX {
+                let what = "the storage for clients that are away";
+                outcomes.push(Err(StoreError::Full { what, limit: HELD_MAX }));
+                continue;
+            }
+            let outcome = hold_one(&mut transaction, account, received_ms, stanzas).await?;
+            if outcome.is_ok() {
+                total = sum;
+            }
+            outcomes.push(outcome);
         }
-        let held: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM held_messages JOIN accounts ON accounts.id = account_id
-             WHERE jid = $1",
-        )
-        .bind(key(account))
-        .fetch_one(&mut *transaction)
-        .await
-        .map_err(failed(ACTION))?;
-        if from_sql(held).saturating_add(stanzas.len() as u64) > HELD_PER_ACCOUNT_MAX {
-            return Err(StoreError::Full {
-                what: "the account's storage for clients that are away",
-                limit: HELD_PER_ACCOUNT_MAX,
-            });
-        }
-        let mut ids = Vec::with_capacity(stanzas.len());
-        for stanza in stanzas {
-            let id: Option<i64> = sqlx::query_scalar(
-                "INSERT INTO held_messages (account_id, received_ms, stanza)
-                 SELECT id, $2, $3 FROM accounts WHERE jid = $1 RETURNING id",
-            )
-            .bind(key(account))
-            .bind(received_ms)
-            .bind(stanza)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(failed(ACTION))?;
-            ids.extend(id);
-        }
-        commit(transaction, ACTION).await?;
-        Ok(ids)
+        commit(transaction, HOLDING).await?;
+        Ok(outcomes)
     }
 
     /// Forgets held messages: their clients have them, or something else answers for them.
@@ -100,4 +98,42 @@ impl Store {
         commit(transaction, ACTION).await?;
         Ok(moved)
     }
+}
+
+/// Fails if the store does; gives [`StoreError::Full`] if the account has too many.
+async fn hold_one(
+    connection: &mut SqliteConnection,
+    account: &Jid,
+    received_ms: i64,
+    stanzas: &[String],
+) -> Result<Result<Vec<i64>, StoreError>, StoreError> {
+    let held: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM held_messages JOIN accounts ON accounts.id = account_id
+         WHERE jid = $1",
+    )
+    .bind(key(account))
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed(HOLDING))?;
+    if from_sql(held).saturating_add(stanzas.len() as u64) > HELD_PER_ACCOUNT_MAX {
+        return Ok(Err(StoreError::Full {
+            what: "the account's storage for clients that are away",
+            limit: HELD_PER_ACCOUNT_MAX,
+        }));
+    }
+    let mut ids = Vec::with_capacity(stanzas.len());
+    for stanza in stanzas {
+        let id: Option<i64> = sqlx::query_scalar(
+            "INSERT INTO held_messages (account_id, received_ms, stanza)
+             SELECT id, $2, $3 FROM accounts WHERE jid = $1 RETURNING id",
+        )
+        .bind(key(account))
+        .bind(received_ms)
+        .bind(stanza)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed(HOLDING))?;
+        ids.extend(id);
+    }
+    Ok(Ok(ids))
 }

@@ -762,6 +762,12 @@ mod held {
             store.add_account(&account, &[]).await.unwrap();
         }
         let held = store.hold(&alice(), 5, &texts(0..5_000)).await.unwrap();
+        // Nor in one commit.
+        let (one, two) = (texts(0..1), texts(0..2));
+        let of = [(&alice(), &one[..]), (&bob(), &two[..]), (&nobody(), &one[..])];
+        let outcomes = store.hold_all(5, &of).await.unwrap();
+        let kept: Vec<_> = outcomes.iter().map(|it| it.as_ref().ok().map(Vec::len)).collect();
+        assert_eq!(kept, [None, Some(2), Some(0)]);
         let full = store.hold(&alice(), 5, &texts(0..1)).await.unwrap_err();
         assert!(matches!(full, StoreError::Full { limit: 5_000, .. }), "{full}");
         assert_eq!(store.hold(&bob(), 5, &texts(0..1)).await.unwrap().len(), 1);

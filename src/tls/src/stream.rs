@@ -145,7 +145,9 @@ impl<S: Io, E: End> TlsStream<S, E> {
             if self.failed {
                 let _ = self.poll_drain(cx);
             }
-            if ready!(filled)? == 0 || self.peer_closed {
+            // Who is done may have said all it had to say, and farewell, in one breath: that is read next.
+            let is_over = self.peer_closed && self.end.state().is_handshaking();
+            if ready!(filled)? == 0 || is_over {
                 let error = io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof");
                 return Poll::Ready(Err(error));
             }

@@ -115,8 +115,11 @@ impl Talk {
     }
 }
 
+/// How long after a request was sent something may happen that it fails of: it is answered by then.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(1);
+
 /// What came of the requests for new sessions.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct SessionCount {
     pub(super) sent: u64,
     pub(super) good: u64,
@@ -128,7 +131,7 @@ pub(super) struct SessionCount {
     /// How long after the event before it the last one was sent that failed.
     pub(super) late: Duration,
     served_at: Option<Instant>,
-    event_at: Option<Instant>,
+    events: Vec<Instant>,
 }
 
 impl SessionCount {
@@ -146,8 +149,10 @@ impl SessionCount {
             Outcome::Silence | Outcome::Unsent => self.silent += 1,
             Outcome::Answered(..) => self.other += 1,
         }
-        // A failure that no event explains is as late as can be.
-        let since = self.event_at.map(|event| sent_at.saturating_duration_since(event));
+        // One that was under way when something happened may fail because of it, but not one that should
+        // have been answered long before. A failure that no event explains is as late as can be.
+        let before = self.events.iter().rev().find(|event| **event <= sent_at + UNDER_WAY_MAX);
+        let since = before.map(|event| sent_at.saturating_duration_since(*event));
         self.late = self.late.max(since.unwrap_or(Duration::MAX));
     }
 }
@@ -189,14 +194,14 @@ impl Sessions {
 
     /// Something happens now that may make some of them fail.
     pub(super) fn event(&self) {
-        self.count.lock().event_at = Some(now());
+        self.count.lock().events.push(now());
     }
 
     /// Asks no more, and waits for the answers to what was asked.
     pub(super) async fn stop(self) -> SessionCount {
         self.stop.store(true, Ordering::Relaxed);
         let _ended = self.task.await;
-        *self.count.lock()
+        self.count.lock().clone()
     }
 }
 
@@ -216,12 +221,18 @@ mod tests {
         let at = |seconds| begin + Duration::from_secs(seconds);
         let mut count = SessionCount::default();
         count.add(at(0), at(0), Outcome::Answered(200, false));
-        count.event_at = Some(at(1));
+        count.events.push(at(1));
         count.add(at(2), at(2), Outcome::Answered(503, true));
         count.add(at(3), at(6), Outcome::Silence);
         count.add(at(4), at(4), Outcome::Answered(200, false));
         assert_eq!((count.longest, count.late), (Duration::from_secs(4), Duration::from_secs(2)));
         assert_eq!((count.sent, count.good, count.refused, count.silent), (4, 2, 1, 1));
+        // The next event explains nothing that was to be answered before it, and what was under way.
+        count.events.push(at(20));
+        count.add(at(19), at(22), Outcome::Silence);
+        assert_eq!(count.late, Duration::from_secs(2));
+        count.add(at(18), at(21), Outcome::Silence);
+        assert_eq!(count.late, Duration::from_secs(17));
         let mut unexplained = SessionCount::default();
         unexplained.add(at(0), at(0), Outcome::Answered(503, true));
         assert_eq!(unexplained.late, Duration::MAX);

@@ -465,6 +465,7 @@ impl Lab {
 
     /// Nothing has gone astray so far.
     fn sound(&self) -> Result<(), String> {
+        self.partner.recorded()?;
         let ledger = self.ledger.lock();
         let (_, twice) = ledger.heard();
         if ledger.astray == 0 && twice == 0 {

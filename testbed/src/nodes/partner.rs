@@ -87,6 +87,8 @@ struct Shared {
     held: Mutex<Vec<String>>,
     holds: std::sync::atomic::AtomicBool,
     record: Mutex<File>,
+    /// Why the record is not all that it received.
+    unrecorded: Mutex<Option<std::io::Error>>,
     branches: AtomicU32,
     calls: AtomicUsize,
     /// Answers to nothing that it waited for.
@@ -123,6 +125,7 @@ impl Partner {
             held: Mutex::default(),
             holds: std::sync::atomic::AtomicBool::new(false),
             record: Mutex::new(record),
+            unrecorded: Mutex::default(),
             branches: AtomicU32::new(0),
             calls: AtomicUsize::new(0),
             surplus: AtomicUsize::new(0),
@@ -171,6 +174,14 @@ impl Partner {
     /// How many calls of edges it took.
     pub(crate) fn calls(&self) -> usize {
         self.shared.calls.load(Ordering::Relaxed)
+    }
+
+    /// Fails if the record is not all that it received: nothing may be said of what is not in it.
+    pub(crate) fn recorded(&self) -> Result<(), String> {
+        match &*self.shared.unrecorded.lock() {
+            None => Ok(()),
+            Some(error) => Err(format!("what the partner received could not be recorded: {error}")),
+        }
     }
 
     /// How many answers came that nobody waited for any more.
@@ -355,8 +366,9 @@ async fn carry(shared: &Shared, mut io: Box<dyn Io>, mut queue: mpsc::Receiver<S
                 if bytes.is_empty() {
                     return;
                 }
-                // A test that cannot keep its record fails when that is searched.
-                let _short = shared.record.lock().write_all(bytes);
+                if let Err(error) = shared.record.lock().write_all(bytes) {
+                    shared.unrecorded.lock().get_or_insert(error);
+                }
                 heard.extend_from_slice(bytes);
                 shared.hear(&mut heard)
             }
@@ -409,7 +421,7 @@ impl Shared {
                  m=message 5060 sip null\r\na=accept-types:text/plain\r\n"
             );
         }
-        let answer = request.answer_with("200 OK", "theirs", &more, &body);
+        let answer = request.answer("200 OK", "theirs", &more, &body);
         if request.tag("to").is_some() {
             self.notified.fetch_add(1, Ordering::Relaxed);
             let call_id = request.first("call-id").unwrap_or_default().to_owned();

@@ -73,13 +73,8 @@ impl Text {
         rest.split_once('>').map(|(uri, _)| uri)
     }
 
-    /// The answer to it, with `more` lines.
-    pub(crate) fn answer(&self, status: &str, tag: &str, more: &str) -> String {
-        self.answer_with(status, tag, more, "")
-    }
-
-    /// The same, with a body.
-    pub(crate) fn answer_with(&self, status: &str, tag: &str, more: &str, body: &str) -> String {
+    /// The answer to it, with `more` lines and a body.
+    pub(crate) fn answer(&self, status: &str, tag: &str, more: &str, body: &str) -> String {
         let mut answer = format!("SIP/2.0 {status}\r\n");
         for name in ["via", "from", "to", "call-id", "cseq"] {
             for value in self.all(name) {
@@ -146,7 +141,8 @@ mod tests {
         let text = Text::take(&mut heard, &mut 0).unwrap();
         assert_eq!((text.tag("from"), text.tag("to"), text.code()), (Some("f"), None, None));
         assert_eq!(text.contact(), Some("sip:TOKEN@sip.ours.example:5061"));
-        let mut answer = text.answer("200 OK", "t", "Contact: <sip:bob@them.example>\r\n").into();
+        let mut answer =
+            text.answer("200 OK", "t", "Contact: <sip:bob@them.example>\r\n", "").into();
         let answer = Text::take(&mut answer, &mut 0).unwrap();
         assert_eq!((answer.code(), answer.tag("to")), (Some(200), Some("t")));
         assert_eq!((answer.branch(), answer.first("cseq")), (text.branch(), Some("1 INVITE")));

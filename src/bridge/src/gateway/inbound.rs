@@ -126,12 +126,6 @@ impl Gateway {
         }
     }
 
-    /// The partner gave a request up (CANCEL). It is answered as if it had not: INVITE is answered
-    /// at once, and a message that reached the router cannot be taken back.
-    pub fn handle_cancelled(&mut self, key: RequestKey, now: Instant) {
-        let _ = (key, now);
-    }
-
     /// What became of an [`Effect::Deliver`]: the router took the message, or says why it did not.
     pub fn delivered(&mut self, key: RequestKey, taken: Result<(), StanzaCondition>, now: Instant) {
         let Some(arriving) = self.arriving.remove(&key) else { return };

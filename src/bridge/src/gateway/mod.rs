@@ -18,8 +18,9 @@ use crate::local::Pair;
 use crate::loops::OwnCalls;
 use crate::presence::{Fetch, Person, Watch};
 use crate::profile::Profile;
-use crate::session::Session;
+use crate::session::{Resting, Session};
 use crate::timers::Timers;
+use crate::weights::{WeightLimits, Weights};
 use crate::{GatewayConfig, RecordKey, sip};
 
 /// All IM sessions and presence subscriptions with SIP partners.
@@ -42,6 +43,8 @@ pub struct Gateway {
     seen: HashMap<Domain, Profile>,
     pub(crate) sessions: HashMap<Pair, Session>,
     pub(crate) session_count: Count,
+    /// Of the messages that wait in sessions.
+    weights: Weights,
     /// Messages of partners that the local router has not taken yet.
     pub(crate) arriving: HashMap<RequestKey, Arriving>,
     pub(crate) arriving_count: Count,
@@ -51,10 +54,7 @@ pub struct Gateway {
     pub(crate) subscription_count: Count,
     pub(crate) fetches: HashMap<String, Fetch>,
     pub(crate) fetch_count: Count,
-    /// Sessions with messages of before the start, in the order in which they are sent again.
-    pub(crate) resting: VecDeque<Pair>,
-    /// There is a way to partners.
-    pub(crate) reachable: bool,
+    pub(crate) resting: Resting,
     /// Nothing new is sent any more.
     pub(crate) stopping: bool,
 }
@@ -136,6 +136,7 @@ impl Gateway {
             seen: HashMap::new(),
             sessions: HashMap::new(),
             session_count: Count::default(),
+            weights: Weights::default(),
             arriving: HashMap::new(),
             arriving_count: Count::default(),
             watches: HashMap::new(),
@@ -144,8 +145,7 @@ impl Gateway {
             subscription_count: Count::default(),
             fetches: HashMap::new(),
             fetch_count: Count::default(),
-            resting: VecDeque::new(),
-            reachable: false,
+            resting: Resting::default(),
             stopping: false,
         }
     }
@@ -308,6 +308,12 @@ impl Gateway {
     }
 
     pub(crate) fn push(&mut self, effect: Effect) {
+        if let Effect::Release { receipt }
+        | Effect::Bounce { receipt, .. }
+        | Effect::Keep { receipt, .. } = &effect
+        {
+            self.weights.remove(*receipt);
+        }
         self.effects.push_back(effect);
     }
 
@@ -389,6 +395,8 @@ impl Gateway {
             }
             Scarce::Messages => (&mut self.arriving_count, shared(limits.undelivered_max)),
             Scarce::Looks => (&mut self.fetch_count, shared(limits.fetches_max)),
+            // By weight, and not by number: `take_weight`.
+            Scarce::Bytes => return Ok(()),
         };
         let domain = pair.remote.domain();
         let taken = count.try_add(pair, self.config.named.contains(domain), limits);
@@ -397,6 +405,23 @@ impl Gateway {
             self.push(Effect::Full { what, whose, domain });
         }
         taken
+    }
+
+    /// Counts what a message of a local user takes until its receipt is settled, if there is room; else
+    /// says so.
+    pub(crate) fn take_weight(&mut self, pair: &Pair, receipt: Receipt, weight: usize) -> bool {
+        let limits = WeightLimits {
+            total: self.config.limits.queued_bytes_max,
+            per_user: self.config.limits.queued_bytes_per_user_max,
+        };
+        match self.weights.try_add(receipt, &pair.local, weight, limits) {
+            Ok(()) => true,
+            Err(whose) => {
+                let domain = pair.remote.domain().clone();
+                self.push(Effect::Full { what: Scarce::Bytes, whose, domain });
+                false
+            }
+        }
     }
 
     /// A Call-ID that we know again.

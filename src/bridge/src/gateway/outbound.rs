@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use gatehouse_types::Jid;
 use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition, StanzaKind};
 
-use crate::effect::Receipt;
-use crate::gateway::TimerKey;
+use crate::effect::{Receipt, Way};
 use crate::local::{self, Pair};
 use crate::{Gateway, RequestKey};
 
@@ -64,27 +63,32 @@ impl Gateway {
     }
 
     /// Takes a message of a local user that the gateway of before did not get done, `age` after it came.
-    /// It is sent once partners can be reached ([`set_reachable`](Self::set_reachable)), before what
-    /// comes later for the same contact, and perhaps for the second time: whether the partner took it
-    /// before is not known. What is too old is bounced.
-    pub fn recover(&mut self, stanza: Stanza, receipt: Receipt, age: Duration, now: Instant) {
+    /// It is sent once its way is there ([`set_reachable`](Self::set_reachable)), before what comes later
+    /// for the same contact, and perhaps for the second time: whether the partner took it before is not
+    /// known. What is too old is bounced.
+    pub fn recover(
+        &mut self,
+        (stanza, receipt): (Stanza, Receipt),
+        way: Way,
+        age: Duration,
+        now: Instant,
+    ) {
         let left = self.config.deliver_within.saturating_sub(age);
         let pair = pair_of(&stanza).filter(|_| !stanza.is_answer());
         match pair {
             Some(pair) if !left.is_zero() => {
-                self.rest(&pair, now);
+                self.rest(&pair, way, now);
                 self.message_from_user(pair, (stanza, receipt), now + left, now);
             }
             _ => self.bounce_late((stanza, receipt)),
         }
     }
 
-    /// There is a way to partners, or none. It matters only to what was recovered: what users say now
-    /// is sent, or fails, at once.
-    pub fn set_reachable(&mut self, reachable: bool, now: Instant) {
-        self.reachable = reachable;
-        let waits = reachable && !self.resting.is_empty();
-        self.timers.set(&TimerKey::Recovery, waits.then_some(now));
+    /// This way is there, or is not. It matters only to what was recovered: what users say now is sent,
+    /// or fails, at once.
+    pub fn set_reachable(&mut self, way: Way, reachable: bool, now: Instant) {
+        self.resting.of(way).reachable = reachable;
+        self.set_recovery_timer(now);
     }
 
     /// A local user's client refused what came from a partner: if the partner still waits for its

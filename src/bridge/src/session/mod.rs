@@ -15,7 +15,7 @@ use gatehouse_sip::{Dialog, Message, Method};
 use gatehouse_types::Jid;
 use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition};
 
-use crate::effect::{OutgoingId, Receipt, Scarce};
+use crate::effect::{OutgoingId, Receipt, Scarce, Way};
 use crate::gateway::{Owner, Purpose, TimerKey};
 use crate::local::{self, Pair, Said};
 use crate::profile::Profile;
@@ -68,6 +68,8 @@ struct Leg {
     dialog: Dialog,
     /// Of the INVITE, if it was ours: for answers that come again.
     invite: Option<(OutgoingId, Box<Message>)>,
+    /// Their tags in dialogs that other devices began by answering it, too.
+    declined: Vec<String>,
     typing: Typing,
     typing_sent: Composing,
     last_heard: Instant,
@@ -99,9 +101,47 @@ struct UnderWay {
     tag: Option<String>,
 }
 
+/// Sessions with messages of before the start.
+#[derive(Debug, Default)]
+pub(crate) struct Resting {
+    outside: Rest,
+    inside: Rest,
+}
+
+/// Those of one way.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    /// The way is there.
+    pub(crate) reachable: bool,
+    /// In the order in which they are sent again.
+    pairs: VecDeque<Pair>,
+}
+
+impl Resting {
+    pub(crate) fn of(&mut self, way: Way) -> &mut Rest {
+        match way {
+            Way::Outside => &mut self.outside,
+            Way::Inside => &mut self.inside,
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        [&self.outside, &self.inside].iter().any(|rest| rest.reachable && !rest.pairs.is_empty())
+    }
+}
+
+impl Rest {
+    fn next(&mut self) -> Option<Pair> {
+        if self.reachable { self.pairs.pop_front() } else { None }
+    }
+}
+
 /// Between two sessions with messages of before the start: all partners at once would be too much for
 /// the edges.
 const RECOVERY_GAP: Duration = Duration::from_millis(5);
+
+/// Devices that may answer one INVITE besides the first, and are told BYE.
+const DECLINED_MAX: usize = 8;
 
 /// An RFC 3428 message outside a session, all of it.
 const PAGER_BYTES_MAX: usize = 1300;
@@ -205,30 +245,36 @@ impl Gateway {
     }
 
     /// What waits in this session, from now on, is of before the start.
-    pub(crate) fn rest(&mut self, pair: &Pair, now: Instant) {
+    pub(crate) fn rest(&mut self, pair: &Pair, way: Way, now: Instant) {
         if !self.sessions.contains_key(pair)
             && self.open_session(pair, now)
             && let Some(session) = self.sessions.get_mut(pair)
         {
             session.resting = true;
-            self.resting.push_back(pair.clone());
-            self.set_reachable(self.reachable, now);
+            self.resting.of(way).pairs.push_back(pair.clone());
+            self.set_recovery_timer(now);
         }
     }
 
-    /// The turn of one more session with messages of before the start.
+    /// The turn of one more session with messages of before the start, for each way that is there.
     pub(crate) fn recovery_due(&mut self, now: Instant) {
-        while let Some(pair) = self.resting.pop_front() {
-            // It may be over.
-            let Some(session) = self.sessions.get_mut(&pair) else { continue };
-            if std::mem::take(&mut session.resting) {
-                self.session_touched(&pair, now);
-                self.settle(&pair, now);
-                break;
+        for way in [Way::Outside, Way::Inside] {
+            while let Some(pair) = self.resting.of(way).next() {
+                // It may be over.
+                let Some(session) = self.sessions.get_mut(&pair) else { continue };
+                if std::mem::take(&mut session.resting) {
+                    self.session_touched(&pair, now);
+                    self.settle(&pair, now);
+                    break;
+                }
             }
         }
-        let next = (!self.resting.is_empty()).then_some(now + RECOVERY_GAP);
-        self.timers.set(&TimerKey::Recovery, next);
+        self.set_recovery_timer(now + RECOVERY_GAP);
+    }
+
+    /// The next turn is at `at`, if there is anybody whose turn it can be.
+    pub(crate) fn set_recovery_timer(&mut self, at: Instant) {
+        self.timers.set(&TimerKey::Recovery, self.resting.is_waiting().then_some(at));
     }
 
     /// The moment of a session has come: nothing was said for long, or an INVITE rang for long.
@@ -261,6 +307,11 @@ impl Gateway {
 
     /// Policy lets the two not talk any more.
     pub(crate) fn forbid_session(&mut self, pair: &Pair) {
+        // One whose turn has not come yet is not sent after its author was told so.
+        if let Some(under_way) = self.sessions.get(pair).and_then(|it| it.under_way.as_ref()) {
+            let id = under_way.id;
+            self.push(crate::Effect::Cancel { id });
+        }
         let text = "the policy of this server does not let you talk to this contact any more";
         self.bounce_queue(pair, (ErrorKind::Cancel, StanzaCondition::PolicyViolation, text));
         self.end_session(pair, true);
@@ -273,12 +324,8 @@ impl Gateway {
         let waits = session.under_way.is_some() && !at_once;
         let first = session.queue.pop_front_if(|_| waits);
         let rest = std::mem::replace(&mut session.queue, first.into_iter().collect());
-        let text = "the gateway to SIP partners is stopping; send it again in a minute";
-        let text = self.sentence(text);
-        for Outgoing { stanza, receipt, .. } in rest {
-            let condition = StanzaCondition::RemoteServerTimeout;
-            let error = stanza.bounce(ErrorKind::Wait, condition, &text);
-            self.push(crate::Effect::Keep { receipt, error });
+        for outgoing in rest {
+            self.keep(outgoing);
         }
         if !waits {
             self.end_session(pair, true);
@@ -292,6 +339,15 @@ impl Gateway {
         for leg in main.into_iter().chain(spare) {
             self.hang_up(leg);
         }
+    }
+
+    /// The gateway stops before the partner answered.
+    fn keep(&mut self, Outgoing { stanza, receipt, .. }: Outgoing) {
+        let text = "the gateway to SIP partners is stopping; send it again in a minute";
+        let text = self.sentence(text);
+        let condition = StanzaCondition::RemoteServerTimeout;
+        let error = stanza.bounce(ErrorKind::Wait, condition, &text);
+        self.push(crate::Effect::Keep { receipt, error });
     }
 
     /// Ends all dialogs of a session whose queue is empty. `tell`: the local user hears `gone`.
@@ -339,7 +395,9 @@ impl Gateway {
     ) {
         let Some(session) = self.sessions.get_mut(pair) else { return };
         let tag = dialog.id.local_tag.clone();
-        let leg = Leg { dialog, invite, typing, typing_sent: Composing::Idle, last_heard: now };
+        let typing_sent = Composing::Idle;
+        let declined = Vec::new();
+        let leg = Leg { dialog, invite, declined, typing, typing_sent, last_heard: now };
         let dropped = session.put_leg(leg);
         self.tags.insert(tag, Owner::Session(pair.clone()));
         if let Some(dropped) = dropped {

@@ -6,7 +6,9 @@ use gatehouse_sip::composing::{self, Composing, ISCOMPOSING, KEYBOARD};
 use gatehouse_sip::{Dialog, HeaderName, Message, Method, Status, sdp};
 use gatehouse_xmpp::{ErrorKind, Stanza, StanzaCondition};
 
-use super::{Invite, Mode, Outgoing, PAGER_BYTES_MAX, Typing, UnderWay, describe, typing_of};
+use super::{
+    DECLINED_MAX, Invite, Mode, Outgoing, PAGER_BYTES_MAX, Typing, UnderWay, describe, typing_of,
+};
 use crate::effect::{Effect, OutgoingId, Receipt};
 use crate::gateway::Purpose;
 use crate::local::{self, Pair, Said};
@@ -45,6 +47,9 @@ impl Gateway {
             .is_some_and(|session| session.queue.len() >= limits.queue_len_max)
         {
             let text = "too many messages wait for this contact";
+            Some((ErrorKind::Wait, StanzaCondition::ResourceConstraint, text))
+        } else if !self.take_weight(&pair, receipt, stanza.weight()) {
+            let text = "too much waits for your SIP contacts to answer";
             Some((ErrorKind::Wait, StanzaCondition::ResourceConstraint, text))
         } else if !self.open_session(&pair, now) {
             let text = "too many conversations with SIP contacts";
@@ -234,11 +239,17 @@ impl Gateway {
         let is_it = |known: &&mut super::Leg| known.invite.as_ref().is_some_and(|i| i.0 == id);
         let Some(leg) = session.legs().find(is_it) else { return };
         let Some((_, invite)) = &leg.invite else { return };
-        let tag = response.to().ok().and_then(|to| to.tag().map(str::to_owned));
-        if tag.as_deref() == Some(leg.dialog.id.remote_tag.as_str()) {
+        let tag = response.to().ok().and_then(|to| to.tag().map(str::to_owned)).unwrap_or_default();
+        if tag == leg.dialog.id.remote_tag {
             let ack = leg.dialog.clone().request(Method::Ack);
             self.push(Effect::Ack { ack });
-        } else {
+        } else if leg.declined.contains(&tag) {
+            if let Ok(mut dialog) = Dialog::established(invite, response) {
+                let ack = dialog.request(Method::Ack);
+                self.push(Effect::Ack { ack });
+            }
+        } else if leg.declined.len() < DECLINED_MAX {
+            leg.declined.push(tag);
             let invite = invite.clone();
             self.decline(&invite, response);
         }
@@ -298,9 +309,24 @@ impl Gateway {
         if let (Some(tag), 408 | 480 | 481) = (tag, status.code()) {
             self.leg_died(pair, tag);
         }
-        if !again {
-            let (kind, condition, text) = condition::from_response(response);
-            self.first_failed(pair, (kind, condition, &text));
+        if again {
+            return;
+        }
+        // What we give up ourselves, because we stop, may arrive after the next start: its author is not
+        // told that it does not. The same of a partner, or an edge, that stops with us.
+        if self.stopping && matches!(status.code(), 408 | 503) {
+            self.keep_first(pair);
+            return;
+        }
+        let (kind, condition, text) = condition::from_response(response);
+        self.first_failed(pair, (kind, condition, &text));
+    }
+
+    /// The first of the queue is for the next start.
+    fn keep_first(&mut self, pair: &Pair) {
+        let Some(session) = self.sessions.get_mut(pair) else { return };
+        if let Some(first) = session.queue.pop_front() {
+            self.keep(first);
         }
     }
 

@@ -14,6 +14,8 @@ use super::caps::Kind;
 
 /// Clients of which an account remembers that they were told.
 const TOLD_MAX: usize = 2000;
+/// Of these, what is kept for the account's own: contacts come in any number.
+const TOLD_OWN: usize = 200;
 /// Contacts of which an account remembers how much they were sent.
 const CONTACTS_MAX: usize = 1000;
 /// Bytes of items that a contact may be sent because of its presence, all its clients together: all that
@@ -73,12 +75,18 @@ impl Personal {
             metrics::counter!("gatehouse_pep_held_back_total").increment(1);
             return false;
         }
+        let room = if is_own { TOLD_MAX } else { TOLD_MAX - TOLD_OWN };
         let known = state.told.len();
         match state.told.get_mut(client) {
             Some(told) => told.kind = Arc::clone(kind),
-            None if known < TOLD_MAX => {
+            None if known < room => {
                 let told = Told { kind: Arc::clone(kind), items: HashMap::new() };
                 state.told.insert(client.clone(), told);
+            }
+            // It would be told everything again with each presence.
+            None if !is_own => {
+                metrics::counter!("gatehouse_pep_held_back_total").increment(1);
+                return false;
             }
             None => {}
         }
@@ -97,11 +105,8 @@ impl Personal {
     pub(super) fn sent(&self, client: &Jid, bytes: usize, now: Instant) {
         let mut state = self.0.lock();
         let contact = client.to_bare();
-        if state.sent.len() >= CONTACTS_MAX && !state.sent.contains_key(&contact) {
-            state.sent.retain(|_, (bytes, at)| left(*bytes, *at, now) > 0);
-            if state.sent.len() >= CONTACTS_MAX {
-                return;
-            }
+        if !state.has_room_for(&contact, now) {
+            return;
         }
         let (sum, at) = state.sent.entry(contact).or_insert((0, now));
         *sum = left(*sum, *at, now).saturating_add(LOOK_BYTES.max(bytes as u64));
@@ -110,9 +115,21 @@ impl Personal {
 }
 
 impl State {
-    fn may_have(&self, client: &Jid, now: Instant) -> bool {
-        let had = self.sent.get(&client.to_bare());
+    /// Nobody may have anything of whom it could not be remembered.
+    fn may_have(&mut self, client: &Jid, now: Instant) -> bool {
+        let contact = client.to_bare();
+        let had = self.sent.get(&contact);
         had.is_none_or(|(bytes, at)| left(*bytes, *at, now) < BURST)
+            && self.has_room_for(&contact, now)
+    }
+
+    /// True if it can be remembered how much a contact was sent.
+    fn has_room_for(&mut self, contact: &Jid, now: Instant) -> bool {
+        if self.sent.len() >= CONTACTS_MAX && !self.sent.contains_key(contact) {
+            self.sent.retain(|_, (bytes, at)| left(*bytes, *at, now) > 0);
+            return self.sent.len() < CONTACTS_MAX;
+        }
+        true
     }
 }
 
@@ -177,13 +194,23 @@ mod tests {
             personal.sent(&format!("c{number}@d.example/r").parse().unwrap(), 1, now);
         }
         assert_eq!(personal.0.lock().sent.len(), CONTACTS_MAX);
+        // Of whom nothing can be remembered gets nothing.
+        let new = "new@d.example/r".parse().unwrap();
+        assert!(!personal.tells(&new, &kind("v"), false, now));
+        assert!(personal.tells(&"c1@d.example/r".parse().unwrap(), &kind("v"), false, now));
+        assert!(personal.tells(&new, &kind("v"), true, now), "it is one of ours");
+        personal.gone(&new);
         // What counts no more makes room.
         let later = now + Duration::from_secs(60);
         personal.sent(&"new@d.example/r".parse().unwrap(), 1, later);
         assert_eq!(personal.0.lock().sent.len(), 1);
-        for number in 0..TOLD_MAX + 10 {
-            let client = format!("c@d.example/{number}").parse().unwrap();
-            personal.tells(&client, &kind("v"), true, now);
+        for (is_own, places) in [(false, TOLD_MAX - TOLD_OWN), (true, TOLD_MAX)] {
+            for number in 0..TOLD_MAX + 10 {
+                let client = format!("c@d.example/{is_own}-{number}").parse().unwrap();
+                let is_told = personal.tells(&client, &kind("v"), is_own, now);
+                assert!(is_told || !is_own, "one of ours is told in any case");
+            }
+            assert_eq!(personal.0.lock().told.len(), places);
         }
         assert_eq!(personal.0.lock().told.len(), TOLD_MAX);
     }

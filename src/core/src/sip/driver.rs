@@ -2,14 +2,14 @@ mod heard;
 mod stored;
 mod ways;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gatehouse_bridge::{Effect, Failure, Gateway, OutgoingId, Receipt, RequestKey};
+use gatehouse_bridge::{Effect, Failure, Gateway, OutgoingId, Receipt, RequestKey, Way};
 use gatehouse_net::{Tasks, now};
 use gatehouse_policy::{Hop, Policy, Protocol};
-use gatehouse_sip::{ClientKey, Flow, Role, ServerKey, TransactionLimits, Transactions};
+use gatehouse_sip::{ClientKey, Flow, Method, Role, ServerKey, TransactionLimits, Transactions};
 use gatehouse_trunk::sip::{FromEdge, SipEdges};
 use gatehouse_types::{Domain, Jid, Local, Remote};
 use gatehouse_xmpp::{Seed, Stanza, StanzaCondition};
@@ -18,6 +18,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use self::stored::Recovery;
 use self::ways::Attempt;
 use super::attempts::Attempts;
 use super::full::Full;
@@ -49,6 +50,8 @@ pub(super) struct Driver {
     replies: mpsc::Receiver<Stanza>,
     /// Messages to be stored, until their keeper starts.
     wishes: Option<mpsc::Receiver<Wish>>,
+    /// Of messages that the core of before left.
+    recovery: Recovery,
     answers: Arc<Answers>,
     lanes: Lanes,
     /// Requests that wait for their turn with a partner.
@@ -65,6 +68,7 @@ pub(super) struct Driver {
     clients: HashMap<OutgoingId, ClientKey>,
     /// INVITEs that were accepted, and until when their 2xx may come again; oldest first.
     accepted: VecDeque<(Instant, OutgoingId)>,
+    accepted_ids: HashSet<OutgoingId>,
     /// Which server transaction a request of a partner is.
     requests: HashMap<RequestKey, ServerKey>,
     last_request: u64,
@@ -84,6 +88,8 @@ pub(super) struct Driver {
 #[derive(Debug, Default)]
 struct Flows {
     names: Vec<Arc<str>>,
+    /// The link that each had when it was last looked at.
+    links: Vec<Option<u64>>,
 }
 
 impl Flows {
@@ -91,9 +97,23 @@ impl Flows {
     fn of(&mut self, edge: &Arc<str>) -> Flow {
         let at = self.names.iter().position(|name| name == edge).unwrap_or_else(|| {
             self.names.push(Arc::clone(edge));
+            self.links.push(None);
             self.names.len() - 1
         });
         Flow { id: at as u64, reliable: true }
+    }
+
+    /// The flows that had another link when they were last looked at: what was under way there is lost.
+    fn lost(&mut self, now: impl Fn(&str) -> Option<u64>) -> Vec<Flow> {
+        let mut lost = Vec::new();
+        for (at, (name, known)) in self.names.iter().zip(&mut self.links).enumerate() {
+            let link = now(name);
+            if known.is_some() && *known != link {
+                lost.push(Flow { id: at as u64, reliable: true });
+            }
+            *known = link;
+        }
+        lost
     }
 
     fn name(&self, flow: Flow) -> Option<&Arc<str>> {
@@ -126,6 +146,7 @@ impl Driver {
             stanzas,
             replies,
             wishes: Some(wishes),
+            recovery: Recovery::begin(now()),
             answers: lanes.answers(),
             lanes,
             windows: Windows::default(),
@@ -138,6 +159,7 @@ impl Driver {
             outgoing: HashMap::new(),
             clients: HashMap::new(),
             accepted: VecDeque::new(),
+            accepted_ids: HashSet::new(),
             requests: HashMap::new(),
             last_request: 0,
             owed: HashMap::new(),
@@ -157,7 +179,7 @@ impl Driver {
         let mut edges = self.edges().changes();
         let mut inside = self.inside.changes();
         let (mut policy_is_there, mut inside_is_there) = (true, true);
-        let answers = Arc::clone(&self.answers);
+        let (answers, drained) = (Arc::clone(&self.answers), self.lanes.drained());
         loop {
             self.probe();
             self.settle().await;
@@ -171,6 +193,7 @@ impl Driver {
             .into_iter()
             .flatten()
             .min();
+            let (recovery_at, is_idle) = (self.recovery.at(), self.lanes.are_idle());
             // Not `biased`: no partner keeps us from what users say, nor the other way round.
             tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -178,6 +201,11 @@ impl Driver {
                     self.transactions.handle_timeout(now());
                     self.gateway.handle_timeout(now());
                     self.expire();
+                }
+                // Nothing else tells that more may be read.
+                () = drained.notified(), if !is_idle => {}
+                () = sleep_until(recovery_at), if recovery_at.is_some() && is_idle => {
+                    self.go_on_recovering().await;
                 }
                 outcomes = answers.next() => {
                     for (key, outcome) in outcomes {
@@ -255,29 +283,28 @@ impl Driver {
         &self.parts.trunk.edges
     }
 
-    /// What was under way over an edge that is gone has failed.
+    /// What was under way over a link that is gone has failed, also if there is another one by now.
     fn edges_changed(&mut self) {
-        let up = self.edges().names();
-        let gone: Vec<Flow> = self
-            .flows
-            .names
-            .iter()
-            .enumerate()
-            .filter(|(_, name)| !up.contains(name))
-            .map(|(at, _)| Flow { id: at as u64, reliable: true })
-            .collect();
-        for flow in gone {
-            // Any other edge can bring an answer home.
-            self.transactions.requests_lost(flow);
-        }
+        self.note_links();
         self.note_ways();
     }
 
-    /// Tells the gateway whether partners can be reached.
+    /// Looks which links there are; before anything is sent, too, so that what goes over a new one is not
+    /// taken for lost with the old one.
+    fn note_links(&mut self) {
+        let edges = self.edges().clone();
+        for flow in self.flows.lost(|edge| edges.link(edge)) {
+            // Any other edge can bring an answer home.
+            self.transactions.requests_lost(flow);
+        }
+    }
+
+    /// Tells the gateway which ways there are.
     fn note_ways(&mut self) {
-        let inside = self.inside.changes();
-        let reachable = !self.edges().names().is_empty() || !inside.borrow().is_empty();
-        self.gateway.set_reachable(reachable, now());
+        let inside = !self.inside.changes().borrow().is_empty();
+        self.gateway.set_reachable(Way::Inside, inside, now());
+        let outside = !self.edges().names().is_empty();
+        self.gateway.set_reachable(Way::Outside, outside, now());
     }
 
     fn note_owed(&mut self, owed: Owed) -> Receipt {
@@ -313,6 +340,7 @@ impl Driver {
     /// What was accepted long ago is not accepted again.
     fn forget_accepted(&mut self) {
         while let Some((_, id)) = self.accepted.pop_front_if(|(until, _)| *until <= now()) {
+            self.accepted_ids.remove(&id);
             self.forget_client(id);
         }
     }
@@ -323,7 +351,9 @@ impl Driver {
             Effect::Ack { ack } => self.send_ack(ack),
             Effect::Cancel { id } => {
                 if let Some(key) = self.clients.get(&id) {
-                    self.transactions.cancel(key, now());
+                    if key.method == Method::Invite {
+                        self.transactions.cancel(key, now());
+                    }
                 } else if self.windows.withdraw(id) {
                     self.gateway.handle_failure(id, Failure::Unreachable, now());
                 }

@@ -78,6 +78,8 @@ pub(super) struct Lanes {
     lanes: Vec<mpsc::Sender<Job>>,
     budget: Arc<Semaphore>,
     answers: Arc<Answers>,
+    /// The router has taken one more.
+    drained: Arc<Notify>,
     /// Bounces and answers for which there was no room: they are all that is left of what was taken,
     /// so they wait, and nothing new is taken meanwhile.
     late: VecDeque<(Stanza, Owed)>,
@@ -88,23 +90,29 @@ struct Job {
     stanza: Stanza,
     /// Who waits until the stanza is safe.
     owed: Owed,
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 impl Lanes {
     pub(super) fn start(router: &Router, tasks: &Tasks) -> Self {
         let unread = Unread::start(router, info_span!("sip.unread"), tasks);
+        let drained = Arc::<Notify>::default();
         let lanes = (0..LANES).map(|lane| {
             // As long as the budget: it is never full.
             let (sender, mut jobs) = mpsc::channel::<Job>(BUDGET);
             let (router, unread) = (router.clone(), unread.clone());
+            let drained = Arc::clone(&drained);
             tasks.spawn(info_span!("sip.lane", lane), async move {
-                while let Some(Job { stanza, owed, _place }) = jobs.recv().await {
+                while let Some(Job { stanza, owed, place }) = jobs.recv().await {
                     if let Err(condition) = router.take_from_gateway(stanza, owed.clone()).await {
                         owed.refuse(condition);
                     }
-                    unread.watch(owed);
+                    unread.watch(owed).await;
+                    drop(place);
+                    drained.notify_one();
                 }
+                // We are stopping, and whoever else removes what is done with may be gone.
+                router.let_go().await;
             });
             sender
         });
@@ -112,8 +120,14 @@ impl Lanes {
             lanes: lanes.collect(),
             budget: Arc::new(Semaphore::new(BUDGET)),
             answers: Arc::default(),
+            drained,
             late: VecDeque::new(),
         }
+    }
+
+    /// Tells of each stanza that the router has taken: there may be room again, or little to do.
+    pub(super) fn drained(&self) -> Arc<Notify> {
+        Arc::clone(&self.drained)
     }
 
     /// What became of messages of partners.
@@ -124,6 +138,11 @@ impl Lanes {
     /// True while more may be read from the edges and taken from users.
     pub(super) fn have_room(&self) -> bool {
         self.late.is_empty() && self.budget.available_permits() > RESERVE
+    }
+
+    /// True if there is so little to do that what nobody waits for may be added.
+    pub(super) fn are_idle(&self) -> bool {
+        self.late.is_empty() && self.budget.available_permits() > BUDGET - RESERVE
     }
 
     /// True if something waits for room.
@@ -146,7 +165,7 @@ impl Lanes {
             && let Ok(place) = Arc::clone(&self.budget).try_acquire_owned()
             && let Some((stanza, owed)) = self.late.pop_front()
         {
-            self.hand_over(Job { stanza, owed, _place: place });
+            self.hand_over(Job { stanza, owed, place });
         }
     }
 
@@ -170,7 +189,7 @@ impl Lanes {
             Some(place) => {
                 let answers = Arc::clone(&self.answers);
                 let owed = Owed::answer(Answer { key, outcome: Ok(()), answers });
-                self.hand_over(Job { stanza, owed, _place: place });
+                self.hand_over(Job { stanza, owed, place });
                 true
             }
             None => {
@@ -218,6 +237,7 @@ mod tests {
             lanes: vec![lane; LANES],
             budget: Arc::new(Semaphore::new(BUDGET)),
             answers: Arc::default(),
+            drained: Arc::default(),
             late: VecDeque::new(),
         };
         assert!(lanes.have_room() && !lanes.are_late());

@@ -1,4 +1,4 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,8 @@ use gatehouse_types::Domain;
 const UNDER_WAY_MAX: usize = 128;
 /// Requests that may wait for all pairs together; as many as there may be transactions.
 const WAITING_MAX: usize = 20_000;
+/// And for one pair: it may be silent, and others are not.
+const WAITING_OF_PAIR_MAX: usize = WAITING_MAX / 4;
 /// How long a request that somebody waits for may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a NOTIFY may: nobody waits for it, and the next one says what is so by then.
@@ -27,13 +29,20 @@ pub(super) struct Windows<I> {
     pairs: HashMap<Pair, Window<I>>,
     /// Whose place a request holds.
     under_way: HashMap<I, Pair>,
-    waiting: usize,
+    /// In whose queue a request waits.
+    waiting: HashMap<I, Pair>,
+    /// The same by their ends.
+    ends: BTreeMap<End, I>,
+    last_turn: u64,
     /// Pairs in which a place may be free.
     open: VecDeque<Pair>,
 }
 
 /// Our domain and the partner's.
 type Pair = (Domain, Domain);
+
+/// When a request has waited too long, and a number that no other has.
+type End = (Instant, u64);
 
 #[derive(Debug)]
 struct Window<I> {
@@ -48,7 +57,7 @@ struct Window<I> {
 struct Waiting<I> {
     id: I,
     request: Message,
-    until: Instant,
+    end: End,
 }
 
 /// What becomes of a request.
@@ -64,7 +73,14 @@ pub(super) enum Turn {
 
 impl<I> Default for Windows<I> {
     fn default() -> Self {
-        Self { pairs: HashMap::new(), under_way: HashMap::new(), waiting: 0, open: VecDeque::new() }
+        Self {
+            pairs: HashMap::new(),
+            under_way: HashMap::new(),
+            waiting: HashMap::new(),
+            ends: BTreeMap::new(),
+            last_turn: 0,
+            open: VecDeque::new(),
+        }
     }
 }
 
@@ -78,7 +94,7 @@ impl<I> Default for Window<I> {
 impl<I: Copy + Eq + Hash> Windows<I> {
     /// True if nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting == 0
+        self.waiting.is_empty()
     }
 
     /// A request of the gateway that goes to a partner.
@@ -91,16 +107,19 @@ impl<I: Copy + Eq + Hash> Windows<I> {
             self.under_way.insert(id, pair);
             return Turn::Now(Box::new(request));
         }
-        if self.waiting >= WAITING_MAX {
+        if self.waiting.len() >= WAITING_MAX || window.len() >= WAITING_OF_PAIR_MAX {
             return Turn::Never;
         }
-        self.waiting += 1;
         metrics::counter!("gatehouse_sip_requests_held_total").increment(1);
-        if request.method() == Some(Method::Notify) {
-            window.notifies.push_back(Waiting { id, request, until: now + NOTIFY_PATIENCE });
-        } else {
-            window.urgent.push_back(Waiting { id, request, until: now + PATIENCE });
-        }
+        let (queue, patience) = match request.method() {
+            Some(Method::Notify) => (&mut window.notifies, NOTIFY_PATIENCE),
+            _ => (&mut window.urgent, PATIENCE),
+        };
+        self.last_turn += 1;
+        let end = (now + patience, self.last_turn);
+        queue.push_back(Waiting { id, request, end });
+        self.waiting.insert(id, pair);
+        self.ends.insert(end, id);
         Turn::Later
     }
 
@@ -128,8 +147,14 @@ impl<I: Copy + Eq + Hash> Windows<I> {
             if window.under_way >= UNDER_WAY_MAX {
                 continue;
             }
-            let Some(Waiting { id, request, .. }) = window.pop() else { continue };
-            self.waiting -= 1;
+            let Some(Waiting { id, request, end }) = window.pop() else {
+                if window.under_way == 0 {
+                    self.pairs.remove(&pair);
+                }
+                continue;
+            };
+            self.waiting.remove(&id);
+            self.ends.remove(&end);
             window.under_way += 1;
             if window.under_way < UNDER_WAY_MAX && !window.is_quiet() {
                 // The others first.
@@ -143,44 +168,43 @@ impl<I: Copy + Eq + Hash> Windows<I> {
 
     /// One that has waited too long.
     pub(super) fn expired(&mut self, now: Instant) -> Option<I> {
-        let is_over = |waiting: &mut Waiting<I>| waiting.until <= now;
-        for window in self.pairs.values_mut() {
-            let late = window.urgent.pop_front_if(is_over);
-            if let Some(late) = late.or_else(|| window.notifies.pop_front_if(is_over)) {
-                self.waiting -= 1;
-                return Some(late.id);
-            }
-        }
-        None
+        let (_, &id) = self.ends.first_key_value().filter(|((end, _), _)| *end <= now)?;
+        self.withdraw(id).then_some(id)
     }
 
     /// When [`expired`](Self::expired) has something to say.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        if self.waiting == 0 {
-            return None;
-        }
-        let first = |waiting: &VecDeque<Waiting<I>>| waiting.front().map(|waiting| waiting.until);
-        let of = |window: &Window<I>| [first(&window.urgent), first(&window.notifies)];
-        self.pairs.values().flat_map(of).flatten().min()
+        self.ends.first_key_value().map(|((end, _), _)| *end)
     }
 
     /// Gives a request up that waits; false if it does not.
     pub(super) fn withdraw(&mut self, id: I) -> bool {
-        let is_it = |waiting: &Waiting<I>| waiting.id == id;
-        for window in self.pairs.values_mut() {
-            if let Some(at) = window.urgent.iter().position(is_it) {
-                window.urgent.remove(at);
-                self.waiting -= 1;
-                return true;
-            }
-        }
-        false
+        let Some(pair) = self.waiting.remove(&id) else { return false };
+        let waiting = self.pairs.get_mut(&pair).and_then(|window| window.take(id));
+        let Some(waiting) = waiting else { return false };
+        self.ends.remove(&waiting.end);
+        true
     }
 }
 
 impl<I> Window<I> {
     fn is_quiet(&self) -> bool {
         self.urgent.is_empty() && self.notifies.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.urgent.len() + self.notifies.len()
+    }
+
+    /// Takes one out of the middle; who has waited too long stands at the front.
+    fn take(&mut self, id: I) -> Option<Waiting<I>>
+    where
+        I: Eq,
+    {
+        [&mut self.urgent, &mut self.notifies].into_iter().find_map(|queue| {
+            let at = queue.iter().position(|waiting| waiting.id == id)?;
+            queue.remove(at)
+        })
     }
 
     fn pop(&mut self) -> Option<Waiting<I>> {
@@ -240,7 +264,7 @@ mod tests {
             assert_eq!(next, id + UNDER_WAY_MAX as u64);
             assert!(windows.next().is_none());
         }
-        assert_eq!((windows.waiting, windows.poll_timeout()), (0, None));
+        assert_eq!((windows.is_empty(), windows.poll_timeout()), (true, None));
         for id in 0..=6000 {
             windows.leave(id);
         }
@@ -282,14 +306,35 @@ mod tests {
     }
 
     #[test]
-    fn no_more_wait_than_fit() {
+    fn no_more_wait_than_fit_and_one_pair_takes_a_quarter() {
         let (mut windows, now) = start();
-        let full = (UNDER_WAY_MAX + WAITING_MAX) as u64;
-        for id in 0..full {
-            let turn = windows.enter(id, request(Method::Notify, "a.example"), now);
-            assert!(!matches!(turn, Turn::Never), "{id}");
+        let mut id = 0;
+        let mut fill = |windows: &mut Windows<u64>, remote: &str| {
+            let mut taken = 0;
+            loop {
+                id += 1;
+                match windows.enter(id, request(Method::Notify, remote), now) {
+                    Turn::Never => return taken,
+                    Turn::Now(_) | Turn::Later => taken += 1,
+                }
+            }
+        };
+        for remote in ["a.example", "b.example", "c.example", "d.example"] {
+            assert_eq!(fill(&mut windows, remote), UNDER_WAY_MAX + WAITING_OF_PAIR_MAX, "{remote}");
         }
-        let turn = windows.enter(full, request(Method::Notify, "a.example"), now);
-        assert!(matches!(turn, Turn::Never));
+        assert_eq!(fill(&mut windows, "e.example"), UNDER_WAY_MAX);
+        // What ends is out of all lists.
+        let (mut went, mut over) = (0, 0);
+        for id in 0..1000 {
+            windows.leave(id);
+        }
+        while windows.next().is_some() {
+            went += 1;
+        }
+        while windows.expired(now + NOTIFY_PATIENCE).is_some() {
+            over += 1;
+        }
+        assert_eq!(went + over, WAITING_MAX);
+        assert!(windows.is_empty() && windows.ends.is_empty());
     }
 }

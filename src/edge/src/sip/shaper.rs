@@ -9,6 +9,9 @@ use gatehouse_types::Domain;
 /// What waits leaves within so many seconds: half of what a transaction of the core lives, so that
 /// the answer still finds it.
 const DELAY_MAX_SECS: u32 = 16;
+/// And no later than this, whatever goes before it: it is given back. A little more, for what the pace
+/// owes and is rounded to.
+const EXPIRED_AFTER: Duration = Duration::from_secs(DELAY_MAX_SECS as u64 + 4);
 /// Partners that are remembered; none is forgotten while it owes or waits.
 const PARTNERS_SWEPT_AT: usize = 1024;
 
@@ -31,10 +34,10 @@ struct Partner<T> {
     per_second: f64,
     tokens: f64,
     filled_at: Instant,
-    /// In the order in which they came.
-    urgent: VecDeque<T>,
+    /// In the order in which they came, with the time.
+    urgent: VecDeque<(Instant, T)>,
     /// The same of those that let the others by.
-    patient: VecDeque<T>,
+    patient: VecDeque<(Instant, T)>,
     /// Since when something has waited without a pause.
     busy_since: Option<Instant>,
 }
@@ -110,7 +113,7 @@ impl<T> Shaper<T> {
         if queue.len() >= usize::try_from(len_max).unwrap_or(usize::MAX) {
             return Offered::Over(item, Duration::from_secs(u64::from(DELAY_MAX_SECS)));
         }
-        queue.push_back(item);
+        queue.push_back((now, item));
         known.busy_since.get_or_insert(now);
         Offered::Later
     }
@@ -131,18 +134,29 @@ impl<T> Shaper<T> {
             }
             let next = partner.urgent.pop_front().or_else(|| partner.patient.pop_front());
             partner.tokens -= 1.0;
-            if partner.waiting() == 0 {
-                partner.busy_since = None;
-            }
-            return next;
+            partner.note_quiet();
+            return next.map(|(_, item)| item);
         }
         None
     }
 
-    /// When [`poll`](Self::poll) has something to give.
+    /// One that has waited too long: what is patient may never have its turn.
+    pub(crate) fn expired(&mut self, now: Instant) -> Option<T> {
+        let is_over = |(since, _): &mut (Instant, T)| *since + EXPIRED_AFTER <= now;
+        for partner in self.partners.values_mut() {
+            let urgent = partner.urgent.pop_front_if(is_over);
+            if let Some((_, item)) = urgent.or_else(|| partner.patient.pop_front_if(is_over)) {
+                partner.note_quiet();
+                return Some(item);
+            }
+        }
+        None
+    }
+
+    /// When [`poll`](Self::poll) or [`expired`](Self::expired) has something to give.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.partners.values().filter(|partner| partner.waiting() > 0);
-        waiting.map(Partner::next_at).min()
+        waiting.map(|partner| partner.next_at().min(partner.expires_at())).min()
     }
 
     /// Partners that something waits for.
@@ -170,7 +184,8 @@ impl<T> Shaper<T> {
     /// All that waits, for whom nothing more will be sent.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> {
         let partners = std::mem::take(&mut self.partners);
-        partners.into_values().flat_map(|partner| partner.urgent.into_iter().chain(partner.patient))
+        let all = |partner: Partner<T>| partner.urgent.into_iter().chain(partner.patient);
+        partners.into_values().flat_map(all).map(|(_, item)| item)
     }
 
     fn partner(&mut self, domain: &Domain, rate: NonZeroU32, now: Instant) -> &mut Partner<T> {
@@ -205,6 +220,18 @@ impl<T> Partner<T> {
 
     fn waiting(&self) -> usize {
         self.urgent.len() + self.patient.len()
+    }
+
+    fn note_quiet(&mut self) {
+        if self.waiting() == 0 {
+            self.busy_since = None;
+        }
+    }
+
+    /// When one of those that wait has waited too long. Something waits.
+    fn expires_at(&self) -> Instant {
+        let first = [self.urgent.front(), self.patient.front()].into_iter().flatten();
+        first.map(|(since, _)| *since).min().unwrap_or(self.filled_at) + EXPIRED_AFTER
     }
 
     fn fill(&mut self, now: Instant) {
@@ -320,6 +347,30 @@ mod tests {
         let out = run(&mut shaper, now);
         assert_eq!((out[0].0, out[1].0, out.len()), (2000, 9, 145));
         assert!(out.last().unwrap().1 - now < Duration::from_millis(16_500));
+    }
+
+    #[test]
+    fn what_lets_the_others_by_is_given_back_when_it_is_too_late() {
+        let (mut shaper, now) = start();
+        let them = domain("them.example");
+        for item in 0..40 {
+            let _ = shaper.offer(&them, NINE, Haste::Patient, item, now);
+        }
+        // More is urgent all the time than the partner takes.
+        let (mut out, mut over, mut last) = (0, Vec::new(), now);
+        for tenth in 0..400 {
+            let at = now + Duration::from_millis(tenth * 100);
+            let _ = shaper.offer(&them, NINE, Haste::Urgent, 1000, at);
+            out += std::iter::from_fn(|| shaper.poll(at)).filter(|item| *item != 1000).count();
+            let late: Vec<_> = std::iter::from_fn(|| shaper.expired(at)).collect();
+            if !late.is_empty() {
+                last = at;
+            }
+            over.extend(late);
+        }
+        assert_eq!(last, now + EXPIRED_AFTER, "its sender is told in time");
+        assert_eq!(out + over.len(), 31);
+        assert!(over.len() > 25 && over.is_sorted() && !over.contains(&1000), "{over:?}");
     }
 
     #[test]

@@ -59,8 +59,14 @@ pub(crate) fn send(
     }
 }
 
-/// Sends what is due.
+/// Sends what is due, and gives back what has waited too long.
 pub(crate) fn send_due(edge: &Arc<SipEdge>) {
+    let expired = || edge.shaper.lock().expired(now());
+    while let Some((_, outgoing)) = expired() {
+        metrics::counter!("gatehouse_sip_shaped_total", "outcome" => "expired").increment(1);
+        let refused = Refused::new(503, "shaped", "others went before it for too long");
+        outbound::fail(edge, outgoing, &refused.retry_after(5));
+    }
     loop {
         let now = now();
         let mut shaper = edge.shaper.lock();

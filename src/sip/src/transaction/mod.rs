@@ -392,6 +392,16 @@ impl Transactions {
         self.settle_client(&key, true);
     }
 
+    /// False for a request of ours whose transaction is over: nobody waits for its answer, and it need
+    /// not be sent any more.
+    pub fn is_wanted(&self, message: &Message) -> bool {
+        let Start::Request { method, .. } = &message.start else { return true };
+        let top = message.vias().ok().and_then(|vias| vias.into_iter().next());
+        let branch = top.and_then(|top| top.branch().map(str::to_owned));
+        let key = branch.map(|branch| ClientKey { branch, method: method.clone() });
+        *method == Method::Ack || key.is_some_and(|key| self.clients.contains_key(&key))
+    }
+
     /// A flow is gone: its client transactions fail, its server transactions are over.
     pub fn flow_lost(&mut self, flow: Flow, now: Instant) {
         let _ = now;

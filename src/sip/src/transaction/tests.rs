@@ -548,7 +548,10 @@ fn what_could_not_be_written_fails_alone() {
     }
     let (_, one) = all.poll_transmit().unwrap();
     all.poll_transmit().unwrap();
+    assert!(all.is_wanted(&one));
     all.unsent(&one);
+    assert!(!all.is_wanted(&one), "it is over");
+    assert!(all.is_wanted(&response(&one, 200)) && all.is_wanted(&request("ACK", ";branch=z")));
     let Some(TransactionEvent::Failed { key: failed, timed_out: false }) = all.poll_event() else {
         panic!()
     };

@@ -363,6 +363,38 @@ async fn new_keys_are_taken_and_answered() {
     }
 }
 
+/// The last of the handshake, data and the farewell, all in one read.
+#[tokio::test]
+async fn who_says_farewell_with_its_last_word_of_the_handshake_is_heard() {
+    let ours = Ours::new(EACH_VERSION[1]);
+    let (near, mut far) = duplex(1 << 16);
+    let end = UnbufferedServerConnection::new(ours.acceptor.config()).unwrap();
+    let config = Arc::new(client_config(&[&TLS13], None));
+    let mut client = rustls::ClientConnection::new(config, name()).unwrap();
+    let talk = async {
+        let mut said = Vec::new();
+        client.write_tls(&mut said).unwrap();
+        far.write_all(&said).await.unwrap();
+        while client.is_handshaking() {
+            let mut heard = vec![0; 1 << 14];
+            let count = far.read(&mut heard).await.unwrap();
+            client.read_tls(&mut &heard[..count]).unwrap();
+            client.process_new_packets().unwrap();
+        }
+        io::Write::write_all(&mut client.writer(), b"all I had to say").unwrap();
+        client.send_close_notify();
+        let mut said = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut said).unwrap();
+        }
+        far.write_all(&said).await.unwrap();
+    };
+    let (near, ()) = tokio::join!(TlsStream::shake(near, end), talk);
+    let mut heard = String::new();
+    near.unwrap().read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, "all I had to say");
+}
+
 #[tokio::test]
 async fn an_idle_stream_keeps_no_buffers() {
     let ours = Ours::new(EACH_VERSION[1]);

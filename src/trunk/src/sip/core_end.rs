@@ -7,6 +7,7 @@ use std::task::Poll;
 use gatehouse_sip::Message;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
+use tracing::debug;
 
 use super::queue::{Parcel, Queue};
 use super::{FromNode, NotSent};
@@ -101,6 +102,24 @@ impl SipEdges {
         })
     }
 
+    /// Hands the answers that a broken link has not sent to another edge: any can bring them home. What
+    /// was asked has failed, and is not asked twice.
+    pub(crate) fn send_again(&self, edge: &str, mut queue: mpsc::Receiver<Message>) {
+        queue.close();
+        while let Ok(message) = queue.try_recv() {
+            if message.status().is_some()
+                && let Err(error) = self.send(Edge::Named(edge), message)
+            {
+                debug!(%error, "the answer of a broken link is lost");
+            }
+        }
+    }
+
+    /// Which link an edge has; another one after each loss, also one that nobody has noticed.
+    pub fn link(&self, edge: &str) -> Option<u64> {
+        self.links.read().get(edge).map(|link| link.id)
+    }
+
     /// The edges whose links are up.
     pub fn names(&self) -> Vec<Arc<str>> {
         self.links.read().keys().map(Arc::clone).collect()
@@ -158,7 +177,7 @@ impl SipEdges {
 
 #[cfg(test)]
 mod tests {
-    use gatehouse_sip::{Method, Uri};
+    use gatehouse_sip::{Method, Status, Uri};
 
     use super::*;
 
@@ -204,6 +223,30 @@ mod tests {
         tokio::time::timeout(soon, edges.room(&names)).await.unwrap();
         edges.down("one", 1);
         assert!(!edges.send(Edge::Named("one"), message()).unwrap_err().is_full());
+    }
+
+    #[test]
+    fn answers_that_a_broken_link_has_not_sent_take_another_edge() {
+        let edges = SipEdges::default();
+        let (one, at_one) = mpsc::channel(4);
+        let (two, mut at_two) = mpsc::channel(4);
+        edges.up("one".into(), 1, Queue::Wire(one));
+        edges.up("two".into(), 1, Queue::Wire(two));
+        for _ in 0..2 {
+            edges.send(Edge::Named("one"), message()).unwrap();
+            let answer = Message::response_to(&message(), Status::of(200), Some("ours"));
+            edges.send(Edge::Named("one"), answer).unwrap();
+        }
+        assert_eq!((edges.link("one"), edges.link("three")), (Some(1), None));
+        edges.down("one", 1);
+        edges.send_again("one", at_one);
+        for _ in 0..2 {
+            assert!(at_two.try_recv().unwrap().status().is_some());
+        }
+        assert!(at_two.try_recv().is_err(), "a request is not sent twice");
+        // Nobody is left.
+        edges.down("two", 1);
+        edges.send_again("two", at_two);
     }
 
     #[test]

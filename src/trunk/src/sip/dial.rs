@@ -115,6 +115,7 @@ impl Dialler {
             link::run(io, &self.name, &mut queue, &self.incoming, &*self.observer, &self.stop)
                 .await;
         self.links.down(&self.name, id);
+        self.links.send_again(&self.name, queue);
         end
     }
 }

@@ -51,7 +51,17 @@ fn a_2xx_that_comes_again_is_acknowledged_again() {
     let other = Message::response_to(&invite.1, Status::of(200), Some("other"));
     let mut other = other;
     other.headers.push(HeaderName::Contact, "<sip:bob@partner.example;gruu>").unwrap();
-    assert_eq!(world.answer(&invite, other), ["> ACK", "> BYE"]);
+    assert_eq!(world.answer(&invite, other.clone()), ["> ACK", "> BYE"]);
+    // Not with each time that it says so, and not any number of devices.
+    assert_eq!(world.answer(&invite, other), ["> ACK"]);
+    let mut byes = 0;
+    for number in 0..20 {
+        let tag = format!("device{number}");
+        let mut other = Message::response_to(&invite.1, Status::of(200), Some(&tag));
+        other.headers.push(HeaderName::Contact, "<sip:bob@partner.example;gruu>").unwrap();
+        byes += world.answer(&invite, other).iter().filter(|line| *line == "> BYE").count();
+    }
+    assert_eq!(byes, 7);
 }
 
 #[test]

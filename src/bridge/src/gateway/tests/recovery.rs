@@ -1,6 +1,7 @@
 //! Messages of users over the end of one gateway and the start of the next.
 
 use super::*;
+use crate::{Failure, Way};
 
 fn message(text: &str, to: &str) -> Stanza {
     let text = format!(
@@ -14,12 +15,27 @@ const NEW: Duration = Duration::from_secs(1);
 
 impl World {
     fn recover(&mut self, text: &str, to: &str, receipt: u64, age: Duration) -> Vec<String> {
-        self.gateway.recover(message(text, to), Receipt(receipt), age, self.now);
+        self.recover_by(Way::Outside, text, to, receipt, age)
+    }
+
+    fn recover_by(
+        &mut self,
+        way: Way,
+        text: &str,
+        to: &str,
+        receipt: u64,
+        age: Duration,
+    ) -> Vec<String> {
+        self.gateway.recover((message(text, to), Receipt(receipt)), way, age, self.now);
         self.did()
     }
 
     fn reachable(&mut self) -> Vec<String> {
-        self.gateway.set_reachable(true, self.now);
+        self.reachable_by(Way::Outside)
+    }
+
+    fn reachable_by(&mut self, way: Way) -> Vec<String> {
+        self.gateway.set_reachable(way, true, self.now);
         self.pass(Duration::ZERO)
     }
 }
@@ -95,9 +111,24 @@ fn not_everything_is_sent_again_at_once() {
     assert_eq!(world.reachable(), ["> INVITE"]);
     assert_eq!(world.pass(Duration::from_millis(5)), ["> INVITE"]);
     // The edge goes away in the middle.
-    world.gateway.set_reachable(false, world.now);
+    world.gateway.set_reachable(Way::Outside, false, world.now);
     assert!(world.pass(Duration::from_secs(1)).is_empty());
     assert_eq!(world.reachable(), ["> INVITE"]);
+}
+
+/// A server of the inside is no way to a partner.
+#[test]
+fn each_way_waits_for_itself() {
+    let mut world = World::new();
+    for (receipt, to, way) in
+        [(1, "a", Way::Outside), (2, "b", Way::Inside), (3, "c", Way::Outside)]
+    {
+        assert!(world.recover_by(way, "x", to, receipt, NEW).is_empty());
+    }
+    assert_eq!(world.reachable_by(Way::Inside), ["> INVITE"]);
+    assert!(world.pass(Duration::from_secs(1)).is_empty());
+    assert_eq!(world.reachable(), ["> INVITE"]);
+    assert_eq!(world.pass(Duration::from_millis(5)), ["> INVITE"]);
 }
 
 #[test]
@@ -129,6 +160,52 @@ fn what_is_not_answered_until_the_end_is_kept_too() {
     assert_eq!(world.did(), ["> BYE"]);
     world.gateway.handle_shutdown(world.now);
     assert_eq!(world.did(), ["keep 1"]);
+}
+
+/// Nobody hears that a message did not arrive which is sent again after the next start.
+#[test]
+fn what_fails_because_we_stop_is_kept() {
+    for failure in [Some(Failure::Unreachable), Some(Failure::TimedOut), None] {
+        let mut world = World::new();
+        world.say("one", 1);
+        world.answer_with("INVITE", 200);
+        let message = world.sent("MESSAGE");
+        world.gateway.handle_shutdown(world.now);
+        world.did();
+        let lines = match failure {
+            Some(failure) => {
+                world.gateway.handle_failure(message.0, failure, world.now);
+                // With its dialog gone it would be tried once more, but for the stop.
+                world.gateway.handle_shutdown(world.now);
+                world.did()
+            }
+            None => world.answer(&message, reply(&message.1, 503)),
+        };
+        assert!(lines.contains(&"keep 1".to_owned()), "{failure:?}: {lines:?}");
+        assert!(!lines.iter().any(|line| line.contains("bounced")), "{failure:?}: {lines:?}");
+    }
+    // What the partner refuses is refused.
+    let mut world = World::new();
+    world.say("one", 1);
+    world.answer_with("INVITE", 200);
+    let message = world.sent("MESSAGE");
+    world.gateway.handle_shutdown(world.now);
+    world.did();
+    let lines = world.answer(&message, reply(&message.1, 403));
+    assert!(lines.contains(&"bounced 1".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn what_policy_forbids_is_not_sent_if_it_still_waits_for_its_turn() {
+    let mut world = World::new();
+    world.say("one", 1);
+    world.answer_with("INVITE", 200);
+    let message = world.sent("MESSAGE");
+    world.gateway.enforce(|_, _| false, world.now);
+    let lines = world.did();
+    assert!(lines.contains(&"> CANCEL".to_owned()), "the owner is told: {lines:?}");
+    world.gateway.handle_failure(message.0, Failure::Unreachable, world.now);
+    assert!(world.did().is_empty(), "its author knows already");
 }
 
 #[test]

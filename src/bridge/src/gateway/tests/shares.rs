@@ -126,3 +126,41 @@ fn what_the_router_took_makes_room() {
         assert_eq!(world.did(), ["< 200 MESSAGE"]);
     }
 }
+
+/// What no store counts, either: a partner that never answers must not fill our memory.
+#[test]
+fn messages_without_an_answer_are_bounded_by_their_weight() {
+    let mut world = World::with(|config| {
+        config.limits.queued_bytes_per_user_max = 100_000;
+        config.limits.queued_bytes_max = 150_000;
+    });
+    // Not in the body, whose length has a bound of its own.
+    let say = |world: &mut World, user: &str, to: usize, receipt: u64| {
+        let stanza = format!(
+            "<message from='{user}@ours.example/x' to='b{to}@partner.example' type='chat'>\
+             <body>hi</body><no-store xmlns='urn:xmpp:hints'/><x xmlns='y'>{}</x></message>",
+            "z".repeat(30_000)
+        );
+        world.stanza(&stanza, receipt)
+    };
+    for number in 1..=3 {
+        assert_eq!(say(&mut world, "alice", number, number as u64), ["> INVITE"]);
+    }
+    let lines = say(&mut world, "alice", 4, 4);
+    assert!(lines[0].contains("resource-constraint") && lines[0].contains("too much waits"));
+    assert_eq!(lines[1], "bounced 4");
+    let full = world.effects.iter().filter(|effect| matches!(effect, Effect::Full { .. }));
+    assert_eq!(full.map(line).collect::<Vec<_>>(), ["bytes of user partner.example"]);
+    assert_eq!(say(&mut world, "carol", 1, 5), ["> INVITE"]);
+    let lines = say(&mut world, "carol", 2, 6);
+    assert!(lines[0].contains("resource-constraint"), "it is the node's: {lines:?}");
+    // Each way out makes room.
+    let invite = world.gateway.status().sessions;
+    assert_eq!(invite, 4);
+    world.gateway.enforce(|local, _| local.to_string() != "alice@ours.example", world.now);
+    world.did();
+    for number in 1..=3 {
+        say(&mut world, "alice", number, 10 + number as u64);
+    }
+    assert_eq!(world.gateway.status().queued, 4);
+}

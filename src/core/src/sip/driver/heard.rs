@@ -41,12 +41,6 @@ impl Driver {
                     self.gateway.handle_ack(&request, now());
                 }
             }
-            TransactionEvent::Cancelled { key } => {
-                let found = self.requests.iter().find(|(_, known)| **known == key);
-                if let Some(name) = found.map(|(name, _)| *name) {
-                    self.gateway.handle_cancelled(name, now());
-                }
-            }
             TransactionEvent::Response { key, response } => {
                 let response_is_503 = response.status().is_some_and(|status| status.code() == 503);
                 if let Some(hop) = self.probes.get(&key).cloned() {
@@ -65,7 +59,9 @@ impl Driver {
                 // A 2xx of an INVITE may come again; the gateway answers each.
                 let success = status.is_some_and(Status::is_success);
                 if success && key.method == Method::Invite {
-                    self.accepted.push_back((now() + ACCEPTED_KEPT, id));
+                    if self.accepted_ids.insert(id) {
+                        self.accepted.push_back((now() + ACCEPTED_KEPT, id));
+                    }
                 } else if status.is_some_and(Status::is_final) {
                     self.forget_client(id);
                 }
@@ -101,7 +97,8 @@ impl Driver {
                     self.full.note(("requests", whose, domain), now());
                 }
             }
-            TransactionEvent::Stray { .. } => {}
+            // An INVITE is answered at once: a CANCEL finds nothing any more.
+            TransactionEvent::Cancelled { .. } | TransactionEvent::Stray { .. } => {}
         }
     }
 

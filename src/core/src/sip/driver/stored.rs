@@ -1,10 +1,11 @@
 //! What lasts beyond this process: read at the start, left behind at the end.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gatehouse_bridge::{Record, RecordKey};
+use gatehouse_bridge::{Record, RecordKey, Way};
 use gatehouse_net::now;
 use gatehouse_store::OutgoingMessage;
 use gatehouse_trunk::sip::FromEdge;
@@ -22,6 +23,43 @@ use crate::sip::keep;
 const FAREWELL: Duration = Duration::from_millis(500);
 /// Messages of before the start that are read at a time.
 const RECOVERED_PAGE: u32 = 256;
+
+/// After the store failed, and at most.
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// How far the messages of before the start were read.
+#[derive(Debug)]
+pub(super) struct Recovery {
+    last: i64,
+    count: u64,
+    /// What is to be sent back, as soon as everything was read once.
+    too_old: BTreeSet<i64>,
+    /// When to go on; never, once it is over.
+    at: Option<Instant>,
+    pause: Duration,
+}
+
+impl Recovery {
+    pub(super) fn begin(now: Instant) -> Self {
+        let too_old = BTreeSet::new();
+        Self { last: 0, count: 0, too_old, at: Some(now), pause: RETRY_MIN }
+    }
+
+    /// When to call [`Driver::recover_page`].
+    pub(super) fn at(&self) -> Option<Instant> {
+        self.at
+    }
+
+    fn has_failed(&self) -> bool {
+        self.pause > RETRY_MIN
+    }
+
+    fn failed(&mut self, now: Instant) {
+        self.at = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(RETRY_MAX);
+    }
+}
 
 impl Driver {
     /// What was stored, as if it had never been away.
@@ -51,25 +89,70 @@ impl Driver {
         }
     }
 
-    /// Messages of users that had no answer when the core of before ended. After this, new ones may be
-    /// stored.
+    /// Messages of users that had no answer when the core of before ended.
+    ///
+    /// Those that may still be sent come first, all of them: what users say now may be stored only
+    /// after that, and so comes behind them. Those that are too old are sent back after that, a few at a
+    /// time, so that they are in nobody's way.
     pub(super) async fn recover(&mut self) {
-        let (mut count, mut last) = (0_u64, 0);
-        loop {
-            let page = match self.router.store.outgoing(last, RECOVERED_PAGE).await {
-                Ok(page) => page,
-                Err(error) => {
-                    error!(error = %Chain(&error), "the stored messages to SIP partners cannot be read; they stay stored");
-                    break;
+        while self.wishes.is_some() && !self.recovery.has_failed() {
+            self.recover_page().await;
+        }
+    }
+
+    /// The same in the midst of other work: what is too old, and all if the store had failed.
+    pub(super) async fn go_on_recovering(&mut self) {
+        let may_be_sent = self.wishes.is_some();
+        self.recover_page().await;
+        if may_be_sent {
+            self.enforce();
+        }
+    }
+
+    async fn recover_page(&mut self) {
+        let page = match self.router.store.outgoing(self.recovery.last, RECOVERED_PAGE).await {
+            Ok(page) => page,
+            Err(error) => {
+                error!(error = %Chain(&error), "the stored messages to SIP partners cannot be read; they stay stored, and it is tried again");
+                self.recovery.failed(now());
+                return;
+            }
+        };
+        self.recovery.pause = RETRY_MIN;
+        let Some(newest) = page.last() else {
+            self.read_to_the_end();
+            return;
+        };
+        self.recovery.last = newest.id;
+        let within = self.parts.config.deliver_within;
+        for message in page {
+            let id = message.id;
+            if self.wishes.is_none() {
+                // New ones are in between.
+                if self.recovery.too_old.remove(&id) {
+                    self.recover_one(message);
                 }
-            };
-            let Some(newest) = page.last() else { break };
-            last = newest.id;
-            for message in page {
-                count += 1;
+                continue;
+            }
+            self.recovery.count += 1;
+            if self.age_of(&message) < within {
                 self.recover_one(message);
+            } else {
+                self.recovery.too_old.insert(id);
             }
         }
+        self.recovery.at = Some(now());
+        if self.wishes.is_none() && self.recovery.too_old.is_empty() {
+            self.recovery.at = None;
+        }
+    }
+
+    fn read_to_the_end(&mut self) {
+        let count = self.recovery.count;
+        let Some(wishes) = self.wishes.take() else {
+            self.recovery.at = None;
+            return;
+        };
         if count > 0 {
             metrics::counter!("gatehouse_sip_outgoing_recovered_total").increment(count);
             info!(
@@ -77,9 +160,15 @@ impl Driver {
                 "messages to SIP partners that had no answer when the core ended are sent again, or sent back"
             );
         }
-        if let Some(wishes) = self.wishes.take() {
-            keep::start(&self.router, wishes, &self.tasks);
-        }
+        keep::start(&self.router, wishes, &self.tasks);
+        let oldest = self.recovery.too_old.first().copied();
+        self.recovery.last = oldest.map_or(0, |id| id - 1);
+        self.recovery.at = oldest.map(|_| now());
+    }
+
+    fn age_of(&self, message: &OutgoingMessage) -> Duration {
+        let age_ms = self.router.clock.now_ms().saturating_sub(message.received_ms);
+        Duration::from_millis(u64::try_from(age_ms).unwrap_or_default())
     }
 
     fn recover_one(&mut self, message: OutgoingMessage) {
@@ -89,10 +178,14 @@ impl Driver {
             warn!(message.id, "a stored message to a SIP partner cannot be read; it is removed");
             return;
         };
-        let age_ms = self.router.clock.now_ms().saturating_sub(message.received_ms);
-        let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or_default());
+        let age = self.age_of(&message);
+        let inside = self.inside.changes();
+        let is_inside = stanza.to().is_some_and(|to| {
+            inside.borrow().takes(crate::sip::user_of(to).as_deref(), to.domain())
+        });
+        let way = if is_inside { Way::Inside } else { Way::Outside };
         let receipt = self.note_owed(Owed::default().held(held));
-        self.gateway.recover(stanza, receipt, age, now());
+        self.gateway.recover((stanza, receipt), way, age, now());
     }
 
     /// BYE to everybody. Messages without an answer and subscriptions stay stored for the next start.

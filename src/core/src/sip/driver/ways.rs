@@ -123,7 +123,9 @@ impl Driver {
     fn flow_for(&mut self, message: &Message) -> Option<Flow> {
         let call_id = message.call_id().ok()?;
         let edge = self.parts.trunk.edges.edge_for(&call_id)?;
-        Some(self.flows.of(&edge))
+        let flow = self.flows.of(&edge);
+        self.note_links();
+        Some(flow)
     }
 
     fn add_via(&mut self, message: &mut Message) -> bool {
@@ -164,6 +166,10 @@ impl Driver {
     pub(super) fn send_late(&mut self) {
         for name in self.late.edges() {
             while let Some(message) = self.late.pop(&name) {
+                // Nobody waits for an answer any more, and its author knows.
+                if !self.transactions.is_wanted(&message) {
+                    continue;
+                }
                 match self.edges().send(Edge::Named(&name), message) {
                     Ok(()) => {}
                     Err(full) if full.is_full() => {
