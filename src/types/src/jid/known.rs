@@ -13,8 +13,11 @@ const PLACES: usize = 256;
 /// Longer ones are read anew each time.
 const BYTES_MAX: usize = 256;
 
+/// What was written, and what it means.
+type Place = Option<(Box<str>, Jid)>;
+
 thread_local! {
-    static KNOWN: RefCell<Vec<Option<(Box<str>, Jid)>>> = const { RefCell::new(Vec::new()) };
+    static KNOWN: RefCell<Vec<Place>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The address that was read from this very text, or what `read` makes of it.
