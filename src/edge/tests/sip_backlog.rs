@@ -9,9 +9,12 @@
 
 mod world;
 
+use std::time::Duration;
+
 use gatehouse_policy::SipMode;
 use gatehouse_sip::{HeaderName, Message, Status};
 use gatehouse_testkit::TestCa;
+use tokio::time;
 use world::sip::{Inside, SipPeer, Wire, policy, request, request_inside, row, set, told};
 use world::{Zone, port};
 
@@ -53,12 +56,15 @@ async fn a_node_that_does_not_keep_up_loses_no_answer() {
     for request in &asked {
         phone.send(&Message::response_to(request, Status::of(200), Some("t"))).await;
     }
+    phone.send(&request("OPTIONS", ALICE, "after")).await;
+    let read_on = time::timeout(Duration::from_millis(500), phone.next()).await;
+    assert!(read_on.is_err(), "it reads on, so an answer was dropped: {read_on:?}");
     // A request that can go nowhere is answered by the edge itself: that waits as well.
     let nobody = "sip:bob@nobody.example";
     let own = request_inside(0, "MESSAGE", nobody, "own");
     inside.send(0, 0, set(own, HeaderName::To, &format!("<{nobody}>")));
-    tokio::task::yield_now().await;
     drop(stuck);
+    assert_eq!(phone.next().await.call_id().unwrap(), "after");
 
     let mut answered = Vec::new();
     while answered.len() < 301 {
