@@ -281,6 +281,10 @@ async fn what_is_not_from_us_or_not_for_others_does_not_leave() {
     ] {
         ours.core.sender.send(message(from, to, "x")).await.unwrap();
     }
+    // No core takes the second, and its author is one of ours.
+    let answer = receive(&mut ours.core).await;
+    assert_eq!(answer.from().unwrap().to_string(), "b@ours.example");
+    assert!(told(&answer).starts_with("wait recipient-unavailable"), "{answer:?}");
     ours.core.sender.send(message("a@ours.example", "b@nobody.example", "last")).await.unwrap();
     assert_eq!(receive(&mut ours.core).await.id(), Some("last"));
 }

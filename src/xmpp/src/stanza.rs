@@ -246,7 +246,8 @@ impl Stanza {
 
     /// Feeds `state` with what its bodies (RFC 6121, section 5.2.3) say: the same for one that comes
     /// again with other payloads beside them. Builds no tree: what a stream brought counts as it is
-    /// written, so that the same text in other spellings may not be the same.
+    /// written, so that the same text in other spellings, or beside what cannot be passed on as it
+    /// came, may not be the same.
     pub fn hash_bodies<H: Hasher>(&self, state: &mut H) {
         if let Some(checked) = &self.content.checked {
             checked.bodies().for_each(|body| body.hash(state));
