@@ -35,6 +35,7 @@ mod stamp;
 mod subscription;
 mod subscriptions;
 mod sweep;
+mod unread;
 mod watchers;
 mod wishes;
 mod writing;

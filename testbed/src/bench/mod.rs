@@ -145,7 +145,7 @@ fn subscriptions(
     Row { path: Path::SipSubscriptions, kind: Kind::OursTwo, samples, failure }
 }
 
-/// In a world of its own for each run.
+/// In a world of its own, which lasts for all its runs.
 fn sip_messages(
     bench: &Bench,
     load: &Load,
@@ -154,20 +154,14 @@ fn sip_messages(
     runtime: &tokio::runtime::Runtime,
 ) -> Row {
     let (path, kind) = (Path::SipMessages, Kind::OursTwo);
-    let mut row = Row { path, kind, samples: Vec::new(), failure: None };
-    for number in 1..=bench.runs {
-        progress(&format!("{path} {number}/{} {kind}", bench.runs));
-        let directory = root.join(format!("messages-{number}"));
-        let measured = sip::messages::measure(load, &directory, paths);
-        match runtime.block_on(Box::pin(measured)) {
-            Ok(sample) => row.samples.push(sample),
-            Err(failure) => {
-                row.failure = Some(failure.to_string());
-                break;
-            }
-        }
-    }
-    row
+    let directory = root.join("messages");
+    let told = |run| progress(&format!("{path} {run}/{} {kind}", bench.runs));
+    let measured = sip::messages::measure(load, bench.runs, &directory, paths, told);
+    let (samples, failure) = match runtime.block_on(Box::pin(measured)) {
+        Ok(samples) => (samples, None),
+        Err(failure) => (Vec::new(), Some(failure.to_string())),
+    };
+    Row { path, kind, samples, failure }
 }
 
 /// A server under test, by what it speaks.

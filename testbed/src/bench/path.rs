@@ -46,7 +46,7 @@ pub(crate) enum Path {
     /// SUBSCRIBE of partners' users, allowed, notified, and kept. Once, whatever the number of runs.
     SipSubscriptions,
     /// IM of a user through the gateway to contacts at SIP partners, each message stored until it is
-    /// answered. In a world of its own for each run.
+    /// answered.
     SipMessages,
 }
 
@@ -71,7 +71,7 @@ impl Path {
         self.has_own_world() || matches!(self, Self::SipIn | Self::SipOut | Self::SipIdle)
     }
 
-    /// Whether each run starts edge and core anew.
+    /// Whether it starts edge and core itself.
     pub(crate) fn has_own_world(self) -> bool {
         matches!(self, Self::SipSubscriptions | Self::SipMessages)
     }

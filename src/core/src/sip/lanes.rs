@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::info_span;
 
-use crate::incoming::Unread;
 use crate::outbox::Owed;
 use crate::router::Router;
+use crate::unread::Unread;
 
 /// Stanzas of different authors are worked on at the same time by this many tasks.
 const LANES: usize = 8;

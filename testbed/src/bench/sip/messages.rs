@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 use super::subscriptions::ROUTES_WITHIN;
 use super::whole::Whole;
 use crate::bench::path::{Begin, Load, Sample};
+use crate::bench::wire::Wire;
 use crate::failure::Failure;
 use crate::stage::Paths;
 
@@ -19,46 +20,61 @@ const RUN_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at how many have come.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// What each message costs both processes.
+/// What each message costs both processes, as often as wanted in one world; `told` hears of each run.
 pub(crate) async fn measure(
     load: &Load,
+    runs: u32,
     directory: &Directory,
     paths: &Paths,
-) -> Result<Sample, Failure> {
+    mut told: impl FnMut(u32),
+) -> Result<Vec<Sample>, Failure> {
     let mut world = Whole::start(&[USER.to_owned()], directory, paths)?;
     sleep(ROUTES_WITHIN).await;
+    let mut wire = world.clients.log_in(world.clients_at, USER, "bench").await?;
     let late = |_| Failure::world(format!("the messages took over {RUN_WITHIN:?}"));
-    timeout(RUN_WITHIN, Box::pin(run(&mut world, load))).await.map_err(late)?
+    // The first of all open a session with each contact.
+    let (mut sent, mut samples) = (0, Vec::new());
+    let contacts = world.partners.len() as u64;
+    timeout(RUN_WITHIN, Box::pin(send(&world, &mut wire, load, &mut sent, contacts)))
+        .await
+        .map_err(late)??;
+    for run in 1..=runs {
+        told(run);
+        let begin = Begin::at(world.usage()?);
+        timeout(RUN_WITHIN, Box::pin(send(&world, &mut wire, load, &mut sent, load.messages)))
+            .await
+            .map_err(late)??;
+        samples.push(begin.end_with(world.usage()?, load.messages));
+    }
+    wire.close().await;
+    Ok(samples)
 }
 
-async fn run(world: &mut Whole, load: &Load) -> Result<Sample, Failure> {
-    let mut wire = world.clients.log_in(world.clients_at, USER, "bench").await?;
-    // Opens a session with each contact.
+/// Sends so many more, in turn to each contact, and waits until all have come.
+async fn send(
+    world: &Whole,
+    wire: &mut Wire,
+    load: &Load,
+    sent: &mut u64,
+    count: u64,
+) -> Result<(), Failure> {
     let contacts = world.partners.len() as u64;
-    let mut sent = 0;
-    let mut begin = None;
-    while sent < load.messages + contacts {
-        if begin.is_none() && sent >= contacts {
-            arrive(world, sent, 0).await;
-            begin = Some(Begin::at(world.usage()?));
-        }
-        let until = if begin.is_none() { contacts } else { load.messages + contacts };
+    let end = *sent + count;
+    while *sent < end {
+        let until = end.min(*sent + load.batch);
         let mut text = String::new();
-        for number in sent..until.min(sent + load.batch) {
+        for number in *sent..until {
             text += &format!(
                 "<message to='bob@far{}.example' type='chat' id='m{number:08}'><body>{BODY}</body></message>",
                 number % contacts
             );
         }
-        sent = until.min(sent + load.batch);
+        *sent = until;
         wire.say(&text).await?;
-        arrive(world, sent, load.window).await;
+        arrive(world, *sent, load.window).await;
     }
-    arrive(world, sent, 0).await;
-    let begin = begin.ok_or_else(|| Failure::world("nothing was sent"))?;
-    let sample = begin.end_with(world.usage()?, load.messages);
-    wire.close().await;
-    Ok(sample)
+    arrive(world, *sent, 0).await;
+    Ok(())
 }
 
 /// Waits until no more than `under_way` of those that were sent have not come.
