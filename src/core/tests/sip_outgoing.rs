@@ -159,11 +159,7 @@ async fn a_stop_loses_nothing_and_sends_nothing_twice() {
 #[tokio::test]
 async fn what_an_author_hears_while_the_core_stops_is_not_sent_after_the_next_start() {
     let mut world = World::start(PARTNER).await;
-    let mut alice = world.counting_alice().await;
-    say(&mut alice, &["one"]).await;
-    alice.expect(ACK).await;
-    alice.send("</stream:stream>").await;
-    alice.expect("</stream:stream>").await;
+    world.alice_says_and_leaves("one").await;
     world.invited_by_us().await;
     let message = world.request(Method::Message).await;
     let tasks = world.core.tasks.clone();
@@ -177,6 +173,15 @@ async fn what_an_author_hears_while_the_core_stops_is_not_sent_after_the_next_st
 }
 
 impl World {
+    /// She knows that we have it, and is away.
+    async fn alice_says_and_leaves(&self, text: &str) {
+        let mut alice = self.counting_alice().await;
+        say(&mut alice, &[text]).await;
+        alice.expect(ACK).await;
+        alice.send("</stream:stream>").await;
+        alice.expect("</stream:stream>").await;
+    }
+
     /// A core with so many messages to the partner that are too old, half of each user.
     async fn with_old_messages(count: usize) -> Self {
         let world = Self::start_on(Core::new_files().await, PARTNER).await;
@@ -228,11 +233,7 @@ async fn all_messages_that_are_too_old_come_back_in_the_end() {
 #[tokio::test]
 async fn an_author_who_is_away_hears_later_that_nothing_arrived() {
     let mut world = World::start(PARTNER).await;
-    let mut alice = world.counting_alice().await;
-    say(&mut alice, &["one"]).await;
-    alice.expect(ACK).await;
-    alice.send("</stream:stream>").await;
-    alice.expect("</stream:stream>").await;
+    world.alice_says_and_leaves("one").await;
     let invite = world.request(Method::Invite).await;
     world.answer(&invite, 486);
     world.all_done().await;

@@ -261,7 +261,9 @@ impl<M: Machine> Connection<M> {
             && !self.broken.as_ref().is_some_and(is_enough)
         {
             let machine = &mut self.machine;
-            let polled = poll_fn(|cx| Poll::Ready(poll_read(io, machine, cx))).await;
+            // A task that has had its turn would be told that nothing is there; there is a bound.
+            let reading = poll_fn(|cx| Poll::Ready(poll_read(io, machine, cx)));
+            let polled = tokio::task::unconstrained(reading).await;
             if let Poll::Ready(Ok(count @ 1..)) = polled {
                 self.traffic.read += count as u64;
                 return Ok(());
@@ -534,5 +536,49 @@ mod tests {
                 "{end:?}"
             );
         }
+    }
+
+    /// The same over a pipe, which counts towards the turn of a task.
+    struct Mute(tokio::io::DuplexStream);
+
+    impl AsyncRead for Mute {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, into)
+        }
+    }
+
+    impl AsyncWrite for Mute {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            _bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            // As if much had been written before.
+            while tokio::task::coop::has_budget_remaining() {
+                let _ = std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx);
+            }
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_dead_peer_said_last_is_heard_by_a_task_that_has_had_its_turn() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        theirs.write_all(b"I have it").await.unwrap();
+        let mut connection =
+            Connection::new(Script::default(), Box::new(Mute(ours)), Duration::from_secs(30));
+        connection.machine_mut().output.push_back(Bytes::from_static(b"more"));
+        assert!(matches!(connection.next().await, Ok(Step::Event(9))));
+        assert!(matches!(connection.next().await, Err(ConnectionError::Broken(_))));
     }
 }
