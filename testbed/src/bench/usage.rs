@@ -16,34 +16,46 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Reads it from `/proc`.
+    /// Reads it from `/proc`. What ended below a root while we looked counts no longer; a root must be there.
     pub(crate) fn of(roots: &[u32]) -> Result<Self, Failure> {
         let all = processes()?;
         let mut sum = Self::default();
-        let mut waiting = roots.to_vec();
-        while let Some(pid) = waiting.pop() {
-            let Some(process) = all.get(&pid) else {
-                return Err(Failure::world(format!("process {pid} is gone")));
-            };
+        for pid in tree(roots, &all) {
+            let Some(process) = all.get(&pid) else { return Err(gone(pid)) };
             sum.cpu += process.ticks * MICROSECONDS_PER_TICK;
             sum.resident += resident(pid);
-            waiting.extend(all.iter().filter(|(_, other)| other.parent == pid).map(|(pid, _)| pid));
         }
         Ok(sum)
     }
 
     /// Their memory, KiB, in which each shared page counts once: for servers of several processes.
     pub(crate) fn proportional(roots: &[u32]) -> Result<u64, Failure> {
-        let all = processes()?;
-        let (mut sum, mut waiting) = (0, roots.to_vec());
-        while let Some(pid) = waiting.pop() {
-            let file = std::path::PathBuf::from(format!("/proc/{pid}/smaps_rollup"));
-            let text = fs::read_to_string(&file).map_err(Failure::io("read", &file))?;
-            sum += number_of(&text, "Pss:");
-            waiting.extend(all.iter().filter(|(_, other)| other.parent == pid).map(|(pid, _)| pid));
+        let mut sum = 0;
+        for pid in tree(roots, &processes()?) {
+            match fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
+                Ok(text) => sum += number_of(&text, "Pss:"),
+                // A child that ends between the list and the reading, or that nobody has waited for yet, holds none.
+                Err(_) if !roots.contains(&pid) => {}
+                Err(_) => return Err(gone(pid)),
+            }
         }
         Ok(sum)
     }
+}
+
+/// The roots, and all that `/proc` showed below them.
+fn tree(roots: &[u32], all: &BTreeMap<u32, Stat>) -> Vec<u32> {
+    let mut found = roots.to_vec();
+    let mut next = 0;
+    while let Some(pid) = found.get(next).copied() {
+        found.extend(all.iter().filter(|(_, other)| other.parent == pid).map(|(pid, _)| pid));
+        next += 1;
+    }
+    found
+}
+
+fn gone(pid: u32) -> Failure {
+    Failure::world(format!("process {pid} is gone"))
 }
 
 /// One line of `/proc/PID/stat`.
@@ -91,6 +103,8 @@ fn number_of(text: &str, name: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -106,5 +120,20 @@ mod tests {
         assert!(Usage::proportional(&[std::process::id()]).unwrap() > 100);
         assert!(Usage::of(&[u32::MAX]).is_err());
         assert!(Usage::proportional(&[u32::MAX]).is_err());
+    }
+
+    #[test]
+    fn a_child_that_has_ended_is_no_failure() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let child_id = child.id();
+        let state = |pid| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        // It stays in the list of processes until we wait for it, but has no memory that could be read.
+        while !state(child_id).contains(") Z ") {
+            std::thread::yield_now();
+        }
+        assert!(Usage::proportional(&[std::process::id()]).unwrap() > 100);
+        assert!(Usage::of(&[std::process::id()]).unwrap().resident > 100);
+        assert!(Usage::proportional(&[child_id]).is_err());
+        child.wait().unwrap();
     }
 }
