@@ -111,6 +111,14 @@ class Driver:
         if came != wanted:
             raise Unmet(f"came back: {came}")
 
+    async def acknowledged(self, request):
+        """A client asks until it was told that all it sent has arrived."""
+        await self._actor(request).wait_acknowledged(request["within"])
+
+    async def again(self, request):
+        """A client sends again what it was not told to have arrived."""
+        self._actor(request).send_again()
+
     async def attention(self, request):
         """A client tells whether somebody looks at it."""
         self._actor(request).look(request["active"])

@@ -38,6 +38,7 @@ class Client(slixmpp.ClientXMPP):
             self.register_plugin("xep_0115")
         self.plugin["xep_0092"].software_name = "testbed"
         self.plugin["xep_0092"].version = "1"
+        self._unacknowledged = []
         self._resumption = request.get("resumption")
         if self._resumption is not None:
             self.register_plugin("xep_0198")
@@ -90,6 +91,24 @@ class Client(slixmpp.ClientXMPP):
         self._outcome = asyncio.get_running_loop().create_future()
         self.connect(*self._address)
         return await asyncio.wait_for(self._outcome, within) or "anew"
+
+    async def wait_acknowledged(self, within):
+        """Asks once, and waits until the server has said that it has all that we sent."""
+        plugin = self.plugin["xep_0198"]
+        plugin.request_ack()
+        deadline = asyncio.get_running_loop().time() + within
+        while plugin.unacked_queue:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unmet(f"was not told of {len(plugin.unacked_queue)} stanzas")
+            await asyncio.sleep(0.02)
+
+    def send_again(self):
+        """Sends what the server had not acknowledged when the connection of before broke."""
+        if not self._unacknowledged:
+            raise Unmet("was told that all it sent had arrived")
+        for stanza in self._unacknowledged:
+            self.send(stanza)
+        self._unacknowledged = []
 
     async def fetch_roster(self):
         """The roster as the server keeps it, as XML."""
@@ -149,5 +168,9 @@ class Client(slixmpp.ClientXMPP):
             self._outcome.set_result(failure)
 
     def _gone(self, reason):
+        if self._resumption is not None:
+            # The library forgets it when the session is not there any more.
+            sent = [stanza for _, stanza in self.plugin["xep_0198"].unacked_queue]
+            self._unacknowledged = [stanza for stanza in sent if stanza.name == "message"]
         self._settle(f"disconnected: {reason}")
         self._ended.set()

@@ -117,6 +117,9 @@ fn act(actor: String, verb: &str, words: &mut Words, xml: String) -> Result<Step
         }
         "disconnects" => Ok(Step::Disconnect { actor }),
         "opens" => opening(words).map(|opening| Step::Open { actor, opening }),
+        "sends" if words.take(&["again", "what", "was", "not", "acknowledged"]) => {
+            Ok(Step::SendAgain { actor })
+        }
         "sends" => {
             let bytes = exact(words)?;
             let times = times(words)?;
@@ -139,6 +142,10 @@ fn act(actor: String, verb: &str, words: &mut Words, xml: String) -> Result<Step
             Ok(Step::Receive { actor, times, xml, within: within(words)? })
         }
         "breaks" => words.expect(&["off"]).map(|()| Step::Break { actor }),
+        "was" => {
+            words.expect(&["told", "that", "all", "it", "sent", "has", "arrived"])?;
+            Ok(Step::Acknowledged { actor, within: within(words)? })
+        }
         "comes" => {
             words.expect(&["back"])?;
             let resumes = !words.take(&["too", "late"]);

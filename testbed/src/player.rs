@@ -114,6 +114,12 @@ impl<'a> Player<'a> {
                 let command = json!({"do": "back", "actor": actor, "resumes": resumes});
                 self.stage.driver.tell(command, OPEN_WITHIN)
             }
+            Step::Acknowledged { actor, within } => {
+                self.stage.driver.tell(json!({"do": "acknowledged", "actor": actor}), *within)
+            }
+            Step::SendAgain { actor } => {
+                self.stage.driver.tell(json!({"do": "again", "actor": actor}), OPEN_WITHIN)
+            }
             Step::Attention { actor, active } => {
                 let command = json!({"do": "attention", "actor": actor, "active": active});
                 self.stage.driver.tell(command, OPEN_WITHIN)

@@ -103,6 +103,19 @@ pub(crate) enum Step {
         /// Whether its session is still there.
         resumes: bool,
     },
+    /// A client asks until it was told that all it sent has arrived (XEP-0198).
+    Acknowledged {
+        /// Who.
+        actor: String,
+        /// How long that may take.
+        within: Duration,
+    },
+    /// A client sends again what it was not told to have arrived before its last session ended; there is
+    /// some of it.
+    SendAgain {
+        /// Who.
+        actor: String,
+    },
     /// A server that does not run gets another key and certificate.
     ChangeKey {
         /// Which.

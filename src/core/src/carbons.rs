@@ -9,7 +9,7 @@ use gatehouse_xmpp::{Stanza, StanzaKind, ns};
 use parking_lot::Mutex;
 
 use crate::account::{Account, Session};
-use crate::outbox::{Copies, Outgoing};
+use crate::outbox::{Copies, Outgoing, Owed};
 use crate::refusal::Refusal;
 use crate::router::{Origin, Router};
 use crate::xml;
@@ -113,8 +113,9 @@ impl Router {
             return;
         }
         account.copied.remember(stanza);
+        let origin = Origin::Here(Owed::default());
         for other in others {
-            send(&other, stanza, Way::Sent, Copies::default(), &Origin::Here).await;
+            send(&other, stanza, Way::Sent, Copies::default(), &origin).await;
         }
     }
 
@@ -152,6 +153,8 @@ async fn send(session: &Session, stanza: &Stanza, way: Way, copies: Copies, orig
     // A copy that finds its session gone is nobody's.
     let _ = match origin {
         Origin::Trunk(_) => session.outbox.offer(item),
-        Origin::Here | Origin::Gateway(_) | Origin::Leftover(_) => session.outbox.send(item).await,
+        Origin::Here(_) | Origin::Gateway(_) | Origin::Leftover(_) => {
+            session.outbox.send(item).await
+        }
     };
 }

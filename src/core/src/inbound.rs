@@ -152,7 +152,7 @@ impl Router {
             let copy = copy();
             sent |= match origin {
                 Origin::Trunk(_) => session.outbox.offer(copy).is_ok(),
-                Origin::Here | Origin::Gateway(_) | Origin::Leftover(_) => {
+                Origin::Here(_) | Origin::Gateway(_) | Origin::Leftover(_) => {
                     session.outbox.send(copy).await.is_ok()
                 }
             };

@@ -2,6 +2,7 @@
 //! trunk.
 
 mod account;
+mod acknowledging;
 mod away;
 mod backlog;
 mod bind;
@@ -54,12 +55,14 @@ use gatehouse_trunk::Trunk;
 use gatehouse_types::{Domain, Local, Secret, StreamLimits};
 use gatehouse_xmpp::C2sConfig;
 use tokio::net::TcpListener;
+use tracing::info_span;
 
 use self::listener::{ClientPorts, PortKind};
 use self::login::{FailedLogins, Strangers};
 use self::router::Router;
 pub use self::sip::{InsideParts, SipGatewayParts};
 use self::stamp::WallClock;
+use self::unread::Unread;
 
 /// Settings of the core.
 #[derive(Clone, Debug)]
@@ -121,8 +124,10 @@ pub fn start(parts: CoreParts, tasks: &Tasks) {
     incoming::start(&router, incoming, tasks);
     held::start(&router, tasks);
     stale::start(&router, tasks);
+    let unread = Unread::start(&router, info_span!("c2s.unread"), tasks);
     let ports = Arc::new(ClientPorts {
         router,
+        unread,
         config: Arc::new(config),
         starttls: parts.starttls_acceptor,
         direct: parts.direct_acceptor,

@@ -16,6 +16,7 @@ use tracing::{Instrument as _, Span, debug, error, info_span};
 use crate::login::{FailedLogins, Strangers};
 use crate::router::Router;
 use crate::session::{Client, version_name};
+use crate::unread::Unread;
 
 /// What all client connections share.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct ClientPorts {
     pub(crate) direct: Acceptor,
     pub(crate) failed_logins: FailedLogins,
     pub(crate) strangers: Strangers,
+    /// What clients sent to each other, as far as the author counts.
+    pub(crate) unread: Unread,
     pub(crate) streams: Streams,
     pub(crate) tasks: Tasks,
 }

@@ -54,7 +54,7 @@ impl Client {
         let Some(mut bound) = self.bound.take() else { return false };
         self.keep_unwritten(&mut bound);
         if let Some(managed) = &mut bound.managed {
-            managed.handled = self.connection.machine().handled();
+            managed.disconnected(self.connection.machine().taken());
         }
         bound.inactive = false;
         match to.send(bound) {
@@ -99,7 +99,7 @@ impl Client {
     ) {
         let full = bound.session.jid.clone();
         self.open_as(&full);
-        let handled = bound.managed.as_ref().map_or(0, |managed| managed.handled);
+        let handled = bound.managed.as_ref().map_or(0, |managed| managed.taken);
         self.bound = Some(bound);
         tell(self.connection.machine_mut(), full, handled);
         metrics::counter!("gatehouse_c2s_resumed_total").increment(1);

@@ -7,15 +7,22 @@ use gatehouse_xmpp::{Stanza, StanzaKind};
 use crate::account::Session;
 use crate::carbons;
 use crate::iq;
+use crate::outbox::Owed;
 use crate::refusal::Refusal;
-use crate::router::{Consequences, Router};
+use crate::router::{Consequences, Origin, Router};
 use crate::services::blocking;
 use crate::subscription::Action;
 
 impl Router {
     /// Takes a stanza from a bound client; `from` is its full address. Returns once the stanza and
-    /// whatever it brought about has been handed on, stored or answered.
-    pub(crate) async fn take_from_client(&self, session: &Arc<Session>, stanza: Stanza) {
+    /// whatever it brought about has been handed on, stored or answered. Whoever a message was handed
+    /// to holds `owed` until that is safe.
+    pub(crate) async fn take_from_client(
+        &self,
+        session: &Arc<Session>,
+        stanza: Stanza,
+        owed: Owed,
+    ) {
         if let Err(refusal) = iq::check_shape(&stanza) {
             return self.answer(session, refusal.answer(&stanza)).await;
         }
@@ -34,7 +41,7 @@ impl Router {
                     stanza.set_to(Some(session.account.jid.clone()));
                 }
                 self.copy_sent(session, &stanza).await;
-                self.route_all([stanza]).await;
+                self.route([stanza], Origin::Here(owed), None).await;
             }
             StanzaKind::Presence => {
                 let turn = session.account.turn.lock().await;

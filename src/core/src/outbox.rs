@@ -49,8 +49,8 @@ pub(crate) struct Owed(Option<Arc<Mutex<Debt>>>);
 /// Who hears that a stanza is safe, once this is dropped.
 #[derive(Debug)]
 enum Credit {
-    /// The other end of the trunk.
-    Trunk(#[expect(dead_code, reason = "it is dropped when its time has come")] Receipt),
+    /// The other end of the trunk, or the client that sent it.
+    Receipt(#[expect(dead_code, reason = "it is dropped when its time has come")] Receipt),
     /// A SIP partner.
     Sip(Answer),
 }
@@ -65,7 +65,7 @@ struct Debt {
 
 impl Owed {
     pub(crate) fn new(receipt: Receipt) -> Self {
-        Self::to(Credit::Trunk(receipt))
+        Self::to(Credit::Receipt(receipt))
     }
 
     /// A SIP partner waits for its answer.
@@ -84,7 +84,7 @@ impl Owed {
             let credit = owed.lock().receipt.take();
             match credit {
                 Some(Credit::Sip(answer)) => answer.refuse(condition),
-                Some(Credit::Trunk(_)) | None => {}
+                Some(Credit::Receipt(_)) | None => {}
             }
         }
     }
@@ -118,6 +118,11 @@ impl Owed {
     pub(crate) fn keep(&self) -> bool {
         let held = self.0.as_ref().and_then(|owed| owed.lock().held.take_if(|it| it.is_outgoing()));
         held.map(Held::keep).is_some()
+    }
+
+    /// A share of it for the trunk, which drops it once the stanza is safe there.
+    pub(crate) fn until_dropped(self) -> Receipt {
+        self.0.map_or_else(Receipt::default, |debt| Receipt::sharing(debt))
     }
 
     /// The stanza is safe, or has been waited for long enough.

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::account::Session;
+use crate::acknowledging::Acknowledging;
 use crate::away::{AWAY_BYTES_MAX, AWAY_SESSIONS_MAX};
 use crate::backlog::Backlog;
 use crate::held::note_not_held;
@@ -50,10 +51,21 @@ pub(crate) struct Managed {
     pub(crate) unacked: AckQueue<Outgoing>,
     /// The client was asked how much it has, and did not answer.
     pub(crate) asked: bool,
-    /// What it sent and we handled, when its last connection ended.
-    pub(crate) handled: u32,
+    /// What it sent is acknowledged once it is safe.
+    pub(crate) acknowledging: Acknowledging,
+    /// How much it had sent when its last connection ended. All of that was taken, and is not taken again.
+    pub(crate) taken: u32,
     /// For how long it may be away; `None` if it may not.
     pub(crate) away_max: Option<Duration>,
+}
+
+impl Managed {
+    /// Its connection is over, on which it sent `taken` in all. When it comes back it is told so, that it
+    /// does not send again what is on its way from here.
+    pub(crate) fn disconnected(&mut self, taken: u32) {
+        self.taken = taken;
+        self.acknowledging = Acknowledging::starting_at(taken);
+    }
 }
 
 /// Where a session is to be handed over to.
@@ -175,7 +187,7 @@ impl Router {
                 }
             }
         }
-        bound.session.remember_end(bound.managed.as_ref().map_or(0, |it| it.handled));
+        bound.session.remember_end(bound.managed.as_ref().map_or(0, |it| it.taken));
         self.give_up(*bound, Some(since_ms), []).await;
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gatehouse_store::{Store, StoreError};
-use gatehouse_trunk::TrunkSender;
+use gatehouse_trunk::{Receipt, TrunkSender};
 use gatehouse_types::{Domain, Jid, Local};
 use gatehouse_xmpp::{Stanza, StanzaCondition, StanzaKind, ns};
 use tracing::{debug, info};
@@ -59,8 +59,8 @@ enum Place {
 /// Who waits for a stanza to be taken care of.
 #[derive(Clone, Debug)]
 pub(crate) enum Origin {
-    /// A client of ours, which can wait.
-    Here,
+    /// A client of ours, or we ourselves; both can wait.
+    Here(Owed),
     /// The trunk: whoever waits there holds up what everybody else is sent.
     Trunk(Owed),
     /// A lane of the SIP gateway, for which it must always be possible to answer.
@@ -73,8 +73,9 @@ impl Origin {
     /// What is owed for the stanza until it is safe.
     pub(crate) fn owed(&self) -> Owed {
         match self {
-            Self::Here => Owed::default(),
-            Self::Trunk(owed) | Self::Gateway(owed) | Self::Leftover(owed) => owed.clone(),
+            Self::Here(owed) | Self::Trunk(owed) | Self::Gateway(owed) | Self::Leftover(owed) => {
+                owed.clone()
+            }
         }
     }
 }
@@ -248,7 +249,7 @@ impl Router {
 
     /// Takes stanzas with both addresses set where they go, and then whatever they bring about.
     pub(crate) async fn route_all(&self, stanzas: impl IntoIterator<Item = Stanza>) {
-        self.route(stanzas, Origin::Here, None).await;
+        self.route(stanzas, Origin::Here(Owed::default()), None).await;
     }
 
     /// The same while an account's turn is held, which must not wait for the edge: gives back what
@@ -259,25 +260,25 @@ impl Router {
         stanzas: impl IntoIterator<Item = Stanza>,
     ) -> Vec<Stanza> {
         let mut left = Vec::new();
-        self.route(stanzas, Origin::Here, Some(&mut left)).await;
+        self.route(stanzas, Origin::Here(Owed::default()), Some(&mut left)).await;
         left
     }
 
     /// What was left of a turn.
     pub(crate) async fn route_left(&self, left: Vec<Stanza>) {
-        let mut tries = PASSING_TRIES;
+        let (mut tries, origin) = (PASSING_TRIES, Origin::Here(Owed::default()));
         for stanza in left {
             let mut consequences = Consequences::new();
             if self.is_for_gateway(&stanza) {
-                self.send_to_gateway(stanza, &Origin::Here, None, &mut consequences).await;
+                self.send_to_gateway(stanza, &origin, None, &mut consequences).await;
             } else {
-                self.send_out(stanza, &mut tries, &mut consequences).await;
+                self.send_out(stanza, &origin, &mut tries, &mut consequences).await;
             }
             self.route_all(consequences).await;
         }
     }
 
-    async fn route(
+    pub(crate) async fn route(
         &self,
         stanzas: impl IntoIterator<Item = Stanza>,
         origin: Origin,
@@ -305,7 +306,7 @@ impl Router {
                         sip.tried_by_xmpp(&stanza);
                     }
                     match &mut left {
-                        None => self.send_out(stanza, &mut tries, &mut consequences).await,
+                        None => self.send_out(stanza, &origin, &mut tries, &mut consequences).await,
                         // Behind what is left already, so that order holds.
                         Some(left) if !left.is_empty() => left.push(stanza),
                         Some(left) => {
@@ -356,11 +357,22 @@ impl Router {
         }
     }
 
-    async fn send_out(&self, stanza: Stanza, tries: &mut u32, consequences: &mut Consequences) {
+    async fn send_out(
+        &self,
+        stanza: Stanza,
+        origin: &Origin,
+        tries: &mut u32,
+        consequences: &mut Consequences,
+    ) {
         if is_passing(&stanza) {
             return self.send_passing(stanza, tries).await;
         }
-        let Err(unreachable) = self.trunk.send(stanza).await else { return };
+        let receipt = match origin {
+            Origin::Here(owed) => owed.clone().until_dropped(),
+            // Whoever waits at the trunk for one that waits at the trunk could wait for ever.
+            Origin::Trunk(_) | Origin::Gateway(_) | Origin::Leftover(_) => Receipt::default(),
+        };
+        let Err(unreachable) = self.trunk.send_with(stanza, receipt).await else { return };
         info!(stanza.id = %unreachable.stanza.trace(), reason = unreachable.reason, "no edge takes what goes to other domains");
         let refusal = Refusal::wait(
             StanzaCondition::RemoteServerTimeout,

@@ -62,6 +62,7 @@ enum Happened {
     Unread,
     Kicked(StreamError),
     Wanted(HandOver),
+    Safe(u32),
     ToWrite(Outgoing),
     Step(Result<Option<Step<C2sEvent>>, ConnectionError>),
 }
@@ -110,7 +111,7 @@ impl Client {
         if let (true, Some(managed)) = (may_come_back, &mut bound.managed)
             && let Some(away_max) = managed.away_max
         {
-            managed.handled = self.connection.machine().handled();
+            managed.disconnected(self.connection.machine().taken());
             self.keep_unwritten(&mut bound);
             let stop = self.ports.tasks.stop();
             let (tasks, row) = (self.ports.tasks.clone(), self.row);
@@ -153,6 +154,7 @@ impl Client {
             match happened {
                 Happened::Stop => {
                     (stopping, closing, self.over) = (true, true, true);
+                    Box::pin(self.acknowledge_last()).await?;
                     self.connection.machine_mut().handle_shutdown(now());
                 }
                 Happened::Wanted(to) => {
@@ -179,6 +181,7 @@ impl Client {
                     }
                     return Ok(());
                 }
+                Happened::Safe(h) => self.connection.machine_mut().acknowledge(h, now()),
                 Happened::ToWrite(item) => self.write_batch(item),
                 Happened::Unread => Box::pin(self.hold_unread()).await?,
                 Happened::Step(step) => match step? {
@@ -233,7 +236,7 @@ impl Client {
             C2sEvent::Reply(stanza) => self.write(Outgoing::new(stanza)),
             C2sEvent::EnableManagement { resume, seconds } => self.manage(resume, seconds),
             C2sEvent::Resume { id, h } => self.resume(&id, h).await,
-            C2sEvent::AckRequested => self.connection.machine_mut().acknowledge(now()),
+            C2sEvent::AckRequested => self.ack_requested(),
             C2sEvent::Acked { h } => self.acked(h),
             C2sEvent::ClientState { active } => self.look(active),
             C2sEvent::Closed(reason) => {
@@ -249,10 +252,20 @@ impl Client {
     async fn route(&mut self, stanza: Stanza) -> Result<(), ConnectionError> {
         self.row.stanza_in();
         debug!(stanza.id = %stanza.trace(), kind = ?stanza.kind(), "a stanza came from a client");
+        let owed = self.owed();
         let Some(bound) = &self.bound else { return Ok(()) };
         let (router, session) = (self.ports.router.clone(), Arc::clone(&bound.session));
-        // The next stanza is not read before this one is safe.
-        self.while_writing(async move { router.take_from_client(&session, stanza).await }).await
+        let unread = self.ports.unread.clone();
+        // The next stanza is not read before this one is in its place.
+        self.while_writing(async move {
+            router.take_from_client(&session, stanza, owed.clone()).await;
+            // What goes elsewhere has other keepers, which let go in their own time.
+            if owed.stanza().is_some() {
+                unread.watch(owed).await;
+            }
+        })
+        .await?;
+        self.wait_for_safety().await
     }
 }
 
@@ -265,12 +278,19 @@ pub(crate) async fn until(deadline: Option<Instant>) {
 
 /// What the rest of the node wants of this client.
 async fn told(bound: &mut Option<Box<Bound>>, can_write: bool) -> Happened {
-    let Some(Bound { outbox, .. }) = bound.as_deref_mut() else {
+    let Some(Bound { outbox, managed, .. }) = bound.as_deref_mut() else {
         return std::future::pending().await;
+    };
+    let safe = async {
+        match managed {
+            Some(managed) => managed.acknowledging.due().await,
+            None => std::future::pending().await,
+        }
     };
     tokio::select! {
         Some(error) = outbox.kicked.recv() => Happened::Kicked(error),
         Some(to) = outbox.wanted.recv() => Happened::Wanted(to),
+        h = safe => Happened::Safe(h),
         Some(item) = outbox.queue.recv(), if can_write => Happened::ToWrite(item),
         else => std::future::pending().await,
     }

@@ -7,32 +7,7 @@ mod world;
 use gatehouse_telemetry::StreamState;
 use gatehouse_xmpp::Stanza;
 use tokio::time::timeout;
-use world::{Client, Core, HEADER, PATIENCE};
-
-const R: &str = "<r xmlns='urn:xmpp:sm:3'/>";
-
-/// Online, with a session that can be resumed; gives its name, too.
-async fn managed(core: &Core, name: &str, max: u64) -> (Client, String) {
-    let mut client = core.connect_direct().await.log_in(name, "m").await;
-    client.send(&format!("<enable xmlns='urn:xmpp:sm:3' resume='true' max='{max}'/>")).await;
-    let enabled =
-        client.expect("<enabled xmlns='urn:xmpp:sm:3'").await + &client.expect("/>").await;
-    let (_, id) = enabled.split_once(" id='").unwrap();
-    let id = id.split_once('\'').unwrap().0.to_owned();
-    client.send("<presence/>").await;
-    client.ping("ready").await;
-    (client, id)
-}
-
-/// A new connection, which asks for a session.
-async fn resume(core: &Core, name: &str, id: &str, h: u32) -> Client {
-    let mut client = core.connect_direct().await;
-    assert!(client.authenticate(name, "secret").await.contains("<success"));
-    client.send(HEADER).await;
-    client.expect("</stream:features>").await;
-    client.send(&format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>")).await;
-    client
-}
+use world::{Client, Core, HEADER, PATIENCE, R, managed, resume};
 
 async fn say(alice: &mut Client, bodies: &[&str]) {
     for body in bodies {

@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,9 +9,19 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 /// The promise to acknowledge one stanza; dropping it does.
 #[derive(Default)]
 pub struct Receipt {
-    ticket: Option<(Arc<Receipts>, u64)>,
+    ticket: Option<Ticket>,
     /// In one process: the stanza's place in the budget, held until it is safe.
     room: Option<OwnedSemaphorePermit>,
+}
+
+/// Who hears of it.
+enum Ticket {
+    /// The stream on which the stanza came in, by its number there.
+    Numbered(Arc<Receipts>, u64),
+    /// Whoever shares this, once nobody else has it.
+    Shared(
+        #[expect(dead_code, reason = "it is dropped with the receipt")] Arc<dyn Any + Send + Sync>,
+    ),
 }
 
 /// Where the receipts of one stream come back to: each stanza that came in on it takes one along,
@@ -34,7 +45,7 @@ impl Default for Receipts {
 impl Receipts {
     /// The receipt for the stanza with this number.
     pub fn receipt(self: &Arc<Self>, number: u64) -> Receipt {
-        Receipt { ticket: Some((Arc::clone(self), number)), room: None }
+        Receipt { ticket: Some(Ticket::Numbered(Arc::clone(self), number)), room: None }
     }
 
     /// What came back since the last time.
@@ -49,10 +60,18 @@ impl Receipts {
 }
 
 impl Receipt {
+    /// One that stands for a share of something else, which is dropped with it.
+    pub fn sharing(other: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { ticket: Some(Ticket::Shared(other)), room: None }
+    }
+
     /// Which session of a stream the stanza came in on; a resumed one is the same. `None` in one
     /// process.
     pub fn session(&self) -> Option<u64> {
-        self.ticket.as_ref().map(|(receipts, _)| receipts.session)
+        match &self.ticket {
+            Some(Ticket::Numbered(receipts, _)) => Some(receipts.session),
+            Some(Ticket::Shared(_)) | None => None,
+        }
     }
 
     /// The same, which also holds a place in the budget until the stanza is safe.
@@ -64,7 +83,7 @@ impl Receipt {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        if let Some((receipts, number)) = self.ticket.take() {
+        if let Some(Ticket::Numbered(receipts, number)) = self.ticket.take() {
             receipts.done.lock().push(number);
             receipts.news.notify_one();
         }

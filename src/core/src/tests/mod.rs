@@ -142,7 +142,7 @@ impl Client {
 
     pub(super) async fn send_stanza(&self, mut stanza: Stanza) {
         stanza.set_from(Some(self.session.jid.clone()));
-        self.router.take_from_client(&self.session, stanza).await;
+        self.router.take_from_client(&self.session, stanza, Owed::default()).await;
     }
 
     /// What came since the last call, written to the client.

@@ -29,6 +29,8 @@ use tokio::time::timeout;
 pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const HEADER: &str = "<?xml version='1.0'?><stream:stream to='ours.example' version='1.0' \
     xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
+/// A client asks how much we have.
+pub const R: &str = "<r xmlns='urn:xmpp:sm:3'/>";
 
 pub struct Core {
     pub store: Store,
@@ -236,6 +238,29 @@ impl Client {
         .await;
         self.expect(id).await
     }
+}
+
+/// Online, with a session that can be resumed; gives its name, too.
+pub async fn managed(core: &Core, name: &str, max: u64) -> (Client, String) {
+    let mut client = core.connect_direct().await.log_in(name, "m").await;
+    client.send(&format!("<enable xmlns='urn:xmpp:sm:3' resume='true' max='{max}'/>")).await;
+    let enabled =
+        client.expect("<enabled xmlns='urn:xmpp:sm:3'").await + &client.expect("/>").await;
+    let (_, id) = enabled.split_once(" id='").unwrap();
+    let id = id.split_once('\'').unwrap().0.to_owned();
+    client.send("<presence/>").await;
+    client.ping("ready").await;
+    (client, id)
+}
+
+/// A new connection, which asks for a session.
+pub async fn resume(core: &Core, name: &str, id: &str, h: u32) -> Client {
+    let mut client = core.connect_direct().await;
+    assert!(client.authenticate(name, "secret").await.contains("<success"));
+    client.send(HEADER).await;
+    client.expect("</stream:features>").await;
+    client.send(&format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>")).await;
+    client
 }
 
 pub fn base64(bytes: &[u8]) -> String {

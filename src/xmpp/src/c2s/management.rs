@@ -49,10 +49,11 @@ impl C2sServer {
         });
     }
 
-    /// Tells the client how much was handled. Answers [`C2sEvent::AckRequested`].
-    pub fn acknowledge(&mut self, _now: Instant) {
-        if matches!(self.state, State::Bound(_)) {
-            let h = self.handled().to_string();
+    /// Tells the client that its first `h` stanzas (modulo 2^32) are handled. Answers
+    /// [`C2sEvent::AckRequested`].
+    pub fn acknowledge(&mut self, h: u32, _now: Instant) {
+        if matches!(&self.state, State::Bound(bound) if bound.managed) {
+            let h = h.to_string();
             self.write(&with(Element::bare("a", ns::SM), &[(xml_ncname!("h"), &h)]));
         }
     }
@@ -65,10 +66,16 @@ impl C2sServer {
         }
     }
 
-    /// How many stanzas of the managed stream the owner is done with, modulo 2^32: all that were
+    /// How many stanzas of the managed stream the owner has taken, modulo 2^32: all that were
     /// reported before the last event that was taken, and that one.
-    pub fn handled(&self) -> u32 {
-        if self.events.is_empty() { self.received } else { self.handled }
+    pub fn taken(&self) -> u32 {
+        if self.events.is_empty() { self.received } else { self.taken }
+    }
+
+    /// How many stanzas the client had sent on the managed stream when it sent what the last event was
+    /// about, modulo 2^32; a stanza counts itself.
+    pub fn sent_by_then(&self) -> u32 {
+        self.taken
     }
 
     /// Ends the stream: the client acknowledged what it was never sent (XEP-0198, section 4).
@@ -99,7 +106,7 @@ impl C2sServer {
         match (element.name(), element.ns().as_str()) {
             ("enable", ns::SM) if !managed => {
                 bound.managed = true;
-                (self.received, self.handled) = (0, 0);
+                (self.received, self.taken) = (0, 0);
                 let resume = matches!(element.attr("resume"), Some("true" | "1"));
                 let seconds = element.attr("max").and_then(|max| max.parse().ok());
                 self.report(C2sEvent::EnableManagement { resume, seconds });
@@ -158,7 +165,7 @@ impl C2sServer {
         if full.is_bare() || !full.same_bare(&session.account) {
             return Err(StreamCondition::InternalServerError.into());
         }
-        (self.received, self.handled) = (h, h);
+        (self.received, self.taken) = (h, h);
         let h = h.to_string();
         self.write(&with(
             Element::bare("resumed", ns::SM),

@@ -42,7 +42,7 @@ pub struct C2sServer {
     /// Stanzas of a managed stream that came, modulo 2^32.
     pub(super) received: u32,
     /// And the number of the last event that was taken.
-    pub(super) handled: u32,
+    pub(super) taken: u32,
     setup_deadline: Instant,
     /// Bytes that came while the owner was asked something.
     held_bytes: usize,
@@ -72,7 +72,7 @@ impl C2sServer {
             out: BytesMut::new(),
             events: VecDeque::new(),
             received: 0,
-            handled: 0,
+            taken: 0,
             setup_deadline: now + config.limits.setup_timeout,
             held_bytes: 0,
             config,
@@ -381,7 +381,7 @@ impl Machine for C2sServer {
             self.events = VecDeque::new();
             return None;
         };
-        self.handled = received;
+        self.taken = received;
         Some(event)
     }
 

@@ -83,12 +83,12 @@ impl C2sServer {
                 return State::AwaitBind(session);
             }
             GrantedSession::Bound { full, managed } => {
-                (self.received, self.handled) = (0, 0);
+                (self.received, self.taken) = (0, 0);
                 self.offer(&Offer::Open { managed: managed.is_some() });
                 (full, managed.is_some())
             }
             GrantedSession::Resumed { full, h, .. } => {
-                (self.received, self.handled) = (h, h);
+                (self.received, self.taken) = (h, h);
                 (full, true)
             }
         };

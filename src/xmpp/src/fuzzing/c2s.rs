@@ -292,7 +292,7 @@ fn play(data: &[u8]) -> Truth {
                 watch.call(|machine, now| machine.refuse_resume(condition, None, now))
             }
             Step::Owner(b'E', _) => watch.call(|machine, now| machine.manage(Some(("i", 9)), now)),
-            Step::Owner(b'a', _) => watch.call(C2sServer::acknowledge),
+            Step::Owner(b'a', _) => watch.call(|it, now| it.acknowledge(it.sent_by_then(), now)),
             Step::Owner(b'm', id) => {
                 let stanza = message("bob@them.example", FULL, id.into());
                 let closed = watch.machine.is_closed();

@@ -116,8 +116,8 @@ impl InboundCount {
         self.handled + self.open.len() as u64
     }
 
-    #[cfg(test)]
-    pub(crate) fn starting_at(handled: u64) -> Self {
+    /// Of a session of which so many arrived before and are done with.
+    pub fn starting_at(handled: u64) -> Self {
         Self { handled, ..Self::default() }
     }
 }

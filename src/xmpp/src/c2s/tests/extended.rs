@@ -113,7 +113,7 @@ fn one_round_trip_to_a_session() {
     assert!(got.contains("<stream:features>") && !got.contains("xmpp-bind"), "{got}");
     assert!(!got.contains("<sm ") && !got.contains("<stream:stream"), "{got}");
     assert!(matches!(world.events.last(), Some(C2sEvent::Stanza(_))));
-    assert_eq!(world.server.handled(), 1);
+    assert_eq!(world.server.taken(), 1);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn a_session_of_before_comes_with_the_log_in() {
          <resumed xmlns='urn:xmpp:sm:3' h='41' previd='before'/></success>"
     );
     world.says(MESSAGE);
-    assert_eq!(world.server.handled(), 42);
+    assert_eq!(world.server.taken(), 42);
 }
 
 #[test]

@@ -38,9 +38,34 @@ fn what_is_not_taken_from_the_machine_is_not_handled() {
     world.server.handle_data(text.as_bytes(), now);
     let mut handled = Vec::new();
     while world.server.poll_event().is_some() {
-        handled.push(world.server.handled());
+        handled.push(world.server.taken());
     }
     assert_eq!(handled, [1, 2, 2, 3]);
+}
+
+#[test]
+fn what_the_stream_answers_itself_counts_behind_what_was_sent_before() {
+    use gatehouse_types::Machine as _;
+
+    let mut world = managed();
+    let (now, session) = (
+        world.now,
+        "<iq type='set' id='s'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>",
+    );
+    world.server.handle_data(format!("{MESSAGE}{session}{MESSAGE}").as_bytes(), now);
+    let mut numbers = Vec::new();
+    while let Some(event) = world.server.poll_event() {
+        if matches!(event, C2sEvent::Stanza(_)) {
+            numbers.push(world.server.sent_by_then());
+        }
+    }
+    assert_eq!(numbers, [1, 3]);
+}
+
+#[test]
+fn who_does_not_count_is_not_told() {
+    let mut world = World::bound();
+    assert_eq!(world.owner(|server, now| server.acknowledge(1, now)), "");
 }
 
 #[test]

@@ -178,7 +178,10 @@ impl World {
                 (Owner::Answers, C2sEvent::EnableManagement { .. }) => {
                     self.server.manage(Some(("name", 60)), self.now);
                 }
-                (Owner::Answers, C2sEvent::AckRequested) => self.server.acknowledge(self.now),
+                (Owner::Answers, C2sEvent::AckRequested) => {
+                    let h = self.server.sent_by_then();
+                    self.server.acknowledge(h, self.now);
+                }
                 (Owner::Answers, C2sEvent::Resume { id, .. }) if id == "before" => {
                     self.server.resume(jid(FULL), &id, 41, self.now);
                 }
