@@ -10,6 +10,7 @@ mod flow;
 mod partner;
 mod path;
 mod sip;
+mod spread;
 mod subject;
 mod table;
 mod usage;
@@ -63,12 +64,16 @@ pub(crate) struct Bench {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// Fail if one of our paths passes so many times fewer messages a second than the fastest of them,
+    /// or costs so many times more
+    #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u16).range(2..=1000))]
+    spread_max: Option<u16>,
     /// The program under test
     #[arg(long, value_name = "FILE")]
     gatehouse: Option<PathBuf>,
 }
 
-/// Measures; true if every run came to its end.
+/// Measures; true if every run came to its end, and no path stands out that must not.
 pub(crate) fn run(bench: &Bench) -> Result<bool, Failure> {
     let load = Load {
         messages: bench.messages,
@@ -119,7 +124,12 @@ pub(crate) fn run(bench: &Bench) -> Result<bool, Failure> {
     // A closed standard output must not keep the exit code from telling the truth.
     let _unheard = told;
     drop(subjects);
-    let passed = rows.iter().all(|row| row.failure.is_none());
+    let outliers =
+        bench.spread_max.map_or_else(Vec::new, |max| spread::outliers(&rows, max.into()));
+    for outlier in &outliers {
+        progress(&format!("FAILED: {outlier}"));
+    }
+    let passed = rows.iter().all(|row| row.failure.is_none()) && outliers.is_empty();
     if passed {
         fs::remove_dir_all(&directory).map_err(Failure::io("remove", &directory))?;
     } else {

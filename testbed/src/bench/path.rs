@@ -66,6 +66,24 @@ impl Path {
         }
     }
 
+    /// Whether it is a message from one connection to another, and nothing that waits for a disk.
+    pub(crate) fn is_each_message(self) -> bool {
+        match self {
+            Self::C2s
+            | Self::C2sManaged
+            | Self::S2sIn
+            | Self::S2sOut
+            | Self::SipIn
+            | Self::SipOut => true,
+            Self::Streams
+            | Self::Sessions
+            | Self::SipMessages
+            | Self::Presence
+            | Self::SipIdle
+            | Self::SipSubscriptions => false,
+        }
+    }
+
     /// Whether it is about SIP: then only those are measured that speak it, and of us the edge alone.
     pub(crate) fn is_sip(self) -> bool {
         self.has_own_world() || matches!(self, Self::SipIn | Self::SipOut | Self::SipIdle)

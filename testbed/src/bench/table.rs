@@ -19,7 +19,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    fn least_cpu(&self) -> Option<f64> {
+    pub(crate) fn least_cpu(&self) -> Option<f64> {
         sorted(self.samples.iter().map(|sample| sample.cpu)).first().copied()
     }
 
@@ -29,6 +29,11 @@ impl Row {
 
     fn median_per_second(&self) -> Option<f64> {
         median(self.samples.iter().map(|sample| sample.per_second))
+    }
+
+    /// Of the fastest run.
+    pub(crate) fn most_per_second(&self) -> Option<f64> {
+        sorted(self.samples.iter().map(|sample| sample.per_second)).last().copied()
     }
 
     fn resident(&self) -> Option<u64> {
