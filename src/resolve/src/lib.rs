@@ -7,7 +7,6 @@
 
 mod endpoint;
 mod error;
-mod join;
 mod lookup;
 mod order;
 mod query;

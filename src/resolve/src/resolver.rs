@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use gatehouse_types::Domain;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
@@ -11,7 +12,6 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::time::Instant;
 
 use crate::endpoint::interleave;
-use crate::join::join_all;
 use crate::lookup::{HostAnswer, SrvAnswer, addresses, services};
 use crate::order::{Service, in_order};
 use crate::{Endpoint, Host, Place, ResolveError, ResolverSetupError, Transport};

@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use futures_util::future::join_all;
 use gatehouse_resolve::{Host, HostSurvey, Resolver, SrvRecord, SrvSurvey, Transport};
 use gatehouse_types::Domain;
 
 use super::Probe;
 use super::report::{AddressReport, SrvLine, SrvReport, Stage, TargetReport};
 use super::shake::text;
-use super::together::together;
 use crate::PrivateTargets;
 
 /// Addresses of one protocol that are tried; the rest is only listed.
@@ -88,7 +88,7 @@ impl Probe<'_> {
     /// The addresses of each place. `trusted` says that not DNS but our own policy named them.
     pub(super) async fn targets(&self, places: Vec<Place>, trusted: bool) -> Vec<Target> {
         let resolver = &self.parts.resolver;
-        let asked = together(places.iter().take(TARGETS_MAX).map(|place| async move {
+        let asked = join_all(places.iter().take(TARGETS_MAX).map(|place| async move {
             match &place.host {
                 Host::Address(address) => HostSurvey::Found(vec![*address]),
                 Host::Name(name) => resolver.host(name).await,
@@ -140,7 +140,7 @@ impl Probe<'_> {
                 }
             })
         });
-        together(all).await
+        join_all(all).await
     }
 }
 

@@ -12,7 +12,6 @@ mod report;
 mod shake;
 mod sip;
 mod tap;
-mod together;
 mod verdict;
 mod xmpp;
 

@@ -1,5 +1,6 @@
 //! Our own records and certificate, seen with a partner's eyes: its refusal never says why.
 
+use futures_util::future::join_all;
 use gatehouse_identity::{CertificatePurposes, CertificateSummary, Presented};
 use gatehouse_resolve::{HostSurvey, SrvRecord, SrvSurvey};
 use gatehouse_types::Domain;
@@ -182,7 +183,7 @@ async fn addresses(probe: &Probe<'_>, records: &[SrvRecord]) -> OwnCheck {
     let resolver = &probe.parts.resolver;
     let asked = records.iter().map(|record| resolver.host(&record.host));
     let mut found = Vec::new();
-    for answer in super::together::together(asked).await {
+    for answer in join_all(asked).await {
         if let HostSurvey::Found(addresses) = answer {
             found.extend(addresses);
         }

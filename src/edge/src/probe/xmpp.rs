@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use gatehouse_identity::{AuthenticatedPeer, IdentityError, Presented, Proof, TlsFacts, prove};
 use gatehouse_net::{BoxedIo, Connection, Step, connect, now};
 use gatehouse_policy::{Channel, Conditions, Denial, RouteHost, RouteTransport, Tls};
@@ -27,7 +28,6 @@ use super::report::{
 };
 use super::shake::{certificate, text, tls};
 use super::tap::{Heard, Tap};
-use super::together::together;
 use super::verdict;
 use crate::outbound::reason_text;
 
@@ -50,7 +50,7 @@ pub(super) async fn probe(probe: &Probe<'_>) -> ProtocolReport {
     let trusted = dns.source == "policy";
     let targets = probe.targets(places, trusted).await;
     let conditions_known = conditions.as_ref().ok();
-    let dane = together(targets.iter().map(|target| probe.dane(target, conditions_known))).await;
+    let dane = join_all(targets.iter().map(|target| probe.dane(target, conditions_known))).await;
     let count: usize = targets.iter().map(|target| target.addresses.len()).sum();
     probe.say(format!("XMPP: trying {count} addresses"));
     let reports = probe.try_all(&targets, |target, address, report| {

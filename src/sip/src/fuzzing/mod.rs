@@ -110,16 +110,9 @@ pub fn check_sip_uri(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use gatehouse_testkit::replay;
 
-    fn replay(target: &str, check: fn(&[u8])) {
-        let corpus = format!("{}/../../testbed/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
-        let entries: Vec<_> = std::fs::read_dir(corpus).unwrap().collect();
-        assert!(!entries.is_empty(), "there is a corpus for {target}");
-        for entry in entries {
-            check(&std::fs::read(entry.unwrap().path()).unwrap());
-        }
-    }
+    use super::*;
 
     #[test]
     fn corpus_of_messages_still_holds() {

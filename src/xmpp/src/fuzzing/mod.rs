@@ -32,16 +32,9 @@ pub use crate::s2s::check_dialback;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use gatehouse_testkit::replay;
 
-    fn replay(target: &str, check: fn(&[u8])) {
-        let corpus = format!("{}/../../testbed/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
-        let entries: Vec<_> = std::fs::read_dir(corpus).unwrap().collect();
-        assert!(!entries.is_empty(), "there is a corpus for {target}");
-        for entry in entries {
-            check(&std::fs::read(entry.unwrap().path()).unwrap());
-        }
-    }
+    use super::*;
 
     #[test]
     fn corpus_of_frames_still_holds() {
