@@ -8,7 +8,8 @@ use std::time::Duration;
 use gatehouse_net::{ConnectionError, now};
 use gatehouse_trunk::{Receipt, Receipts};
 use gatehouse_xmpp::sm::{Arrival, InboundCount};
-use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::outbox::Owed;
 use crate::session::Client;
@@ -28,12 +29,21 @@ pub(crate) struct Acknowledging {
     asked: Option<Pin<Box<Sleep>>>,
     /// What it was told since it asked.
     told: Option<u32>,
+    /// In one process: when the edge stops, what it had not sent yet is dropped, and with it the receipts.
+    /// From then on they mean nothing.
+    stop: Option<CancellationToken>,
 }
 
 impl Acknowledging {
+    /// Receipts count until `stop`, if that is given.
+    pub(crate) fn new(stop: Option<CancellationToken>) -> Self {
+        Self { stop, ..Self::default() }
+    }
+
     /// Goes on where `taken` stanzas count as safe, whatever becomes of them.
-    pub(crate) fn starting_at(taken: u32) -> Self {
-        Self { count: InboundCount::starting_at(taken.into()), ..Self::default() }
+    pub(crate) fn go_on(&mut self, taken: u32) {
+        let stop = self.stop.take();
+        *self = Self { count: InboundCount::starting_at(taken.into()), stop, ..Self::default() };
     }
 
     /// Takes one more. The client has sent `sent` by now; what we do not know of those was answered by
@@ -113,7 +123,12 @@ impl Acknowledging {
     }
 
     fn settle(&mut self) {
-        for number in self.receipts.take() {
+        let safe = self.receipts.take();
+        // Looked at after they were taken: what was dropped because of the stop came after it.
+        if self.stop.as_ref().is_some_and(CancellationToken::is_cancelled) {
+            return;
+        }
+        for number in safe {
             self.count.handled(number);
         }
     }
@@ -148,23 +163,12 @@ impl Client {
     }
 
     /// Before we end the stream, the client hears what is safe: all else it sends again, and some of it
-    /// would arrive twice (XEP-0198, section 4). What is on its way gets a moment.
-    pub(crate) async fn acknowledge_last(&mut self) -> Result<(), ConnectionError> {
-        let until = Instant::from_std(now() + ASKED_MAX);
-        while let Some(managed) = self.bound.as_mut().and_then(|bound| bound.managed.as_mut()) {
-            let h = managed.acknowledging.h();
-            if managed.acknowledging.count.open_len() == 0 || Instant::now() >= until {
-                self.connection.machine_mut().acknowledge(h, now());
-                break;
-            }
-            let receipts = Arc::clone(&managed.acknowledging.receipts);
-            let news = async move {
-                // Too late is not a failure.
-                let _ = timeout_at(until, receipts.news()).await;
-            };
-            Box::pin(self.while_writing(news)).await?;
+    /// would arrive twice (XEP-0198, section 4).
+    pub(crate) fn acknowledge_last(&mut self) {
+        let managed = self.bound.as_mut().and_then(|bound| bound.managed.as_mut());
+        if let Some(h) = managed.map(|managed| managed.acknowledging.h()) {
+            self.connection.machine_mut().acknowledge(h, now());
         }
-        Ok(())
     }
 }
 
@@ -202,7 +206,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_the_stream_answered_itself_is_safe() {
-        let mut it = Acknowledging::starting_at(u32::MAX - 1);
+        let mut it = Acknowledging::default();
+        it.go_on(u32::MAX - 1);
         // One was answered by the stream, before it and behind it.
         let receipt = it.take(0);
         assert_eq!((it.ask(1), it.h()), (None, u32::MAX));
@@ -210,6 +215,18 @@ mod tests {
         assert_eq!(it.ask(1), Some(1));
         // That the client goes back cannot be, and is no reason to count for ever.
         assert_eq!(it.ask(0), Some(1));
+    }
+
+    #[test]
+    fn what_is_dropped_because_the_edge_stops_is_not_safe() {
+        let stop = CancellationToken::new();
+        let mut it = Acknowledging::new(Some(stop.clone()));
+        let (first, second) = (it.take(1), it.take(2));
+        drop(first);
+        assert_eq!(it.h(), 1);
+        stop.cancel();
+        drop(second);
+        assert_eq!(it.h(), 1);
     }
 
     #[test]

@@ -108,7 +108,8 @@ impl Client {
         let session = self.ports.router.bind(account, version, resource, sender).await?;
         let full = session.jid.clone();
         self.open_as(&full);
-        self.bound = Some(Box::new(Bound::new(session, receiver)));
+        let stop = (!self.ports.router.trunk().is_remote()).then(|| self.ports.tasks.stop());
+        self.bound = Some(Box::new(Bound::new(session, receiver, stop)));
         Ok(full)
     }
 

@@ -42,6 +42,8 @@ pub(crate) struct Bound {
     pub(crate) inactive: bool,
     pub(crate) backlog: Backlog,
     pub(crate) managed: Option<Managed>,
+    /// From here on no receipt counts, if given.
+    stop: Option<CancellationToken>,
 }
 
 /// What a session has whose client counts.
@@ -64,7 +66,7 @@ impl Managed {
     /// does not send again what is on its way from here.
     pub(crate) fn disconnected(&mut self, taken: u32) {
         self.taken = taken;
-        self.acknowledging = Acknowledging::starting_at(taken);
+        self.acknowledging.go_on(taken);
     }
 }
 
@@ -72,9 +74,14 @@ impl Managed {
 pub(crate) type HandOver = oneshot::Sender<Box<Bound>>;
 
 impl Bound {
-    pub(crate) fn new(session: Arc<Session>, outbox: OutboxReceiver) -> Self {
+    /// Where edge and core are one process, receipts count until `stop`.
+    pub(crate) fn new(
+        session: Arc<Session>,
+        outbox: OutboxReceiver,
+        stop: Option<CancellationToken>,
+    ) -> Self {
         let backlog = Backlog::default();
-        Self { session, outbox, inactive: false, backlog, managed: None }
+        Self { session, outbox, inactive: false, backlog, managed: None, stop }
     }
 
     /// From here on the client counts; with `resume` it may come back within `seconds`: its name, and
@@ -83,7 +90,8 @@ impl Bound {
         let wanted = seconds.map_or(AWAY_MAX, Duration::from_secs);
         let name = resume.then(unguessable_name).flatten();
         let away_max = name.is_some().then_some(wanted.min(AWAY_MAX));
-        self.managed = Some(Managed { away_max, ..Managed::default() });
+        let acknowledging = Acknowledging::new(self.stop.clone());
+        self.managed = Some(Managed { away_max, acknowledging, ..Managed::default() });
         self.session.with(|state| state.name.clone_from(&name));
         name.zip(away_max.map(|it| it.as_secs()))
     }

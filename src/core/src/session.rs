@@ -154,7 +154,7 @@ impl Client {
             match happened {
                 Happened::Stop => {
                     (stopping, closing, self.over) = (true, true, true);
-                    Box::pin(self.acknowledge_last()).await?;
+                    self.acknowledge_last();
                     self.connection.machine_mut().handle_shutdown(now());
                 }
                 Happened::Wanted(to) => {

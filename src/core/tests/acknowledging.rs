@@ -100,14 +100,22 @@ async fn who_is_sent_away_hears_what_is_safe_first() {
     let mut core = Core::start().await;
     let (mut alice, _) = managed(&core, "alice", 60).await;
     say(&mut alice, "romeo@partner.example", "1").await;
-    say(&mut alice, "romeo@partner.example", "2").await;
+    alice.send(R).await;
     drop(at_the_edge(&mut core).await);
-    let second = at_the_edge(&mut core).await;
-    let tasks = core.tasks.clone();
-    let (stopped, farewell) =
-        tokio::join!(tasks.shut_down(PATIENCE), alice.expect("</stream:stream>"));
+    alice.expect("<a xmlns='urn:xmpp:sm:3' h='3'/>").await;
+    say(&mut alice, "romeo@partner.example", "2").await;
+    alice.ping("taken").await;
+    // The edge stops, too, and drops what it had not sent.
+    let Core { tasks, edge, .. } = core;
+    let stop = tasks.stop();
+    let edge_stops = async {
+        stop.cancelled().await;
+        drop(edge);
+    };
+    let farewell = alice.expect("</stream:stream>");
+    let (stopped, (), farewell) = tokio::join!(tasks.shut_down(PATIENCE), edge_stops, farewell);
     stopped.unwrap();
     let (before, _) = farewell.split_once("<system-shutdown").unwrap();
-    assert!(before.contains("<a xmlns='urn:xmpp:sm:3' h='3'/>"), "{farewell}");
-    drop(second);
+    let (_, last) = before.rsplit_once("<a xmlns='urn:xmpp:sm:3'").unwrap();
+    assert!(last.starts_with(" h='3'"), "{farewell}");
 }
