@@ -68,7 +68,8 @@ impl Store {
         limits: OutgoingLimits,
     ) -> Result<Vec<Result<i64, StoreError>>, StoreError> {
         const ACTION: &str = "storing messages to SIP partners";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         let mut outcomes = Vec::with_capacity(messages.len());
         let mut stored = Stored::default();
         for message in messages {
@@ -109,7 +110,8 @@ impl Store {
     pub async fn remove_outgoing(&self, ids: &[i64]) -> Result<(), StoreError> {
         const ACTION: &str = "removing messages to SIP partners";
         let ids = serde_json::to_string(ids).map_err(failed(ACTION))?;
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         sqlx::query("DELETE FROM outgoing_messages WHERE id IN (SELECT value FROM json_each($1))")
             .bind(ids)
             .execute(&mut *transaction)
