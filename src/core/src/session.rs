@@ -25,6 +25,10 @@ use crate::sweep::Sweep;
 /// the client did not read must be stored too.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
+/// Messages of a client to the SIP gateway that are stored together, if it has sent so many: no more are
+/// here than came with one read.
+const TOGETHER_MAX: usize = 64;
+
 /// A connected client, bound or not.
 pub(crate) struct Client {
     pub(crate) ports: Arc<ClientPorts>,
@@ -247,13 +251,31 @@ impl Client {
     }
 
     async fn route(&mut self, stanza: Stanza) -> Result<(), ConnectionError> {
-        self.row.stanza_in();
-        debug!(stanza.id = %stanza.trace(), kind = ?stanza.kind(), "a stanza came from a client");
+        note_in(&self.row, &stanza);
         let Some(bound) = &self.bound else { return Ok(()) };
         let (router, session) = (self.ports.router.clone(), Arc::clone(&bound.session));
         // The next stanza is not read before this one is safe.
-        self.while_writing(async move { router.take_from_client(&session, stanza).await }).await
+        if !router.is_message_for_gateway(&stanza) {
+            let work = async move { router.take_from_client(&session, stanza).await };
+            return self.while_writing(work).await;
+        }
+        // Nor is anything read behind these: they wait for one commit, and are all handled or none is.
+        let mut messages = vec![stanza];
+        let machine = self.connection.machine_mut();
+        while messages.len() < TOGETHER_MAX
+            && let Some(next) = machine.poll_stanza(|next| router.is_message_for_gateway(next))
+        {
+            note_in(&self.row, &next);
+            messages.push(next);
+        }
+        let work = async move { router.take_messages_from_client(&session, messages).await };
+        self.while_writing(work).await
     }
+}
+
+fn note_in(row: &StreamHandle, stanza: &Stanza) {
+    row.stanza_in();
+    debug!(stanza.id = %stanza.trace(), kind = ?stanza.kind(), "a stanza came from a client");
 }
 
 pub(crate) async fn until(deadline: Option<Instant>) {
