@@ -6,6 +6,7 @@
 //! written to the store as well, and removed once a client has it or it is taken care of elsewhere.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gatehouse_net::Tasks;
@@ -26,6 +27,10 @@ use crate::xml;
 
 /// How long it takes until the store is asked again to remove something, after it failed.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// How long the removal of an answered message waits for a commit that takes it along: a few milliseconds,
+/// for what is answered and not removed is sent twice after a crash.
+const RIDE_WITHIN: Duration = Duration::from_millis(5);
 
 /// A message in the store. When this is dropped, the message is about to be removed from it.
 #[derive(Debug)]
@@ -51,7 +56,12 @@ pub(crate) struct Done {
     ids: Mutex<Vec<(Table, i64)>>,
     /// What a core left that was killed is taken care of.
     recovered: OnceCell<()>,
+    /// Something is to be removed at once.
     news: Notify,
+    /// A message to a SIP partner is to be removed, with the next commit if there is one soon.
+    answered: Notify,
+    /// Counts the beginnings and ends of [`Ride`]s: odd while there is one.
+    rides: AtomicU64,
 }
 
 /// What is about to be removed. What is left of it when this is dropped is still to be removed.
@@ -65,6 +75,57 @@ impl Drop for Taken<'_> {
         if !self.ids.is_empty() {
             self.done.ids.lock().append(&mut self.ids);
             self.done.news.notify_one();
+        }
+    }
+}
+
+/// A commit that takes along what is to be removed of messages to SIP partners. There is one at a time.
+pub(crate) struct Ride<'a> {
+    taken: Taken<'a>,
+    keys: Vec<i64>,
+}
+
+impl Ride<'_> {
+    /// What it takes along.
+    pub(crate) fn keys(&self) -> &[i64] {
+        &self.keys
+    }
+
+    /// It is committed.
+    pub(crate) fn arrived(mut self) {
+        self.taken.ids.clear();
+    }
+}
+
+impl Drop for Ride<'_> {
+    fn drop(&mut self) {
+        self.taken.done.rides.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl Done {
+    /// Takes along what is to be removed of messages to SIP partners.
+    pub(crate) fn ride(&self) -> Ride<'_> {
+        self.rides.fetch_add(1, Ordering::AcqRel);
+        let is_outgoing = |entry: &mut (Table, i64)| entry.0 == Table::Outgoing;
+        let ids: Vec<_> = self.ids.lock().extract_if(.., is_outgoing).collect();
+        let keys = ids.iter().map(|(_, id)| *id).collect();
+        Ride { taken: Taken { done: self, ids }, keys }
+    }
+
+    /// Waits until something is to be removed that no commit will take along.
+    async fn is_due(&self) {
+        tokio::select! {
+            () = self.news.notified() => return,
+            () = self.answered.notified() => {}
+        }
+        loop {
+            let rides = self.rides.load(Ordering::Acquire);
+            let hurried = time::timeout(RIDE_WITHIN, self.news.notified()).await.is_ok();
+            let is_riding = rides % 2 == 1;
+            if hurried || (!is_riding && self.rides.load(Ordering::Acquire) == rides) {
+                return;
+            }
         }
     }
 }
@@ -94,7 +155,10 @@ impl Drop for Held {
         }
         if let Some(id) = self.id {
             self.done.ids.lock().push((self.table, id));
-            self.done.news.notify_one();
+            match self.table {
+                Table::Sessions => self.done.news.notify_one(),
+                Table::Outgoing => self.done.answered.notify_one(),
+            }
         }
     }
 }
@@ -108,7 +172,7 @@ pub(crate) fn start(router: &Router, tasks: &Tasks) {
                 error!(error = %Chain(&failure), "cannot store what was held when the core was killed");
             }
             loop {
-                router.done.news.notified().await;
+                router.done.is_due().await;
                 while !router.let_go().await {
                     time::sleep(RETRY).await;
                 }
@@ -280,4 +344,72 @@ fn text(account: &Jid, stanza: &Stanza, is_extra: bool) -> Option<String> {
     };
     stanza.set_to(Some(account.clone()));
     xml::storable(&stanza.to_element())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(done: &Arc<Done>, table: Table, id: i64) {
+        drop(Held { id: Some(id), table, done: Arc::clone(done) });
+    }
+
+    fn left(done: &Done) -> Vec<i64> {
+        done.ids.lock().iter().map(|(_, id)| *id).collect()
+    }
+
+    /// How long it takes until something is due, at most a second.
+    async fn due_after(done: &Done) -> Option<Duration> {
+        let begun = time::Instant::now();
+        let due = time::timeout(Duration::from_secs(1), done.is_due()).await;
+        due.ok().map(|()| begun.elapsed())
+    }
+
+    #[test]
+    fn what_a_commit_takes_along_is_gone_once_it_has_arrived_and_not_before() {
+        let done = Arc::<Done>::default();
+        held(&done, Table::Outgoing, 1);
+        held(&done, Table::Sessions, 2);
+        held(&done, Table::Outgoing, 3);
+        let ride = done.ride();
+        assert_eq!((ride.keys(), left(&done)), (&[1, 3][..], vec![2]));
+        drop(ride);
+        assert_eq!(left(&done), [2, 1, 3], "the commit failed");
+        done.ride().arrived();
+        assert_eq!(left(&done), [2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_answered_waits_a_moment_for_a_commit() {
+        let done = Arc::<Done>::default();
+        assert_eq!(due_after(&done).await, None, "there is nothing");
+        held(&done, Table::Outgoing, 1);
+        let due = due_after(&done).await.unwrap();
+        assert!((RIDE_WITHIN..2 * RIDE_WITHIN).contains(&due), "{due:?}");
+        // What sessions held is removed at once, and the rest with it.
+        held(&done, Table::Outgoing, 2);
+        held(&done, Table::Sessions, 3);
+        assert_eq!(due_after(&done).await, Some(Duration::ZERO));
+        // Also what a commit could not take along.
+        drop(done.ride());
+        assert_eq!(due_after(&done).await, Some(Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_commits_take_along_what_is_answered_nobody_else_removes_it() {
+        let done = Arc::<Done>::default();
+        let riding = async {
+            for _ in 0..20 {
+                // One takes longer than the next is waited for.
+                let ride = done.ride();
+                time::sleep(2 * RIDE_WITHIN).await;
+                ride.arrived();
+                held(&done, Table::Outgoing, 1);
+                time::sleep(RIDE_WITHIN / 2).await;
+            }
+        };
+        held(&done, Table::Outgoing, 1);
+        let (due, ()) = tokio::join!(due_after(&done), riding);
+        assert!(due.is_some_and(|due| due >= 50 * RIDE_WITHIN), "{due:?}");
+    }
 }

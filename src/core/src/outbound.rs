@@ -26,12 +26,8 @@ impl Router {
         if let Err(refusal) = iq::check_shape(&stanza) {
             return self.answer(session, refusal.answer(&stanza)).await;
         }
-        match self.is_to_blocked(session, &stanza).await {
-            Ok(false) => {}
-            Ok(true) => {
-                return self.answer(session, blocking::refuse_to_blocked(&stanza)).await;
-            }
-            Err(refusal) => return self.answer(session, refusal.answer(&stanza)).await,
+        if let Err(answer) = self.check_blocked(session, &stanza).await {
+            return self.answer(session, answer).await;
         }
         match stanza.kind() {
             StanzaKind::Message => {
@@ -57,6 +53,26 @@ impl Router {
             }
             StanzaKind::Iq => self.iq_from(session, stanza).await,
         }
+    }
+
+    /// Takes messages to the SIP gateway that a client sent one behind the other, in their order: they are
+    /// stored together. Whoever is told anything about one of them knows what became of those before it.
+    pub(crate) async fn take_messages_from_client(
+        &self,
+        session: &Arc<Session>,
+        messages: Vec<(Stanza, Owed)>,
+    ) {
+        let mut together = Vec::with_capacity(messages.len());
+        for (message, owed) in messages {
+            if let Err(answer) = self.check_blocked(session, &message).await {
+                self.route_to_gateway(std::mem::take(&mut together)).await;
+                self.answer(session, answer).await;
+                continue;
+            }
+            self.copy_sent(session, &message).await;
+            together.push((message, owed));
+        }
+        self.route_to_gateway(together).await;
     }
 
     async fn presence_from(
@@ -99,6 +115,19 @@ impl Router {
         let left = self.route_in_turn(consequences).await;
         drop(turn);
         self.route_left(left).await;
+    }
+
+    /// Fails with what the author of a stanza is told if it is for somebody whom they block.
+    async fn check_blocked(
+        &self,
+        session: &Session,
+        stanza: &Stanza,
+    ) -> Result<(), Option<Stanza>> {
+        match self.is_to_blocked(session, stanza).await {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(blocking::refuse_to_blocked(stanza)),
+            Err(refusal) => Err(refusal.answer(stanza)),
+        }
     }
 
     async fn is_to_blocked(&self, session: &Session, stanza: &Stanza) -> Result<bool, Refusal> {

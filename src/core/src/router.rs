@@ -19,7 +19,7 @@ use crate::outbox::{Outgoing, Owed};
 use crate::pep::Capabilities;
 use crate::presence;
 use crate::refusal::Refusal;
-use crate::sip::SipPort;
+use crate::sip::{SipPort, stopping};
 use crate::stamp::{self, WallClock};
 
 /// How often, in all, one burst of presence is tried again when the edge has no room.
@@ -343,18 +343,54 @@ impl Router {
                 Err(back) => return left.push(back),
             },
             None if matches!(origin, Origin::Gateway(_)) => sip.reply(stanza).await,
-            None => match self.keep_outgoing(sip, &stanza, origin).await {
-                Ok(owed) => sip.send(stanza, owed).await,
-                Err(refusal) => return consequences.extend(refusal.answer(&stanza)),
-            },
+            None => {
+                let stanza = vec![(stanza, origin.owed())];
+                return self.keep_and_send(sip, stanza, consequences).await;
+            }
         };
         if let Err(stanza) = sent {
-            let refusal = Refusal::wait(
-                StanzaCondition::RemoteServerTimeout,
-                "The gateway to this domain is stopping. Try again later.",
-            );
-            consequences.extend(refusal.answer(&stanza));
+            consequences.extend(stopping().answer(&stanza));
         }
+    }
+
+    /// Stores stanzas of one author and hands them to the SIP gateway, in this order.
+    async fn keep_and_send(
+        &self,
+        sip: &SipPort,
+        stanzas: Vec<(Stanza, Owed)>,
+        consequences: &mut Consequences,
+    ) {
+        let kept = self.keep_outgoing(sip, &stanzas).await;
+        for ((stanza, _), kept) in stanzas.into_iter().zip(kept) {
+            match kept {
+                Ok(owed) => {
+                    if let Err(stanza) = sip.send(stanza, owed).await {
+                        consequences.extend(stopping().answer(&stanza));
+                    }
+                }
+                Err(refusal) => consequences.extend(refusal.answer(&stanza)),
+            }
+        }
+    }
+
+    /// True for a message that goes to the SIP gateway, and is stored before. Who sends several of them
+    /// need not wait for the disk between two of them.
+    pub(crate) fn is_message_for_gateway(&self, stanza: &Stanza) -> bool {
+        self.sip.is_some()
+            && stanza.kind() == StanzaKind::Message
+            && stanza.to().is_some_and(|to| self.locate(to) == Place::Outside)
+            && self.is_for_gateway(stanza)
+    }
+
+    /// Takes messages of a client to the SIP gateway, in this order, and then whatever they bring about.
+    pub(crate) async fn route_to_gateway(&self, messages: Vec<(Stanza, Owed)>) {
+        let Some(sip) = self.sip.as_ref().filter(|_| !messages.is_empty()) else { return };
+        for (message, _) in &messages {
+            debug!(stanza.id = %message.trace(), "a stanza goes to the SIP gateway");
+        }
+        let mut consequences = Consequences::new();
+        self.keep_and_send(sip, messages, &mut consequences).await;
+        self.route_all(consequences).await;
     }
 
     async fn send_out(

@@ -17,13 +17,17 @@ use tracing::{debug, info, info_span};
 
 use crate::listener::ClientPorts;
 use crate::login::Stranger;
-use crate::outbox::Outgoing;
+use crate::outbox::{Outgoing, Owed};
 use crate::resume::{Bound, HandOver};
 use crate::sweep::Sweep;
 
 /// How long a client may take to read our last words. A program that stops has seconds, in which what
 /// the client did not read must be stored too.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
+
+/// Messages of a client to the SIP gateway that are stored together, if it has sent so many: no more are
+/// here than came with one read.
+const TOGETHER_MAX: usize = 64;
 
 /// A connected client, bound or not.
 pub(crate) struct Client {
@@ -249,22 +253,43 @@ impl Client {
         Ok(())
     }
 
-    async fn route(&mut self, stanza: Stanza) -> Result<(), ConnectionError> {
+    /// Notes a stanza that was just reported; what is owed for it, if the client counts.
+    fn note_in(&mut self, stanza: &Stanza) -> Owed {
         self.row.stanza_in();
         debug!(stanza.id = %stanza.trace(), kind = ?stanza.kind(), "a stanza came from a client");
-        let owed = self.owed();
+        self.owed()
+    }
+
+    async fn route(&mut self, stanza: Stanza) -> Result<(), ConnectionError> {
+        let mut owed = self.note_in(&stanza);
         let Some(bound) = &self.bound else { return Ok(()) };
         let (router, session) = (self.ports.router.clone(), Arc::clone(&bound.session));
-        let unread = self.ports.unread.clone();
         // The next stanza is not read before this one is in its place.
-        self.while_writing(async move {
-            router.take_from_client(&session, stanza, owed.clone()).await;
-            // What goes elsewhere has other keepers, which let go in their own time.
-            if owed.stanza().is_some() {
-                unread.watch(owed).await;
+        if !router.is_message_for_gateway(&stanza) {
+            let unread = self.ports.unread.clone();
+            self.while_writing(async move {
+                router.take_from_client(&session, stanza, owed.clone()).await;
+                // What goes elsewhere has other keepers, which let go in their own time.
+                if owed.stanza().is_some() {
+                    unread.watch(owed).await;
+                }
+            })
+            .await?;
+            return self.wait_for_safety().await;
+        }
+        // Nor is anything read behind these: they wait for one commit.
+        let (mut stanza, mut messages) = (Some(stanza), Vec::new());
+        while let Some(message) = stanza.take() {
+            messages.push((message, owed));
+            if messages.len() >= TOGETHER_MAX {
+                break;
             }
-        })
-        .await?;
+            let machine = self.connection.machine_mut();
+            stanza = machine.poll_stanza(|next| router.is_message_for_gateway(next));
+            owed = stanza.as_ref().map_or_else(Owed::default, |next| self.note_in(next));
+        }
+        let work = async move { router.take_messages_from_client(&session, messages).await };
+        self.while_writing(work).await?;
         self.wait_for_safety().await
     }
 }

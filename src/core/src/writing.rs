@@ -119,6 +119,8 @@ impl Client {
                 }
                 () = until(give_up) => {
                     info!("stopping; what a client sent last is given up");
+                    // It is counted as handled, and must not be acknowledged.
+                    self.connection.machine_mut().handle_shutdown(now());
                     break;
                 }
                 Some(item) = next_item(&mut self.bound), if can_write || keeps => {

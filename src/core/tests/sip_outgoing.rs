@@ -110,6 +110,67 @@ async fn what_was_acknowledged_and_not_answered_is_sent_after_a_kill() {
     assert!(!heard.contains("<message"), "{heard}");
 }
 
+/// Pages that were written to the write-ahead log: each commit writes at least four for a message.
+fn pages_written(world: &World) -> u64 {
+    let log = std::fs::metadata(world.core.files.path().join("db.sqlite-wal")).unwrap();
+    log.len() / 4096
+}
+
+/// Each commit waits for the disk, and the author with it.
+#[tokio::test]
+async fn what_a_client_says_at_once_is_stored_at_once() {
+    let world = World::start_apart(Core::new_files().await, |_| {}).await;
+    let mut alice = world.counting_alice().await;
+    let texts: Vec<String> = (0..24).map(|number| format!("text{number}")).collect();
+    let messages = texts.iter().map(|text| {
+        format!(
+            "<message to='romeo@partner.example' type='chat' id='{text}'><body>{text}</body>\
+             </message>"
+        )
+    });
+    let (all, before) = (messages.collect::<String>(), pages_written(&world));
+    alice.send(&format!("{all}<r xmlns='urn:xmpp:sm:3'/>")).await;
+    alice.expect(&format!("{ACK} h='24'")).await;
+    let written = pages_written(&world) - before;
+    assert!((1..48).contains(&written), "{written} pages for 24 messages");
+    // Nothing was answered, so all of it is there after a kill, in this order.
+    let mut world = World::start_apart(world.kill().await, |_| {}).await;
+    world.invited_by_us().await;
+    world.takes(&texts.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    world.all_done().await;
+}
+
+/// Who hears what became of one message knows that those before it are safe.
+#[tokio::test]
+async fn one_that_is_refused_stands_between_the_others() {
+    let mut world = World::start(PARTNER).await;
+    let mut alice = world.counting_alice().await;
+    alice
+        .send(
+            "<iq type='set' id='block'><block xmlns='urn:xmpp:blocking'>\
+             <item jid='tybalt@partner.example'/></block></iq>",
+        )
+        .await;
+    alice.expect("'block'").await;
+    let message = |to: &str, text: &str| {
+        format!(
+            "<message to='{to}@partner.example' type='chat' id='{text}'><body>{text}</body>\
+             </message>"
+        )
+    };
+    let texts =
+        [message("romeo", "one"), message("tybalt", "refused"), message("romeo", "two")].concat();
+    alice.send(&format!("{texts}<r xmlns='urn:xmpp:sm:3'/>")).await;
+    let error = alice.expect("</message>").await;
+    assert!(error.contains("not-acceptable") && error.contains("id='refused'"), "{error}");
+    let stored = world.core.store.outgoing(0, 10).await.unwrap();
+    assert!(stored.first().is_some_and(|first| first.stanza.contains(">one<")), "{stored:?}");
+    alice.expect(&format!("{ACK} h=")).await;
+    world.invited_by_us().await;
+    world.takes(&["one", "two"]).await;
+    world.all_done().await;
+}
+
 #[tokio::test]
 async fn what_waited_too_long_comes_back_to_its_author() {
     let world = World::start_apart(Core::new_files().await, |_| {}).await;
@@ -196,7 +257,7 @@ impl World {
                 ),
             };
             let stored: Vec<_> = (0..count / 2).map(of).collect();
-            world.core.store.push_outgoing(&stored, OutgoingLimits::default()).await.unwrap();
+            world.core.store.push_outgoing(&stored, &[], OutgoingLimits::default()).await.unwrap();
         }
         Self::start_on(world.stop().await, PARTNER).await
     }
@@ -266,7 +327,7 @@ async fn what_cannot_be_stored_is_sent_back() {
     };
     let limit = usize::try_from(OutgoingLimits::default().per_account.0).unwrap();
     let stored = vec![one; limit];
-    world.core.store.push_outgoing(&stored, OutgoingLimits::default()).await.unwrap();
+    world.core.store.push_outgoing(&stored, &[], OutgoingLimits::default()).await.unwrap();
     say(&mut alice, &["one"]).await;
     let error = alice.expect("</message>").await;
     assert!(error.contains("resource-constraint") && error.contains("id='one'"), "{error}");

@@ -53,7 +53,8 @@ impl Store {
     /// [`StoreError::AccountExists`].
     pub async fn add_account(&self, account: &Jid, keys: &[StoredKeys]) -> Result<(), StoreError> {
         const ACTION: &str = "adding an account";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         let id: Option<i64> = sqlx::query_scalar(
             "INSERT INTO accounts (jid, domain) VALUES ($1, $2)
              ON CONFLICT (jid) DO NOTHING RETURNING id",
@@ -85,7 +86,8 @@ impl Store {
     /// [`StoreError::NoAccount`].
     pub async fn set_keys(&self, account: &Jid, keys: &[StoredKeys]) -> Result<(), StoreError> {
         const ACTION: &str = "replacing the keys of an account";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         let id = account_id(&mut transaction, account, ACTION).await?;
         sqlx::query("UPDATE accounts SET generation = generation + 1 WHERE id = $1")
             .bind(id)
@@ -108,7 +110,8 @@ impl Store {
     /// [`StoreError::NoAccount`].
     pub async fn remove_account(&self, account: &Jid) -> Result<(), StoreError> {
         const ACTION: &str = "removing an account";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         let removed = sqlx::query("DELETE FROM accounts WHERE jid = $1")
             .bind(key(account))
             .execute(&mut *transaction)

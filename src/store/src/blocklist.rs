@@ -30,7 +30,8 @@ impl Store {
     /// [`StoreError::NoAccount`].
     pub async fn block(&self, account: &Jid, jids: &[Jid]) -> Result<(), StoreError> {
         const ACTION: &str = "adding to a block list";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         let id = account_id(&mut transaction, account, ACTION).await?;
         for jid in jids {
             sqlx::query(
@@ -48,7 +49,8 @@ impl Store {
     /// Removes from the block list, all or nothing; an empty list empties it.
     pub async fn unblock(&self, account: &Jid, jids: &[Jid]) -> Result<(), StoreError> {
         const ACTION: &str = "removing from a block list";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         let Some(id) = find_account(&mut transaction, account, ACTION).await? else {
             return Ok(());
         };

@@ -173,7 +173,8 @@ impl Store {
     /// [`StoreError::NoAccount`].
     pub async fn remove_contact(&self, account: &Jid, contact: &Jid) -> Result<u64, StoreError> {
         const ACTION: &str = "removing a contact";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         let id = account_id(&mut transaction, account, ACTION).await?;
         let was_in_roster: Option<bool> = sqlx::query_scalar(
             "DELETE FROM contacts WHERE account_id = $1 AND jid = $2 RETURNING in_roster",
@@ -201,7 +202,8 @@ impl Store {
         limits: ContactLimits,
     ) -> Result<u64, StoreError> {
         const ACTION: &str = "storing a contact";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         let id = account_id(&mut transaction, account, ACTION).await?;
         let before: Option<(bool, bool)> = sqlx::query_as(
             "SELECT in_roster, subscription IN ('from', 'both') FROM contacts

@@ -1,16 +1,18 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_types::Jid;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::StoreError;
 use crate::error::failed;
+use crate::writer::{BEGIN_WRITE, Writer};
 
 /// The store; cheap to clone, shared by all tasks.
 ///
@@ -19,7 +21,7 @@ use crate::error::failed;
 #[derive(Clone, Debug)]
 pub struct Store {
     /// One connection: SQLite has one writer at a time, and here it waits in order.
-    writer: SqlitePool,
+    writer: Arc<Mutex<Writer>>,
     readers: SqlitePool,
 }
 
@@ -36,14 +38,10 @@ impl Store {
         prepare_file(path).await.map_err(|error| open_error(path, error))?;
         // A commit is on the disk before it is acknowledged. NORMAL would lose the last ones in a
         // power cut.
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options(path).synchronous(SqliteSynchronous::Full))
-            .await
-            .map_err(|error| open_error(path, error))?;
-        prepare_schema(&writer, path).await?;
+        let writer = options(path).synchronous(SqliteSynchronous::Full);
+        let mut connection = writer.connect().await.map_err(|error| open_error(path, error))?;
+        prepare_schema(&mut connection, path).await?;
+        let writer = Arc::new(Mutex::new(Writer::new(connection, writer)));
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
             .connect_lazy_with(options(path).pragma("query_only", "ON"));
@@ -54,15 +52,12 @@ impl Store {
     /// calls, also on clones, fail.
     pub async fn close(&self) {
         self.readers.close().await;
-        self.writer.close().await;
+        self.writer().await.close().await;
     }
 
-    /// Begins a transaction that may write. It waits for its turn now, not in the middle.
-    pub(crate) async fn write(
-        &self,
-        action: &'static str,
-    ) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.writer.begin_with(BEGIN_WRITE).await.map_err(failed(action))
+    /// The connection that may write. It is waited for here, not in the middle of a transaction.
+    pub(crate) async fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().await
     }
 
     /// Begins a transaction that sees one state of the database throughout.
@@ -76,7 +71,7 @@ impl Store {
 
 /// Commits; only after this has it happened.
 pub(crate) async fn commit(
-    transaction: Transaction<'static, Sqlite>,
+    transaction: Transaction<'_, Sqlite>,
     action: &'static str,
 ) -> Result<(), StoreError> {
     transaction.commit().await.map_err(failed(action))
@@ -158,8 +153,7 @@ async fn prepare_file(path: &Path) -> io::Result<()> {
 }
 
 /// Makes sure that the file is ours, then brings its schema up to date.
-async fn prepare_schema(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
-    let mut connection = writer.acquire().await.map_err(|error| open_error(path, error))?;
+async fn prepare_schema(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
     let foreign: bool = sqlx::query_scalar(
         "SELECT application_id <> $1 AND EXISTS (SELECT 1 FROM sqlite_schema)
          FROM pragma_application_id",
@@ -171,7 +165,7 @@ async fn prepare_schema(writer: &SqlitePool, path: &Path) -> Result<(), StoreErr
     if foreign {
         return Err(open_error(path, "it is the database of another program"));
     }
-    use_wal(&mut connection).await.map_err(|error| open_error(path, error))?;
+    use_wal(&mut *connection).await.map_err(|error| open_error(path, error))?;
 
     // Under the write lock, because another process may be at it too.
     let mut transaction =
@@ -232,10 +226,6 @@ static OPENING: Mutex<()> = Mutex::const_new(());
 
 static MIGRATOR: Migrator = sqlx::migrate!();
 
-/// Takes the write lock at once. A transaction that begins by reading could be refused when it
-/// wants to write, however long it waits.
-const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
-
 /// Marks the file as ours (`Gate`): `PRAGMA application_id`, set by the first migration.
 const APPLICATION_ID: i64 = 0x4761_7465;
 
@@ -252,33 +242,85 @@ const READERS_MAX: u32 = 4;
 mod tests {
     use super::*;
 
-    async fn pragma(pool: &SqlitePool, statement: &'static str) -> String {
-        let row = sqlx::query(statement).fetch_one(pool).await.unwrap();
+    async fn pragma(connection: &mut SqliteConnection, statement: &'static str) -> String {
+        let row = sqlx::query(statement).fetch_one(connection).await.unwrap();
         let value = sqlx::Row::try_get_raw(&row, 0).unwrap();
         let text = <String as sqlx::Decode<'_, Sqlite>>::decode(value);
         text.unwrap()
     }
 
-    /// No test can cut the power; this one sees that nobody has made commits cheaper.
+    async fn store(directory: &tempfile::TempDir) -> Store {
+        Store::open(&directory.path().join("new.sqlite")).await.unwrap()
+    }
+
+    /// Writes one value that was not there.
+    async fn insert(store: &Store, name: &str) -> Result<(), StoreError> {
+        let mut writer = store.writer().await;
+        let statement = sqlx::query("INSERT INTO secrets (name, value) VALUES ($1, x'00')");
+        writer.execute(statement.bind(name), "a test").await
+    }
+
+    /// No test can cut the power; this one sees that nobody has made commits cheaper, also on a
+    /// connection that had to be opened anew.
     #[tokio::test]
     async fn a_commit_is_on_the_disk() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("new.sqlite")).await.unwrap();
-        for (statement, want) in [
-            ("PRAGMA synchronous", "2"),
-            ("PRAGMA journal_mode", "wal"),
-            ("PRAGMA foreign_keys", "1"),
-        ] {
-            assert_eq!(pragma(&store.writer, statement).await, want, "{statement}");
+        let store = store(&directory).await;
+        for _ in 0..2 {
+            for (statement, want) in [
+                ("PRAGMA synchronous", "2"),
+                ("PRAGMA journal_mode", "wal"),
+                ("PRAGMA foreign_keys", "1"),
+            ] {
+                let mut writer = store.writer().await;
+                let mut transaction = writer.begin("a test").await.unwrap();
+                assert_eq!(pragma(&mut transaction, statement).await, want, "{statement}");
+            }
+            store.writer().await.lose();
         }
+    }
+
+    /// SQLite rolls back by itself when the disk is full, or fails otherwise; whoever comes after that
+    /// must not find the connection in the middle of a transaction for ever.
+    #[tokio::test]
+    async fn a_transaction_that_broke_off_is_the_last_that_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory).await;
+        for name in ["one", "two"] {
+            let mut writer = store.writer().await;
+            let mut transaction = writer.begin("a test").await.unwrap();
+            sqlx::raw_sql("ROLLBACK").execute(&mut *transaction).await.unwrap();
+            assert!(commit(transaction, "a test").await.is_err());
+            drop(writer);
+            insert(&store, name).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_committed_did_not_happen() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory).await;
+        for _ in 0..2 {
+            let mut writer = store.writer().await;
+            let mut transaction = writer.begin("a test").await.unwrap();
+            sqlx::query("INSERT INTO secrets (name, value) VALUES ('a', x'00')")
+                .execute(&mut *transaction)
+                .await
+                .unwrap();
+        }
+        insert(&store, "a").await.unwrap();
+        assert!(insert(&store, "a").await.is_err(), "it is there");
+        store.close().await;
+        assert!(insert(&store, "b").await.is_err(), "it is closed");
+        assert!(store.writer().await.begin("a test").await.is_err(), "it is closed");
     }
 
     #[tokio::test]
     async fn readers_cannot_write() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("new.sqlite")).await.unwrap();
+        let store = store(&directory).await;
         const STATEMENT: &str = "INSERT INTO secrets (name, value) VALUES ('a', x'00')";
         assert!(sqlx::query(STATEMENT).execute(&store.readers).await.is_err());
-        assert!(sqlx::query(STATEMENT).execute(&store.writer).await.is_ok());
+        assert!(insert(&store, "a").await.is_ok());
     }
 }

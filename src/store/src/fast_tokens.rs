@@ -89,7 +89,8 @@ impl Store {
         client: &str,
     ) -> Result<(), StoreError> {
         const ACTION: &str = "replacing a token";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         sqlx::query(
             "DELETE FROM fast_tokens WHERE account_id = $1 AND client = $2 AND slot = 0
                  AND EXISTS (SELECT 1 FROM fast_tokens
@@ -118,7 +119,8 @@ impl Store {
         client: &str,
     ) -> Result<(), StoreError> {
         const ACTION: &str = "removing tokens";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         sqlx::query("DELETE FROM fast_tokens WHERE account_id = $1 AND client = $2")
             .bind(version.id)
             .bind(client)
@@ -139,7 +141,8 @@ impl Store {
         now_ms: i64,
     ) -> Result<bool, StoreError> {
         const ACTION: &str = "storing a token";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         sqlx::query(
             "DELETE FROM fast_tokens WHERE account_id = $1 AND (expires_ms <= $2 OR generation <> $3)",
         )

@@ -40,7 +40,8 @@ impl Store {
         received_ms: i64,
         of: &[(&Jid, &[String])],
     ) -> Result<Vec<Result<Vec<i64>, StoreError>>, StoreError> {
-        let mut transaction = self.write(HOLDING).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(HOLDING).await?;
         let held: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM held_messages")
             .fetch_one(&mut *transaction)
             .await
@@ -68,13 +69,9 @@ impl Store {
     pub async fn let_go(&self, held: &[i64]) -> Result<(), StoreError> {
         const ACTION: &str = "removing messages that were held";
         let held = serde_json::to_string(held).map_err(failed(ACTION))?;
-        let mut transaction = self.write(ACTION).await?;
-        sqlx::query("DELETE FROM held_messages WHERE id IN (SELECT value FROM json_each($1))")
-            .bind(held)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed(ACTION))?;
-        commit(transaction, ACTION).await
+        let statement =
+            sqlx::query("DELETE FROM held_messages WHERE id IN (SELECT value FROM json_each($1))");
+        self.writer().await.execute(statement.bind(held), ACTION).await
     }
 
     /// Makes offline messages of all that is held, and tells how many they are. Only for a core that
@@ -82,7 +79,8 @@ impl Store {
     /// the authors were told that these are safe.
     pub async fn recover_held(&self) -> Result<u64, StoreError> {
         const ACTION: &str = "storing messages that were held when the core was killed";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         let moved = sqlx::query(
             "INSERT INTO offline_messages (account_id, received_ms, stanza)
              SELECT account_id, received_ms, stanza FROM held_messages ORDER BY id",

@@ -22,6 +22,7 @@ mod roster_versions;
 mod secrets;
 mod sip;
 mod vcards;
+mod writer;
 
 pub use self::accounts::{AccountVersion, Credentials, StoredKeys};
 pub use self::contacts::{Contact, ContactCount, ContactLimits, Contacts, Subscription};

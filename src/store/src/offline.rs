@@ -45,7 +45,8 @@ impl Store {
         limits: OfflineLimits,
     ) -> Result<(), StoreError> {
         const ACTION: &str = "storing an offline message";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         let id = account_id(&mut transaction, account, ACTION).await?;
         let of_account: i64 =
             sqlx::query_scalar("SELECT COUNT(*) FROM offline_messages WHERE account_id = $1")
@@ -111,7 +112,8 @@ impl Store {
     /// Removes the waiting messages up to and including `up_to`.
     pub async fn remove_offline(&self, account: &Jid, up_to: i64) -> Result<(), StoreError> {
         const ACTION: &str = "removing offline messages";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         sqlx::query(
             "DELETE FROM offline_messages
              WHERE account_id = (SELECT id FROM accounts WHERE jid = $1) AND id <= $2",
@@ -127,7 +129,8 @@ impl Store {
     /// Removes one waiting message.
     pub async fn remove_one_offline(&self, account: &Jid, id: i64) -> Result<(), StoreError> {
         const ACTION: &str = "removing an offline message";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         sqlx::query(
             "DELETE FROM offline_messages
              WHERE account_id = (SELECT id FROM accounts WHERE jid = $1) AND id = $2",

@@ -103,7 +103,8 @@ impl Store {
         limits: PepLimits,
     ) -> Result<(), StoreError> {
         const ACTION: &str = "storing a node";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         let account = account_id(&mut transaction, account, ACTION).await?;
         let id = upsert_node(&mut transaction, account, node, limits, ACTION).await?;
         trim(&mut transaction, id, node.config, ACTION).await?;
@@ -113,7 +114,8 @@ impl Store {
     /// Removes a node with its items; false if there is none.
     pub async fn remove_pep_node(&self, account: &Jid, node: &str) -> Result<bool, StoreError> {
         const ACTION: &str = "removing a node";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         let Some(account) = find_account(&mut transaction, account, ACTION).await? else {
             return Ok(false);
         };
@@ -142,7 +144,8 @@ impl Store {
         limits: PepLimits,
     ) -> Result<(), StoreError> {
         const ACTION: &str = "storing a published item";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         let account = account_id(&mut transaction, account, ACTION).await?;
         let id = upsert_node(&mut transaction, account, node, limits, ACTION).await?;
         if node.config.persist {
@@ -212,7 +215,8 @@ impl Store {
         item: Option<&str>,
     ) -> Result<bool, StoreError> {
         const ACTION: &str = "removing published items";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         let removed = sqlx::query(
             "DELETE FROM pep_items WHERE ($3 IS NULL OR item = $3) AND node_id IN
              (SELECT pep_nodes.id FROM pep_nodes JOIN accounts ON accounts.id = account_id

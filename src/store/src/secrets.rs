@@ -7,7 +7,8 @@ impl Store {
     /// there is none of that `name` yet, else the one that is there is returned.
     pub async fn secret(&self, name: &str, fresh: [u8; 32]) -> Result<Vec<u8>, StoreError> {
         const ACTION: &str = "reading a secret";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         sqlx::query("INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(name)
             .bind(fresh.as_slice())

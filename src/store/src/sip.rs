@@ -36,7 +36,8 @@ impl Store {
     /// there.
     pub async fn change_sip_records(&self, changes: &[SipChange]) -> Result<(), StoreError> {
         const ACTION: &str = "storing SIP subscriptions";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         for (key, change) in changes {
             let query = match change {
                 None => sqlx::query("DELETE FROM sip_records WHERE key = $1").bind(key),

@@ -25,7 +25,8 @@ impl Store {
     /// [`StoreError::NoAccount`].
     pub async fn set_vcard(&self, account: &Jid, vcard: &str) -> Result<(), StoreError> {
         const ACTION: &str = "storing a vCard";
-        let mut transaction = self.write(ACTION).await?;
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(ACTION).await?;
         let id = account_id(&mut transaction, account, ACTION).await?;
         sqlx::query(
             "INSERT INTO vcards (account_id, vcard) VALUES ($1, $2)

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use gatehouse_bridge::{Effect, Failure, Gateway, OutgoingId, Receipt, RequestKey, Way};
 use gatehouse_net::{Tasks, now};
 use gatehouse_policy::{Hop, Policy, Protocol};
-use gatehouse_sip::{ClientKey, Flow, Method, Role, ServerKey, TransactionLimits, Transactions};
+use gatehouse_sip::{
+    ClientKey, Flow, Message, Method, Role, ServerKey, TransactionLimits, Transactions,
+};
 use gatehouse_trunk::sip::{FromEdge, SipEdges};
 use gatehouse_types::{Domain, Jid, Local, Remote};
 use gatehouse_xmpp::{Seed, Stanza, StanzaCondition};
@@ -37,6 +39,9 @@ const ACCEPTED_KEPT: Duration = Duration::from_secs(32);
 
 /// Requests under way in both directions: each partner's domain has its share of them.
 const TRANSACTIONS_MAX: usize = 20_000;
+
+/// Stanzas of users, or messages of edges, that are taken before anything else has its turn.
+const AT_ONCE_MAX: usize = 16;
 
 /// The one task that owns the gateway.
 pub(super) struct Driver {
@@ -232,8 +237,8 @@ impl Driver {
                 from = self.parts.trunk.incoming.recv(),
                     if self.lanes.have_room() && self.late.may_read() => {
                     let Some(FromEdge { edge, message }) = from else { break };
-                    let flow = self.flows.of(&edge);
-                    self.transactions.receive(flow, message, now());
+                    self.hear(&edge, message);
+                    self.hear_more().await;
                 }
                 () = self.lanes.room(), if self.lanes.are_late() => self.lanes.catch_up(),
                 () = self.parts.trunk.edges.room(&self.late.edges()), if !self.late.is_empty() => {
@@ -247,10 +252,43 @@ impl Driver {
                     if self.lanes.have_room() && self.late.is_empty() => {
                     let Some((stanza, owed)) = stanza else { break };
                     self.take(stanza, owed);
+                    self.take_more().await;
                 }
             }
         }
         self.leave().await;
+    }
+
+    /// What else waits of users, as far as there is room: a look at all that may have happened costs as
+    /// much as a stanza.
+    async fn take_more(&mut self) {
+        for _ in 1..AT_ONCE_MAX {
+            self.settle().await;
+            if !self.lanes.have_room() || !self.late.is_empty() {
+                return;
+            }
+            let Ok((stanza, owed)) = self.stanzas.try_recv() else { return };
+            self.take(stanza, owed);
+        }
+    }
+
+    /// The same of the edges.
+    async fn hear_more(&mut self) {
+        for _ in 1..AT_ONCE_MAX {
+            self.settle().await;
+            if !self.lanes.have_room() || !self.late.may_read() {
+                return;
+            }
+            let Ok(FromEdge { edge, message }) = self.parts.trunk.incoming.try_recv() else {
+                return;
+            };
+            self.hear(&edge, message);
+        }
+    }
+
+    fn hear(&mut self, edge: &Arc<str>, message: Message) {
+        let flow = self.flows.of(edge);
+        self.transactions.receive(flow, message, now());
     }
 
     /// Everything that the last input brought about.

@@ -31,6 +31,7 @@ use self::attempts::Attempts;
 use self::driver::Driver;
 pub use self::inside::InsideParts;
 use self::keep::Wish;
+pub(crate) use self::keep::stopping;
 pub(crate) use self::lanes::Answer;
 use crate::outbox::Owed;
 use crate::router::Router;

@@ -13,7 +13,7 @@ use super::state::{Bound, Session, State};
 use crate::framing::write_footer;
 use crate::sm::HandledCountTooHigh;
 use crate::stream::CloseReason;
-use crate::{StanzaCondition, StreamCondition, StreamError, ns};
+use crate::{Stanza, StanzaCondition, StreamCondition, StreamError, ns};
 
 /// The longest id of a session that a client may name.
 pub(super) const ID_BYTES_MAX: usize = 128;
@@ -63,6 +63,18 @@ impl C2sServer {
         if let State::Bound(bound) = &mut self.state {
             bound.liveness.ask(now);
             self.out.put_slice(b"<r xmlns='urn:xmpp:sm:3'/>");
+        }
+    }
+
+    /// Takes the next event if it is a stanza that `wanted` says yes to, for an owner that works on
+    /// several at a time. Whatever else comes next stays, and counts as not taken.
+    pub fn poll_stanza(&mut self, wanted: impl FnOnce(&Stanza) -> bool) -> Option<Stanza> {
+        let is_wanted = |event: &mut (C2sEvent, u32)| matches!(&event.0, C2sEvent::Stanza(stanza) if wanted(stanza));
+        let (event, received) = self.events.pop_front_if(is_wanted)?;
+        self.taken = received;
+        match event {
+            C2sEvent::Stanza(stanza) => Some(stanza),
+            _ => None,
         }
     }
 

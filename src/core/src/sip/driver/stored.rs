@@ -217,8 +217,7 @@ impl Driver {
                     }
                     from = self.parts.trunk.incoming.recv() => {
                         let Some(FromEdge { edge, message }) = from else { return };
-                        let flow = self.flows.of(&edge);
-                        self.transactions.receive(flow, message, now());
+                        self.hear(&edge, message);
                     }
                 }
             }

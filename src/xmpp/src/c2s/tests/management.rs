@@ -69,6 +69,40 @@ fn who_does_not_count_is_not_told() {
 }
 
 #[test]
+fn several_stanzas_are_taken_at_a_time_and_nothing_else_with_them() {
+    use gatehouse_types::Machine as _;
+
+    let mut world = managed();
+    let (now, text) = (world.now, format!("{MESSAGE}{MESSAGE}{R}{MESSAGE}"));
+    world.server.handle_data(text.as_bytes(), now);
+    assert!(matches!(world.server.poll_event(), Some(C2sEvent::Stanza(_))));
+    assert_eq!(world.server.poll_stanza(|_| false), None);
+    assert_eq!(world.server.taken(), 1, "what was only looked at is not taken");
+    assert!(world.server.poll_stanza(|_| true).is_some());
+    assert_eq!(world.server.taken(), 2);
+    assert_eq!(world.server.poll_stanza(|_| true), None, "the question stands between them");
+    assert_eq!(world.server.taken(), 2);
+    assert_eq!(world.server.poll_event(), Some(C2sEvent::AckRequested));
+    assert!(world.server.poll_stanza(|_| true).is_some());
+    assert_eq!(world.server.taken(), 3);
+    assert_eq!(world.server.poll_stanza(|_| true), None);
+}
+
+/// Whoever stops may have given up what came last.
+#[test]
+fn nothing_is_acknowledged_after_the_farewell() {
+    use gatehouse_types::Machine as _;
+
+    let mut world = managed();
+    let said = world.owner(|server, now| {
+        server.handle_data(format!("{MESSAGE}{R}").as_bytes(), now);
+        server.handle_shutdown(now);
+    });
+    assert!(world.events.contains(&C2sEvent::AckRequested));
+    assert!(said.ends_with(FOOTER) && !said.contains("<a "), "{said}");
+}
+
+#[test]
 fn enabling_twice_or_too_early_fails_and_changes_nothing() {
     const FAILED: &str = "<failed xmlns='urn:xmpp:sm:3'>\
         <unexpected-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>";
