@@ -13,6 +13,7 @@ use gatehouse_xmpp::stream::CloseReason;
 use gatehouse_xmpp::{S2sReceiver, Stanza, StreamCondition, StreamError};
 use tokio::sync::{mpsc, watch};
 use tokio::time;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, info_span, warn};
 
 use super::report;
@@ -153,9 +154,9 @@ impl Session {
                         Ok(None) => self.flushed(),
                         // On the heap, so that an idle stream does not keep the room.
                         Ok(Some(Step::Event(event))) => {
-                            Box::pin(self.take_all(event, &policy)).await
+                            Box::pin(self.take_all(event, &policy, &stop)).await
                         }
-                        Ok(Some(Step::Upgrade)) => Box::pin(self.upgrade()).await,
+                        Ok(Some(Step::Upgrade)) => Box::pin(self.upgrade(&stop)).await,
                         Ok(Some(Step::Closed)) => State::Over,
                         Err(error) => {
                             debug!(
@@ -203,8 +204,12 @@ impl Session {
     }
 
     /// What came in one read is taken in one turn, unless somebody wants something else meanwhile.
-    async fn take_all(&mut self, first: S2sEvent, policy: &watch::Receiver<Arc<Policy>>) -> State {
-        let stop = self.edge.tasks.stop();
+    async fn take_all(
+        &mut self,
+        first: S2sEvent,
+        policy: &watch::Receiver<Arc<Policy>>,
+        stop: &CancellationToken,
+    ) -> State {
         let mut next = Some(first);
         while let Some(event) = next {
             if self.take(event).await == State::Over {
@@ -257,11 +262,10 @@ impl Session {
         State::Running
     }
 
-    async fn upgrade(&mut self) -> State {
+    async fn upgrade(&mut self, stop: &CancellationToken) -> State {
         let Some(io) = self.connection.take_io() else { return State::Over };
         let fallback = self.claimed.1.as_ref().map(|to| &to.0);
         let accept = self.edge.starttls_acceptor.accept(io, fallback);
-        let stop = self.edge.tasks.stop();
         let shaken = tokio::select! {
             biased;
             () = stop.cancelled() => return State::Over,
