@@ -67,6 +67,9 @@ type Answers = (
     mpsc::Receiver<(DialbackQuestion, DialbackAnswer)>,
 );
 
+/// A stanza, and its number where the partner wants to know what became of it (XEP-0198).
+type Numbered = (Stanza, Option<u64>);
+
 /// Whether a stream goes on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
@@ -154,7 +157,10 @@ impl Session {
                         Ok(None) => self.flushed(),
                         // On the heap, so that an idle stream does not keep the room.
                         Ok(Some(Step::Event(event))) => {
-                            Box::pin(self.take_all(event, &policy, &stop)).await
+                            if let Some(stanza) = self.note(event) {
+                                Box::pin(self.take_all(stanza, &policy, &stop)).await;
+                            }
+                            State::Running
                         }
                         Ok(Some(Step::Upgrade)) => Box::pin(self.upgrade(&stop)).await,
                         Ok(Some(Step::Closed)) => State::Over,
@@ -206,27 +212,30 @@ impl Session {
     /// What came in one read is taken in one turn, unless somebody wants something else meanwhile.
     async fn take_all(
         &mut self,
-        first: S2sEvent,
+        first: Numbered,
         policy: &watch::Receiver<Arc<Policy>>,
         stop: &CancellationToken,
-    ) -> State {
+    ) {
         let mut next = Some(first);
-        while let Some(event) = next {
-            if self.take(event).await == State::Over {
-                return State::Over;
+        loop {
+            if let Some((stanza, number)) = next {
+                self.stanza(stanza, number).await;
             }
-            let goes_on = !stop.is_cancelled() && !policy.has_changed().unwrap_or(false);
-            next = goes_on.then(|| self.connection.machine_mut().poll_event()).flatten();
+            if stop.is_cancelled() || policy.has_changed().unwrap_or(false) {
+                return;
+            }
+            let Some(event) = self.connection.machine_mut().poll_event() else { return };
+            next = self.note(event);
         }
-        State::Running
     }
 
-    async fn take(&mut self, event: S2sEvent) -> State {
+    /// Takes what waits for nobody. A stanza may have to wait for the core: it is given back.
+    fn note(&mut self, event: S2sEvent) -> Option<Numbered> {
         match event {
+            S2sEvent::Stanza(stanza, number) => return Some((stanza, number)),
             S2sEvent::Header { from, to } => self.claimed = (from, to),
             S2sEvent::Opened { peer, local, rule: _ } => self.opened(peer, local),
             S2sEvent::VerifyKey(question) => self.verify(question),
-            S2sEvent::Stanza(stanza, number) => self.stanza(stanza, number).await,
             S2sEvent::Malformed { answer, reason } => {
                 self.handle.note_error(&reason);
                 metrics::counter!("gatehouse_s2s_dropped_total").increment(1);
@@ -259,7 +268,7 @@ impl Session {
             // Initiators only.
             S2sEvent::KeyVerdict { .. } => {}
         }
-        State::Running
+        None
     }
 
     async fn upgrade(&mut self, stop: &CancellationToken) -> State {
