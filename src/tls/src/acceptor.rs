@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use gatehouse_identity::TlsFacts;
 use gatehouse_types::Domain;
-use rustls::server::UnbufferedServerConnection;
+use rustls::server::{
+    NoServerSessionStorage, ServerSessionMemoryCache, UnbufferedServerConnection,
+};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use crate::exporter::Exporter;
@@ -14,14 +16,19 @@ use crate::stream::TlsStream;
 use crate::verifier::PossessionOnly;
 use crate::{Io, Keys, Roots, TlsError};
 
-/// Our side when we are dialled. Clones share keys, trust and sessions.
+/// Tickets after a handshake of TLS 1.3. Each is good for one connection, and a client may be back on a
+/// new network before it has noticed that the old one is gone.
+const TICKETS: usize = 2;
+
+/// Sessions of TLS 1.2 that are kept for clients that take no tickets.
+const SESSIONS_WITHOUT_TICKET: usize = 256;
+
+/// Our side when we are dialled. Clones share keys, trust and, if any, sessions.
 #[derive(Clone)]
 pub struct Acceptor {
     keys: Keys,
     roots: Roots,
-    /// Everything but the choice of our certificate, which is made anew for each handshake. The
-    /// ticket keys in it are shared by all of them, so a session may be resumed; what the peer
-    /// showed is judged again then, so nothing is inherited but the keys.
+    /// Everything but the choice of our certificate, which is made anew for each handshake.
     config: Arc<ServerConfig>,
 }
 
@@ -29,6 +36,9 @@ impl Acceptor {
     /// Asks every peer for a certificate, requires none. `alpn` is what we answer to, empty for
     /// none: a peer that offers only other protocols is refused, one that offers none at all is
     /// not (XEP-0368, section 3). With an empty `alpn` the peer's offer is ignored.
+    ///
+    /// Each handshake is a full one: servers stay connected for hours, and a ticket, which holds their
+    /// certificate, would be made, encrypted and sent for nobody.
     pub fn new(keys: &Keys, roots: &Roots, alpn: &[&str]) -> Result<Self, TlsError> {
         Self::with_versions(keys, roots, alpn, VERSIONS)
     }
@@ -44,9 +54,22 @@ impl Acceptor {
             .map_err(TlsError::setup)?
             .with_client_cert_verifier(Arc::new(PossessionOnly::new()))
             .with_cert_resolver(keys.for_server(None));
-        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::setup)?;
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Ok(Self { keys: keys.clone(), roots: roots.clone(), config: Arc::new(config) })
+    }
+
+    /// Lets peers resume their sessions, as clients do, which come back often. The keys of the
+    /// tickets are this acceptor's own. What the peer showed is judged again then, so nothing is
+    /// inherited but the keys.
+    pub fn with_resumption(mut self) -> Result<Self, TlsError> {
+        let mut config = ServerConfig::clone(&self.config);
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::setup)?;
+        config.send_tls13_tickets = TICKETS;
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS_WITHOUT_TICKET);
+        self.config = Arc::new(config);
+        Ok(self)
     }
 
     /// What all handshakes have in common.

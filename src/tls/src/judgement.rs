@@ -1,5 +1,5 @@
 use gatehouse_identity::{ChainFault, Presented, VerifiedLeaf};
-use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, Error, KeyUsage};
 
 use crate::provider::provider;
@@ -40,7 +40,8 @@ fn fault(
         Ok(certificate) => certificate,
         Err(error) => return Some(ChainFault::Malformed(error.to_string())),
     };
-    let error = path(&certificate, intermediates, trust.anchors(), now).err()?;
+    let algorithms = trust.signatures().algorithms();
+    let error = path(&certificate, intermediates, trust.anchors(), &algorithms, now).err()?;
     let self_signed =
         certificate.issuer() == certificate.subject() && !trust.contains(&certificate.der());
     Some(named(error, self_signed))
@@ -51,10 +52,10 @@ fn path(
     certificate: &EndEntityCert<'_>,
     intermediates: &[CertificateDer<'_>],
     anchors: &[TrustAnchor<'_>],
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
     now: UnixTime,
 ) -> Result<(), Error> {
     let verify = |usage: KeyUsage| {
-        let algorithms = provider().signature_verification_algorithms.all;
         certificate
             .verify_for_usage(algorithms, anchors, intermediates, now, usage, None, None)
             .map(|_| ())
@@ -75,7 +76,8 @@ pub fn chains_to(leaf: &[u8], others: &[Vec<u8>], authority: &[u8]) -> bool {
         others.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
     let Ok(certificate) = EndEntityCert::try_from(&leaf) else { return false };
     let Ok(anchor) = webpki::anchor_from_trusted_cert(&authority) else { return false };
-    path(&certificate, &others, &[anchor], UnixTime::now()).is_ok()
+    let algorithms = provider().signature_verification_algorithms.all;
+    path(&certificate, &others, &[anchor], algorithms, UnixTime::now()).is_ok()
 }
 
 fn named(error: Error, self_signed: bool) -> ChainFault {

@@ -19,6 +19,7 @@ mod judgement;
 mod keys;
 mod provider;
 mod roots;
+mod signatures;
 mod stream;
 mod verifier;
 

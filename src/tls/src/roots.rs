@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 
 use crate::TlsError;
 use crate::judgement::{judge, judge_again};
+use crate::signatures::Signatures;
 
 /// The authorities we trust, replaceable while streams run. Clones share one set.
 ///
@@ -72,6 +73,8 @@ impl fmt::Debug for Roots {
 pub(crate) struct Trust {
     anchors: Vec<TrustAnchor<'static>>,
     certificates: HashSet<CertificateDer<'static>>,
+    /// Found right under these authorities. What was under others is forgotten with them.
+    signatures: Signatures,
 }
 
 impl Trust {
@@ -129,6 +132,10 @@ impl Trust {
 
     pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {
         &self.anchors
+    }
+
+    pub(crate) fn signatures(&self) -> &Signatures {
+        &self.signatures
     }
 
     pub(crate) fn contains(&self, certificate: &CertificateDer<'_>) -> bool {

@@ -9,11 +9,10 @@ pub struct StreamId(Arc<str>);
 impl StreamId {
     /// Makes an id of random bytes drawn by the caller.
     pub fn from_random(bytes: [u8; 16]) -> Self {
-        use fmt::Write as _;
-        let mut text = String::with_capacity(32);
+        let mut text = String::with_capacity(2 * bytes.len());
         for byte in bytes {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
+            let digits = [byte >> 4, byte & 0x0f].map(|digit| char::from_digit(digit.into(), 16));
+            text.extend(digits.into_iter().flatten());
         }
         Self(text.into())
     }

@@ -13,6 +13,7 @@ use gatehouse_xmpp::stream::CloseReason;
 use gatehouse_xmpp::{S2sReceiver, Stanza, StreamCondition, StreamError};
 use tokio::sync::{mpsc, watch};
 use tokio::time;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, info_span, warn};
 
 use super::report;
@@ -65,6 +66,9 @@ type Answers = (
     mpsc::Sender<(DialbackQuestion, DialbackAnswer)>,
     mpsc::Receiver<(DialbackQuestion, DialbackAnswer)>,
 );
+
+/// A stanza, and its number where the partner wants to know what became of it (XEP-0198).
+type Numbered = (Stanza, Option<u64>);
 
 /// Whether a stream goes on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -153,9 +157,12 @@ impl Session {
                         Ok(None) => self.flushed(),
                         // On the heap, so that an idle stream does not keep the room.
                         Ok(Some(Step::Event(event))) => {
-                            Box::pin(self.take_all(event, &policy)).await
+                            if let Some(stanza) = self.note(event) {
+                                Box::pin(self.take_all(stanza, &policy, &stop)).await;
+                            }
+                            State::Running
                         }
-                        Ok(Some(Step::Upgrade)) => Box::pin(self.upgrade()).await,
+                        Ok(Some(Step::Upgrade)) => Box::pin(self.upgrade(&stop)).await,
                         Ok(Some(Step::Closed)) => State::Over,
                         Err(error) => {
                             debug!(
@@ -203,25 +210,32 @@ impl Session {
     }
 
     /// What came in one read is taken in one turn, unless somebody wants something else meanwhile.
-    async fn take_all(&mut self, first: S2sEvent, policy: &watch::Receiver<Arc<Policy>>) -> State {
-        let stop = self.edge.tasks.stop();
+    async fn take_all(
+        &mut self,
+        first: Numbered,
+        policy: &watch::Receiver<Arc<Policy>>,
+        stop: &CancellationToken,
+    ) {
         let mut next = Some(first);
-        while let Some(event) = next {
-            if self.take(event).await == State::Over {
-                return State::Over;
+        loop {
+            if let Some((stanza, number)) = next {
+                self.stanza(stanza, number).await;
             }
-            let goes_on = !stop.is_cancelled() && !policy.has_changed().unwrap_or(false);
-            next = goes_on.then(|| self.connection.machine_mut().poll_event()).flatten();
+            if stop.is_cancelled() || policy.has_changed().unwrap_or(false) {
+                return;
+            }
+            let Some(event) = self.connection.machine_mut().poll_event() else { return };
+            next = self.note(event);
         }
-        State::Running
     }
 
-    async fn take(&mut self, event: S2sEvent) -> State {
+    /// Takes what waits for nobody. A stanza may have to wait for the core: it is given back.
+    fn note(&mut self, event: S2sEvent) -> Option<Numbered> {
         match event {
+            S2sEvent::Stanza(stanza, number) => return Some((stanza, number)),
             S2sEvent::Header { from, to } => self.claimed = (from, to),
             S2sEvent::Opened { peer, local, rule: _ } => self.opened(peer, local),
             S2sEvent::VerifyKey(question) => self.verify(question),
-            S2sEvent::Stanza(stanza, number) => self.stanza(stanza, number).await,
             S2sEvent::Malformed { answer, reason } => {
                 self.handle.note_error(&reason);
                 metrics::counter!("gatehouse_s2s_dropped_total").increment(1);
@@ -254,14 +268,13 @@ impl Session {
             // Initiators only.
             S2sEvent::KeyVerdict { .. } => {}
         }
-        State::Running
+        None
     }
 
-    async fn upgrade(&mut self) -> State {
+    async fn upgrade(&mut self, stop: &CancellationToken) -> State {
         let Some(io) = self.connection.take_io() else { return State::Over };
         let fallback = self.claimed.1.as_ref().map(|to| &to.0);
         let accept = self.edge.starttls_acceptor.accept(io, fallback);
-        let stop = self.edge.tasks.stop();
         let shaken = tokio::select! {
             biased;
             () = stop.cancelled() => return State::Over,

@@ -189,7 +189,9 @@ async fn core_parts(
 ) -> Result<CoreParts, Failure> {
     let settings = &setup.settings;
     let acceptor = |alpn: &[&str]| {
-        Acceptor::new(&shared.keys, &shared.roots, alpn).map_err(|error| Failure::from(&error))
+        Acceptor::new(&shared.keys, &shared.roots, alpn)
+            .and_then(Acceptor::with_resumption)
+            .map_err(|error| Failure::from(&error))
     };
     let store = Store::open(&setup.database()).await.map_err(|error| Failure::from(&error))?;
     let decoy =

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::Resumption;
 use rustls::{ClientConfig, HandshakeKind};
@@ -66,6 +67,7 @@ async fn a_resumed_session_is_judged_again() {
         let ours = keys(vec![entry(&["us.example"], &ca.issue_for("us.example"))]);
         let roots = trust(&ca);
         let acceptor = Acceptor::with_versions(&ours, &roots, &[], versions).unwrap();
+        let acceptor = acceptor.with_resumption().unwrap();
         let them = ca.issue_for("them.example");
         let config = client_config(versions, Some((&them, &them.key_pem)));
 
@@ -91,15 +93,59 @@ async fn a_resumed_session_is_judged_again() {
 async fn a_session_does_not_cross_to_another_of_our_services() {
     let ca = TestCa::new();
     let ours = keys(vec![entry(&["us.example"], &ca.issue_for("us.example"))]);
-    let servers = Acceptor::new(&ours, &trust(&ca), &[]).unwrap();
-    let clients = Acceptor::new(&ours, &trust(&ca), &[]).unwrap();
+    let resuming =
+        || Acceptor::new(&ours, &trust(&ca), &[]).and_then(Acceptor::with_resumption).unwrap();
+    let (one, other) = (resuming(), resuming());
     let config = client_config(EACH_VERSION[1], None);
-    for (acceptor, expected) in [
-        (&servers, HandshakeKind::Full),
-        (&servers, HandshakeKind::Resumed),
-        (&clients, HandshakeKind::Full),
-    ] {
+    for (acceptor, expected) in
+        [(&one, HandshakeKind::Full), (&one, HandshakeKind::Resumed), (&other, HandshakeKind::Full)]
+    {
         let (_, kind) = dial(acceptor, &config, "us.example").await;
         assert_eq!(kind.unwrap(), expected);
+    }
+}
+
+/// A peer that would resume finds nothing to resume, whether it brings a ticket of its own or not.
+#[tokio::test]
+async fn nobody_resumes_where_it_was_not_asked_for() {
+    for versions in EACH_VERSION {
+        let ca = TestCa::new();
+        let ours = keys(vec![entry(&["us.example"], &ca.issue_for("us.example"))]);
+        let full = Acceptor::with_versions(&ours, &trust(&ca), &[], versions).unwrap();
+        let resuming = full.clone().with_resumption().unwrap();
+        let them = ca.issue_for("them.example");
+        let config = client_config(versions, Some((&them, &them.key_pem)));
+        for (acceptor, expected) in [
+            (&full, HandshakeKind::Full),
+            (&full, HandshakeKind::Full),
+            (&resuming, HandshakeKind::Full),
+            (&full, HandshakeKind::Full),
+        ] {
+            let (facts, kind) = dial(acceptor, &config, "us.example").await;
+            assert_eq!(kind.unwrap(), expected);
+            assert!(matches!(facts.unwrap().presented, Presented::Verified(_)));
+        }
+    }
+}
+
+/// What the acceptor writes once it is through, before it has anything to say.
+#[tokio::test]
+async fn no_ticket_is_written_where_nobody_resumes() {
+    let ca = TestCa::new();
+    let ours = keys(vec![entry(&["us.example"], &ca.issue_for("us.example"))]);
+    let full = Acceptor::new(&ours, &trust(&ca), &[]).unwrap();
+    let resuming = full.clone().with_resumption().unwrap();
+    for (acceptor, has_tickets) in [(full, false), (resuming, true)] {
+        let (near, mut far) = tokio::io::duplex(64 * 1024);
+        let mut config = client_config(EACH_VERSION[1], None);
+        config.resumption = Resumption::disabled();
+        let dialler = TlsConnector::from(Arc::new(config));
+        let name = ServerName::try_from("us.example").unwrap();
+        let (accepted, connected) =
+            tokio::join!(acceptor.accept(near, None), dialler.connect(name, &mut far));
+        let _kept = (accepted.unwrap(), connected.unwrap().get_ref().1.protocol_version());
+        let mut byte = [0];
+        let read = tokio::time::timeout(Duration::ZERO, far.read_exact(&mut byte)).await;
+        assert_eq!(read.is_ok(), has_tickets);
     }
 }

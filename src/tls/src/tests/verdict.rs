@@ -1,8 +1,12 @@
+use std::time::Duration;
+
 use gatehouse_identity::TlsVersion;
 use gatehouse_testkit::Issue;
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::*;
 use crate::chains_to;
+use crate::judgement::judge;
 
 /// What the acceptor, then the connector, makes of one certificate shown by the other side.
 async fn judged(
@@ -182,6 +186,57 @@ async fn a_chain_is_judged_again_when_trust_changes() {
     replace(&roots, &ca);
     assert!(matches!(roots.judge_again(&accepted), Presented::Verified(_)));
     assert!(matches!(roots.judge_again(&refused), Presented::Untrusted { .. }));
+}
+
+/// That a signature is known makes nothing else of a chain better.
+#[test]
+fn a_known_signature_is_all_that_is_known() {
+    let (ca, stranger) = (TestCa::new(), TestCa::named("Another authority"));
+    let roots = trust(&ca);
+    let known = || roots.current().signatures().len();
+    let now = UnixTime::now().as_secs();
+    let judged = |der: &[u8], seconds: u64| {
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        judge(&[CertificateDer::from(der)], &roots.current(), at)
+    };
+    let is_verified = |presented: &Presented| matches!(presented, Presented::Verified(_));
+
+    let them = ca.issue_for("them.example").der;
+    for _ in 0..3 {
+        assert!(is_verified(&judged(&them, now)));
+        assert_eq!(known(), 1);
+    }
+    // Its time is looked at each time.
+    const YEAR: u64 = 366 * 86_400;
+    assert_eq!(fault(&judged(&them, now + YEAR)), &ChainFault::Expired);
+    assert_eq!(fault(&judged(&them, now - YEAR)), &ChainFault::NotYetValid);
+    assert!(is_verified(&judged(&them, now)));
+
+    // Nothing that was changed anywhere is taken for it: neither what is signed nor the signature.
+    for at in 0..them.len() {
+        let mut bent = them.clone();
+        bent[at] ^= 0x01;
+        assert!(!is_verified(&judged(&bent, now)), "byte {at}");
+    }
+    // What is refused is not remembered, whether for its signature or for its purpose.
+    assert_eq!(
+        fault(&judged(&stranger.issue_for("a.example").der, now)),
+        &ChainFault::UnknownIssuer
+    );
+    let for_code = ca.issue().dns("a.example").for_code().make().der;
+    assert_eq!(fault(&judged(&for_code, now)), &ChainFault::WrongPurpose);
+    assert_eq!(known(), 1);
+
+    // Nor does it outlive the trust that it was found under.
+    let replace = |ca: &TestCa| {
+        roots.replace(&[ca.root_pem().to_owned()], SystemRoots::Ignore).unwrap();
+        assert_eq!(known(), 0);
+    };
+    replace(&stranger);
+    assert_eq!(fault(&judged(&them, now)), &ChainFault::UnknownIssuer);
+    replace(&ca);
+    assert!(is_verified(&judged(&them, now)));
+    assert_eq!(known(), 1);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::{StreamError, ns};
 
 /// Writes `<?xml?><stream:stream ...>` with `version='1.0'`, escaped.
 pub fn write_header(out: &mut BytesMut, content: ContentNamespace, header: &StreamHeader) {
+    make_room(out);
     out.put_slice(b"<?xml version='1.0'?><stream:stream");
     attribute(out, "xmlns", content.as_str());
     attribute(out, "xmlns:stream", ns::STREAM);
