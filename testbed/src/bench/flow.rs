@@ -23,6 +23,8 @@ pub(crate) struct Flow<'a> {
     pub(crate) window: u64,
     /// How many messages go into one write.
     pub(crate) batch: u64,
+    /// Whether the sender asks after each write how much has arrived (XEP-0198).
+    pub(crate) asks: bool,
     /// What the receiver acknowledged (XEP-0198); `None` if it does not count.
     pub(crate) acknowledged: Option<&'a Cell<u64>>,
 }
@@ -98,6 +100,9 @@ impl Flow<'_> {
                     text,
                     "<message {attributes} type='chat' id='m{number:08}'><body>{BODY}</body></message>"
                 );
+            }
+            if self.asks {
+                text.push_str("<r xmlns='urn:xmpp:sm:3'/>");
             }
             writer.write_all(text.as_bytes()).await.map_err(broken)?;
             writer.flush().await.map_err(broken)?;

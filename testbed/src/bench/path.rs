@@ -29,12 +29,15 @@ pub(crate) enum Path {
     Sessions,
     /// From one user to another.
     C2s,
-    /// The same to a user whose client counts (XEP-0198). Written for `ours` only.
+    /// The same where both clients count (XEP-0198), and the author asks after each write. Written for
+    /// `ours` only.
     C2sManaged,
     /// From the partner to a user.
     S2sIn,
     /// From a user to the partner.
     S2sOut,
+    /// The same from a user whose client counts, and asks after each write.
+    S2sOutManaged,
     /// One user's presence to many contacts.
     Presence,
     /// SIP MESSAGE from the partner through the edge to a core node, and its answer back.
@@ -56,9 +59,12 @@ impl Path {
         match self {
             Self::Streams => "stream",
             Self::Sessions => "log-in",
-            Self::C2s | Self::C2sManaged | Self::S2sIn | Self::S2sOut | Self::SipMessages => {
-                "message"
-            }
+            Self::C2s
+            | Self::C2sManaged
+            | Self::S2sIn
+            | Self::S2sOut
+            | Self::S2sOutManaged
+            | Self::SipMessages => "message",
             Self::Presence => "delivery",
             Self::SipIn | Self::SipOut => "MESSAGE",
             Self::SipIdle => "connect",
@@ -73,6 +79,7 @@ impl Path {
             | Self::C2sManaged
             | Self::S2sIn
             | Self::S2sOut
+            | Self::S2sOutManaged
             | Self::SipIn
             | Self::SipOut => true,
             Self::Streams
@@ -104,6 +111,7 @@ impl fmt::Display for Path {
             Self::C2sManaged => "c2s-managed",
             Self::S2sIn => "s2s-in",
             Self::S2sOut => "s2s-out",
+            Self::S2sOutManaged => "s2s-out-managed",
             Self::Presence => "presence",
             Self::SipIn => "sip-in",
             Self::SipOut => "sip-out",
@@ -127,6 +135,14 @@ pub(crate) struct Load {
     pub(crate) contacts: usize,
     /// Idle streams or sessions.
     pub(crate) idle: usize,
+}
+
+impl Load {
+    /// Messages with these attributes, of clients that do not count.
+    fn flow<'a>(&self, attributes: &'a str) -> Flow<'a> {
+        let Self { window, batch, .. } = *self;
+        Flow { attributes, window, batch, asks: false, acknowledged: None }
+    }
 }
 
 /// The outcome of one run.
@@ -167,7 +183,8 @@ pub(crate) async fn measure(
             Path::C2s => c2s(subject, load, false).await,
             Path::C2sManaged => c2s(subject, load, true).await,
             Path::S2sIn => s2s_in(subject, load).await,
-            Path::S2sOut => s2s_out(subject, load).await,
+            Path::S2sOut => s2s_out(subject, load, false).await,
+            Path::S2sOutManaged => s2s_out(subject, load, true).await,
             Path::Presence => presence(subject, load).await,
             path => Err(Failure::world(format!("{path} is no path of XMPP"))),
         }
@@ -190,13 +207,22 @@ async fn c2s(subject: &mut Subject, load: &Load, managed: bool) -> Result<Sample
     subject.partner.appear(&mut juliet).await?;
     let acknowledged = Cell::new(0);
     if managed {
-        juliet.say("<enable xmlns='urn:xmpp:sm:3' resume='true'/>").await?;
-        juliet.hear(&["<enabled"]).await?;
-        juliet.hear(&[">"]).await?;
+        enable(&mut romeo).await?;
+        enable(&mut juliet).await?;
     }
     let to = format!("to='{}'", Subject::user("juliet"));
-    let acknowledged = managed.then_some(&acknowledged);
-    messages(subject, load, (&to, acknowledged), romeo, juliet).await
+    let mut flow = load.flow(&to);
+    flow.asks = managed;
+    flow.acknowledged = managed.then_some(&acknowledged);
+    messages(subject, load, flow, romeo, juliet).await
+}
+
+/// From here on a client counts.
+async fn enable(client: &mut Wire) -> Result<(), Failure> {
+    client.say("<enable xmlns='urn:xmpp:sm:3' resume='true'/>").await?;
+    client.hear(&["<enabled"]).await?;
+    client.hear(&[">"]).await?;
+    Ok(())
 }
 
 async fn s2s_in(subject: &mut Subject, load: &Load) -> Result<Sample, Failure> {
@@ -204,10 +230,10 @@ async fn s2s_in(subject: &mut Subject, load: &Load) -> Result<Sample, Failure> {
     subject.partner.appear(&mut juliet).await?;
     let stream = subject.partner.dial(subject.servers).await?;
     let ends = format!("from='{}' to='{}'", Subject::stranger(), Subject::user("juliet"));
-    messages(subject, load, (&ends, None), stream, juliet).await
+    messages(subject, load, load.flow(&ends), stream, juliet).await
 }
 
-async fn s2s_out(subject: &mut Subject, load: &Load) -> Result<Sample, Failure> {
+async fn s2s_out(subject: &mut Subject, load: &Load, managed: bool) -> Result<Sample, Failure> {
     let listener = TcpListener::bind(subject.partner_at).await.map_err(broken)?;
     let mut romeo = subject.partner.log_in(subject.clients, "romeo", "bench").await?;
     subject.partner.appear(&mut romeo).await?;
@@ -216,17 +242,20 @@ async fn s2s_out(subject: &mut Subject, load: &Load) -> Result<Sample, Failure> 
     romeo.say(&format!("<message {to} type='chat'><body>first</body></message>")).await?;
     let mut stream = subject.partner.accept(&listener).await?;
     stream.hear(&["</message>"]).await?;
-    messages(subject, load, (&to, None), romeo, stream).await
+    if managed {
+        enable(&mut romeo).await?;
+    }
+    let flow = Flow { asks: managed, ..load.flow(&to) };
+    messages(subject, load, flow, romeo, stream).await
 }
 
 async fn messages(
     subject: &mut Subject,
     load: &Load,
-    (attributes, acknowledged): (&str, Option<&Cell<u64>>),
+    flow: Flow<'_>,
     mut from: Wire,
     mut to: Wire,
 ) -> Result<Sample, Failure> {
-    let flow = Flow { attributes, window: load.window, batch: load.batch, acknowledged };
     flow.run(&mut from, &mut to, load.messages / WARM_UP_SHARE + 1).await?;
     let begin = Begin::now(subject)?;
     flow.run(&mut from, &mut to, load.messages).await?;
