@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use gatehouse_net::{ConnectionError, now};
 use gatehouse_trunk::{Receipt, Receipts};
+use gatehouse_types::Machine as _;
 use gatehouse_xmpp::sm::{Arrival, InboundCount};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -40,7 +41,8 @@ impl Acknowledging {
         Self { stop, ..Self::default() }
     }
 
-    /// Goes on where `taken` stanzas count as safe, whatever becomes of them.
+    /// The connection is over, on which the client sent `taken` in all. When it comes back it is told so,
+    /// that it does not send again what is on its way from here: all that counts as safe.
     pub(crate) fn go_on(&mut self, taken: u32) {
         let stop = self.stop.take();
         *self = Self { count: InboundCount::starting_at(taken.into()), stop, ..Self::default() };
@@ -97,6 +99,11 @@ impl Acknowledging {
         }
     }
 
+    /// How many were taken in all.
+    pub(crate) fn taken(&self) -> u32 {
+        self.count.next()
+    }
+
     /// What is safe by now.
     pub(crate) fn h(&mut self) -> u32 {
         self.settle();
@@ -135,6 +142,12 @@ impl Acknowledging {
 }
 
 impl Client {
+    /// Of a client that begins to count.
+    pub(crate) fn acknowledging(&self) -> Acknowledging {
+        let is_one_process = !self.ports.router.trunk().is_remote();
+        Acknowledging::new(is_one_process.then(|| self.ports.tasks.stop()))
+    }
+
     /// What is owed for the stanza that was just reported, if its client counts.
     pub(crate) fn owed(&mut self) -> Owed {
         let sent = self.connection.machine().sent_by_then();
@@ -142,9 +155,11 @@ impl Client {
         managed.map_or_else(Owed::default, |managed| Owed::new(managed.acknowledging.take(sent)))
     }
 
-    /// Waits while too much of what the client sent is not safe yet.
+    /// Waits while too much of what the client sent is not safe yet. Not once its stream is over: when we
+    /// stop, it may never be.
     pub(crate) async fn wait_for_safety(&mut self) -> Result<(), ConnectionError> {
-        while let Some(managed) = self.bound.as_mut().and_then(|bound| bound.managed.as_mut())
+        while !self.connection.machine().is_closed()
+            && let Some(managed) = self.bound.as_mut().and_then(|bound| bound.managed.as_mut())
             && managed.acknowledging.is_full()
         {
             let receipts = Arc::clone(&managed.acknowledging.receipts);

@@ -108,8 +108,7 @@ impl Client {
         let session = self.ports.router.bind(account, version, resource, sender).await?;
         let full = session.jid.clone();
         self.open_as(&full);
-        let stop = (!self.ports.router.trunk().is_remote()).then(|| self.ports.tasks.stop());
-        self.bound = Some(Box::new(Bound::new(session, receiver, stop)));
+        self.bound = Some(Box::new(Bound::new(session, receiver)));
         Ok(full)
     }
 

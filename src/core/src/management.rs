@@ -12,8 +12,9 @@ use crate::session::Client;
 impl Client {
     /// From here on the client counts; with `resume` it may come back within `seconds`.
     pub(crate) fn manage(&mut self, resume: bool, seconds: Option<u64>) {
+        let acknowledging = self.acknowledging();
         let Some(bound) = &mut self.bound else { return };
-        let resume = bound.manage(resume, seconds);
+        let resume = bound.manage((resume, seconds), acknowledging);
         let resume = resume.as_ref().map(|(name, seconds)| (name.as_str(), *seconds));
         self.connection.machine_mut().manage(resume, now());
     }
@@ -54,7 +55,7 @@ impl Client {
         let Some(mut bound) = self.bound.take() else { return false };
         self.keep_unwritten(&mut bound);
         if let Some(managed) = &mut bound.managed {
-            managed.disconnected(self.connection.machine().taken());
+            managed.acknowledging.go_on(self.connection.machine().taken());
         }
         bound.inactive = false;
         match to.send(bound) {
@@ -99,7 +100,7 @@ impl Client {
     ) {
         let full = bound.session.jid.clone();
         self.open_as(&full);
-        let handled = bound.managed.as_ref().map_or(0, |managed| managed.taken);
+        let handled = bound.managed.as_ref().map_or(0, |managed| managed.acknowledging.taken());
         self.bound = Some(bound);
         tell(self.connection.machine_mut(), full, handled);
         metrics::counter!("gatehouse_c2s_resumed_total").increment(1);

@@ -42,8 +42,6 @@ pub(crate) struct Bound {
     pub(crate) inactive: bool,
     pub(crate) backlog: Backlog,
     pub(crate) managed: Option<Managed>,
-    /// From here on no receipt counts, if given.
-    stop: Option<CancellationToken>,
 }
 
 /// What a session has whose client counts.
@@ -55,42 +53,29 @@ pub(crate) struct Managed {
     pub(crate) asked: bool,
     /// What it sent is acknowledged once it is safe.
     pub(crate) acknowledging: Acknowledging,
-    /// How much it had sent when its last connection ended. All of that was taken, and is not taken again.
-    pub(crate) taken: u32,
     /// For how long it may be away; `None` if it may not.
     pub(crate) away_max: Option<Duration>,
-}
-
-impl Managed {
-    /// Its connection is over, on which it sent `taken` in all. When it comes back it is told so, that it
-    /// does not send again what is on its way from here.
-    pub(crate) fn disconnected(&mut self, taken: u32) {
-        self.taken = taken;
-        self.acknowledging.go_on(taken);
-    }
 }
 
 /// Where a session is to be handed over to.
 pub(crate) type HandOver = oneshot::Sender<Box<Bound>>;
 
 impl Bound {
-    /// Where edge and core are one process, receipts count until `stop`.
-    pub(crate) fn new(
-        session: Arc<Session>,
-        outbox: OutboxReceiver,
-        stop: Option<CancellationToken>,
-    ) -> Self {
+    pub(crate) fn new(session: Arc<Session>, outbox: OutboxReceiver) -> Self {
         let backlog = Backlog::default();
-        Self { session, outbox, inactive: false, backlog, managed: None, stop }
+        Self { session, outbox, inactive: false, backlog, managed: None }
     }
 
     /// From here on the client counts; with `resume` it may come back within `seconds`: its name, and
     /// how many it gets.
-    pub(crate) fn manage(&mut self, resume: bool, seconds: Option<u64>) -> Option<(String, u64)> {
+    pub(crate) fn manage(
+        &mut self,
+        (resume, seconds): (bool, Option<u64>),
+        acknowledging: Acknowledging,
+    ) -> Option<(String, u64)> {
         let wanted = seconds.map_or(AWAY_MAX, Duration::from_secs);
         let name = resume.then(unguessable_name).flatten();
         let away_max = name.is_some().then_some(wanted.min(AWAY_MAX));
-        let acknowledging = Acknowledging::new(self.stop.clone());
         self.managed = Some(Managed { away_max, acknowledging, ..Managed::default() });
         self.session.with(|state| state.name.clone_from(&name));
         name.zip(away_max.map(|it| it.as_secs()))
@@ -195,7 +180,7 @@ impl Router {
                 }
             }
         }
-        bound.session.remember_end(bound.managed.as_ref().map_or(0, |it| it.taken));
+        bound.session.remember_end(bound.managed.as_ref().map_or(0, |it| it.acknowledging.taken()));
         self.give_up(*bound, Some(since_ms), []).await;
     }
 

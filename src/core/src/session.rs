@@ -115,7 +115,7 @@ impl Client {
         if let (true, Some(managed)) = (may_come_back, &mut bound.managed)
             && let Some(away_max) = managed.away_max
         {
-            managed.disconnected(self.connection.machine().taken());
+            managed.acknowledging.go_on(self.connection.machine().taken());
             self.keep_unwritten(&mut bound);
             let stop = self.ports.tasks.stop();
             let (tasks, row) = (self.ports.tasks.clone(), self.row);
@@ -176,6 +176,7 @@ impl Client {
                         // It would not read the farewell either.
                         return Ok(());
                     }
+                    self.acknowledge_last();
                     self.connection.machine_mut().close_with(error, now());
                 }
                 Happened::TooLate => {

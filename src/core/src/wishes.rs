@@ -74,11 +74,11 @@ impl Client {
                 return GrantedSession::Refused(refusal.condition);
             }
         };
-        let mut managed = None;
+        let (mut managed, acknowledging) = (None, self.acknowledging());
         if let Some(bound) = &mut self.bound {
             bound.inactive = wish.inactive;
             bound.session.with(|state| state.carbons = wish.carbons);
-            managed = wish.manage.map(|(resume, seconds)| bound.manage(resume, seconds));
+            managed = wish.manage.map(|wanted| bound.manage(wanted, acknowledging));
         }
         GrantedSession::Bound { full, managed }
     }

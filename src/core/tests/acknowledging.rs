@@ -119,3 +119,21 @@ async fn who_is_sent_away_hears_what_is_safe_first() {
     let (_, last) = before.rsplit_once("<a xmlns='urn:xmpp:sm:3'").unwrap();
     assert!(last.starts_with(" h='3'"), "{farewell}");
 }
+
+#[tokio::test]
+async fn who_is_replaced_hears_what_is_safe_first() {
+    let mut core = Core::start().await;
+    let (mut older, _) = managed(&core, "alice", 60).await;
+    say(&mut older, "romeo@partner.example", "1").await;
+    older.send(R).await;
+    drop(at_the_edge(&mut core).await);
+    older.expect("<a xmlns='urn:xmpp:sm:3' h='3'/>").await;
+    say(&mut older, "romeo@partner.example", "2").await;
+    let second = at_the_edge(&mut core).await;
+    let _newer = managed(&core, "alice", 60).await;
+    let farewell = older.expect("</stream:stream>").await;
+    let (before, _) = farewell.split_once("<conflict").unwrap();
+    let (_, last) = before.rsplit_once("<a xmlns='urn:xmpp:sm:3'").unwrap();
+    assert!(last.starts_with(" h='3'"), "{farewell}");
+    drop(second);
+}

@@ -485,12 +485,19 @@ mod tests {
     }
 
     /// A peer that died: its last words are there, and nothing can be written.
-    struct Dead {
+    struct Dead<R> {
+        said: R,
+        /// Whether who tries to write has used up its turn by then, as if much had been written before.
+        late: bool,
+    }
+
+    /// Each is heard alone.
+    struct Words {
         words: Vec<&'static [u8]>,
         eof: bool,
     }
 
-    impl AsyncRead for Dead {
+    impl AsyncRead for Words {
         fn poll_read(
             mut self: Pin<&mut Self>,
             _cx: &mut Context<'_>,
@@ -505,60 +512,23 @@ mod tests {
         }
     }
 
-    impl AsyncWrite for Dead {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            _cx: &mut Context<'_>,
-            _bytes: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
-        }
-        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_a_dead_peer_said_last_is_heard() {
-        for eof in [false, true] {
-            let dead = Dead { words: vec![b"and this", b"I have it"], eof };
-            let mut connection =
-                Connection::new(Script::default(), Box::new(dead), Duration::from_secs(30));
-            connection.machine_mut().output.push_back(Bytes::from_static(b"more"));
-            assert!(matches!(connection.next().await, Ok(Step::Event(9))));
-            assert!(matches!(connection.next().await, Ok(Step::Event(8))));
-            let end = connection.next().await;
-            assert!(
-                matches!(&end, Err(ConnectionError::Broken(error)) if error.kind() == io::ErrorKind::BrokenPipe),
-                "{end:?}"
-            );
-        }
-    }
-
-    /// The same over a pipe, which counts towards the turn of a task.
-    struct Mute(tokio::io::DuplexStream);
-
-    impl AsyncRead for Mute {
+    impl<R: AsyncRead + Unpin> AsyncRead for Dead<R> {
         fn poll_read(
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,
             into: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_read(cx, into)
+            Pin::new(&mut self.said).poll_read(cx, into)
         }
     }
 
-    impl AsyncWrite for Mute {
+    impl<R: Unpin> AsyncWrite for Dead<R> {
         fn poll_write(
             self: Pin<&mut Self>,
             cx: &mut Context<'_>,
             _bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
-            // As if much had been written before.
-            while tokio::task::coop::has_budget_remaining() {
+            while self.late && tokio::task::coop::has_budget_remaining() {
                 let _ = std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx);
             }
             Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
@@ -572,11 +542,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_a_dead_peer_said_last_is_heard() {
+        for eof in [false, true] {
+            let said = Words { words: vec![b"and this", b"I have it"], eof };
+            let dead = Dead { said, late: false };
+            let mut connection =
+                Connection::new(Script::default(), Box::new(dead), Duration::from_secs(30));
+            connection.machine_mut().output.push_back(Bytes::from_static(b"more"));
+            assert!(matches!(connection.next().await, Ok(Step::Event(9))));
+            assert!(matches!(connection.next().await, Ok(Step::Event(8))));
+            let end = connection.next().await;
+            assert!(
+                matches!(&end, Err(ConnectionError::Broken(error)) if error.kind() == io::ErrorKind::BrokenPipe),
+                "{end:?}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_a_dead_peer_said_last_is_heard_by_a_task_that_has_had_its_turn() {
-        let (ours, mut theirs) = tokio::io::duplex(64);
+        // A pipe counts towards the turn of a task.
+        let (said, mut theirs) = tokio::io::duplex(64);
         theirs.write_all(b"I have it").await.unwrap();
+        let dead = Dead { said, late: true };
         let mut connection =
-            Connection::new(Script::default(), Box::new(Mute(ours)), Duration::from_secs(30));
+            Connection::new(Script::default(), Box::new(dead), Duration::from_secs(30));
         connection.machine_mut().output.push_back(Bytes::from_static(b"more"));
         assert!(matches!(connection.next().await, Ok(Step::Event(9))));
         assert!(matches!(connection.next().await, Err(ConnectionError::Broken(_))));

@@ -127,7 +127,7 @@ pub(crate) fn run(bench: &Bench) -> Result<bool, Failure> {
     let outliers =
         bench.spread_max.map_or_else(Vec::new, |max| spread::outliers(&rows, max.into()));
     for outlier in &outliers {
-        progress(&format!("FAILED: {outlier}"));
+        progress(&format!("FAILED: {outlier}; look for what it waits for"));
     }
     let passed = rows.iter().all(|row| row.failure.is_none()) && outliers.is_empty();
     if passed {
